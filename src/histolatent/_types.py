@@ -1,0 +1,13 @@
+"""Array shapes used in signatures: `n` items, `d` dimensions, `h` x `w` pixels."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, UInt8
+
+Tile = UInt8[np.ndarray, "h w 3"]
+Tiles = UInt8[np.ndarray, "n h w 3"]
+Plane = Float[np.ndarray, "h w"]
+Vectors = Float32[np.ndarray, "n d"]
+Matrix = Float[np.ndarray, "n d"]
+Column = Float[np.ndarray, " n"]
+Codes = Int[np.ndarray, " n"]
+Mask = Bool[np.ndarray, " n"]

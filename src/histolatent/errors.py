@@ -1,0 +1,103 @@
+"""Errors that say what is wrong, what was received, what is valid and how to fix it."""
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class HistolatentError(Exception):
+    """Base of every error that histolatent raises on purpose.
+
+    The message has up to four parts, in this order: what is wrong, what was received, what is valid, how to fix it.
+
+    >>> print(HistolatentError("tile size is not a number", received="abc", valid="an integer", fix="pass --tile-px 96"))
+    tile size is not a number. Received: abc. Valid: an integer. Fix: pass --tile-px 96
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        received: object | None = None,
+        valid: object | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.what, self.received, self.valid, self.fix = what, received, valid, fix
+        parts = [
+            what,
+            *(f"{word}: {part}" for word, part in (("Received", received), ("Valid", valid)) if part is not None),
+        ]
+        if fix is not None:
+            parts.append(f"Fix: {fix}")
+        super().__init__(". ".join(parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.received, self.valid, self.fix)
+
+
+def _rebuild(
+    kind: type[HistolatentError], what: str, received: object, valid: object, fix: str | None
+) -> HistolatentError:
+    return kind(what, received=received, valid=valid, fix=fix)
+
+
+class InputError(HistolatentError):
+    """Data that cannot be used: a file, a manifest, an array, a table."""
+
+
+class OptionError(HistolatentError):
+    """An argument, option, name or configuration key that is not valid."""
+
+
+class EncoderError(HistolatentError):
+    """An encoder that cannot be loaded, or that breaks its own contract."""
+
+
+class OutputError(HistolatentError):
+    """A result that cannot be written, or must not be overwritten."""
+
+
+class MissingExtraError(HistolatentError):
+    """A feature whose optional dependencies are not installed."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name most like `name`, or None if nothing is.
+
+    >>> nearest("gausian", ["gaussian", "jpeg"])
+    'gaussian'
+    """
+    matches = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown(kind: str, name: str, names: Iterable[str]) -> OptionError:
+    """Build the error for a name that is not one of `names`, with the nearest one."""
+    names = sorted(names)
+    guess = nearest(name, names)
+    return OptionError(
+        f"no {kind} is called {name!r}",
+        valid=", ".join(names) or "none",
+        fix=f"did you mean {guess!r}?" if guess else None,
+    )
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency.
+
+    Raises
+    ------
+    MissingExtraError
+        One sentence with the install line, if `module` is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"{module.split('.')[0]} is not installed", fix=f"pip install 'histolatent[{extra}]'"
+        ) from None
