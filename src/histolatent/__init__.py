@@ -1,1 +1,74 @@
-"""x"""
+"""Audit, compact and explore the latent spaces of histopathology encoders.
+
+Names are loaded when they are first used, so that importing the package is fast and needs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .audit import AuditResult, Plan, Policy, audit_encoders
+    from .embeddings import card_of, make_table, read_table, write_table
+    from .encoders import Encoder, EncoderCard, Preprocessing, encode, encoder
+    from .encoders.embed import embed
+    from .errors import HistolatentError
+    from .images import TileSource, decode, open_tiles
+    from .images.phantom import PhantomSpec, PhantomTiles, write_phantom
+    from .perturb import OPERATIONS, perturb
+    from .report import write_report
+
+_ROOMS = {
+    "audit": ("AuditResult", "Plan", "Policy", "audit_encoders"),
+    "embeddings": ("card_of", "make_table", "read_table", "write_table"),
+    "encoders": ("Encoder", "EncoderCard", "Preprocessing", "encode", "encoder"),
+    "encoders.embed": ("embed",),
+    "errors": ("HistolatentError",),
+    "images": ("TileSource", "decode", "open_tiles"),
+    "images.phantom": ("PhantomSpec", "PhantomTiles", "write_phantom"),
+    "perturb": ("OPERATIONS", "perturb"),
+    "report": ("write_report",),
+}
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "OPERATIONS",
+    "AuditResult",
+    "Encoder",
+    "EncoderCard",
+    "HistolatentError",
+    "PhantomSpec",
+    "PhantomTiles",
+    "Plan",
+    "Policy",
+    "Preprocessing",
+    "TileSource",
+    "audit_encoders",
+    "card_of",
+    "decode",
+    "embed",
+    "encode",
+    "encoder",
+    "make_table",
+    "open_tiles",
+    "perturb",
+    "read_table",
+    "write_phantom",
+    "write_report",
+    "write_table",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from .provenance import version
+
+        return version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'histolatent' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

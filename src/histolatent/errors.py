@@ -11,8 +11,8 @@ class HistolatentError(Exception):
 
     The message has up to four parts, in this order: what is wrong, what was received, what is valid, how to fix it.
 
-    >>> print(HistolatentError("tile size is not a number", received="abc", valid="an integer", fix="pass --tile-px 96"))
-    tile size is not a number. Received: abc. Valid: an integer. Fix: pass --tile-px 96
+    >>> print(HistolatentError("tile size is no number", received="abc", valid="an integer", fix="pass --tile-px 96"))
+    tile size is no number. Received: abc. Valid: an integer. Fix: pass --tile-px 96
     """
 
     exit_code = 2

@@ -1,0 +1,27 @@
+"""Pixels to vectors: one noun, `Encoder`, with a frozen card that says everything that decides its numbers."""
+
+from .batches import encode, forward_checked, prepare_many
+from .card import EncoderCard, Preprocessing
+from .catalogue import CatalogueEntry, catalogue, in_cache
+from .folder import save_encoder, verify
+from .load import encoder
+from .preprocess import prepare
+from .protocol import Encoder
+from .toys import TOYS
+
+__all__ = [
+    "TOYS",
+    "CatalogueEntry",
+    "Encoder",
+    "EncoderCard",
+    "Preprocessing",
+    "catalogue",
+    "encode",
+    "encoder",
+    "forward_checked",
+    "in_cache",
+    "prepare",
+    "prepare_many",
+    "save_encoder",
+    "verify",
+]

@@ -17,9 +17,9 @@ Precision = Literal["fp32", "fp16", "bf16"]
 class Preprocessing(BaseModel):
     """What happens to a uint8 RGB tile before the weights see it, in this order: resize, crop, scale to 0-1, normalise.
 
-    `resize`: `none` (any size is taken as it is), `squash` (both sides to `input_px`), or `shorter-side-crop` (shorter
-    side to `resize_px`, then the centre `input_px` square). `mean` and `std` are per channel, on the 0-1 scale; None
-    means that the encoder takes uint8 as it is.
+    `resize`: `none` (any size is taken as it is), `squash` (both sides to `resize_px`, or to `input_px` if that is not
+    given, then the centre `input_px` square), or `shorter-side-crop` (shorter side to `resize_px`, then the same crop).
+    `mean` and `std` are per channel, on the 0-1 scale; None means that the encoder takes uint8 as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,11 +35,12 @@ class Preprocessing(BaseModel):
     def _sizes_are_given(self) -> "Preprocessing":
         if self.resize != "none" and self.input_px is None:
             raise ValueError(f"resize={self.resize!r} needs input_px")
-        if self.resize == "shorter-side-crop":
-            if self.resize_px is None:
-                raise ValueError("resize='shorter-side-crop' needs resize_px")
-            if self.input_px is not None and self.resize_px < self.input_px:
-                raise ValueError(f"resize_px={self.resize_px} is smaller than input_px={self.input_px}")
+        if self.resize == "shorter-side-crop" and self.resize_px is None:
+            raise ValueError("resize='shorter-side-crop' needs resize_px")
+        if self.resize == "none" and (self.input_px, self.resize_px) != (None, None):
+            raise ValueError("resize='none' takes tiles as they are: input_px and resize_px have no meaning")
+        if self.input_px is not None and self.resize_px is not None and self.resize_px < self.input_px:
+            raise ValueError(f"resize_px={self.resize_px} is smaller than input_px={self.input_px}")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together")
         return self

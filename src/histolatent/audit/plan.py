@@ -1,0 +1,135 @@
+"""What an audit is asked to do."""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from .._types import Codes, Tile
+from ..errors import InputError
+from ..images import TileSource
+from ..perturb import ASSUMED_MPP, suite
+from ..provenance import stream
+from ..stats import check_split
+from .verdict import Policy
+
+LEAKAGE_COLUMNS = ("site", "scanner", "stain")
+GROUP_COLUMNS = ("patient", "slide")
+
+
+class Plan(BaseModel):
+    """Everything that decides the numbers of an audit besides tiles and encoders; it goes into the result.
+
+    `columns` maps known column names to the user's, for the words of the report.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    suite: str = "quick"
+    seed: int = Field(default=0, ge=0)
+    resamples: int = Field(default=2000, ge=100)
+    mpp: float | None = Field(default=None, gt=0)
+    max_tiles: int | None = Field(default=None, ge=10)
+    rank_queries: int = Field(default=2000, ge=1)
+    on_error: Literal["stop", "skip"] = "stop"
+    columns: dict[str, str] = {}
+    policy: Policy = Policy()
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the operations of the suite."""
+        return suite(self.suite)
+
+    def title(self, column: str) -> str:
+        """Return what the user calls a known column."""
+        return self.columns.get(column, column)
+
+
+class SubsetTiles:
+    """Some rows of another source."""
+
+    def __init__(self, source: TileSource, rows: Codes) -> None:
+        self._source, self._rows = source, rows
+        self.name = source.name
+        self.table = pd.DataFrame(source.table.iloc[rows])
+
+    def read(self, index: int) -> Tile:
+        """Read row `index` of the subset."""
+        return self._source.read(int(self._rows[index]))
+
+
+def limit(source: TileSource, max_tiles: int | None, seed: int) -> TileSource:
+    """Return at most `max_tiles` tiles, drawn at random by the seed, in their order."""
+    n = len(source.table)
+    if max_tiles is None or n <= max_tiles:
+        return source
+    return SubsetTiles(source, np.sort(stream(seed, "subset", n).permutation(n)[:max_tiles]))
+
+
+class Groups(BaseModel):
+    """Which tiles belong together. `codes` are clusters for intervals and folds, `by` the column they come from."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    by: str
+    codes: np.ndarray
+    apart: np.ndarray
+    apart_by: str
+
+
+def find_groups(table: pd.DataFrame) -> Groups:
+    """Find clusters (patient, else slide, else tile) and what makes tiles unrelated (slide, else patient, else tile).
+
+    Tiles whose patient or slide is missing stand alone. A `split` that a group straddles raises.
+    """
+    by = next((name for name in GROUP_COLUMNS if _usable(table, name)), "tile")
+    apart_by = next((name for name in reversed(GROUP_COLUMNS) if _usable(table, name)), "tile")
+    groups = Groups(by=by, codes=_codes(table, by), apart=_codes(table, apart_by), apart_by=apart_by)
+    if "split" in table and by != "tile":
+        check_split(list(table["split"]), list(table[by]), group_name=by)
+    return groups
+
+
+def _usable(table: pd.DataFrame, name: str) -> bool:
+    return name in table and table[name].nunique() > 1
+
+
+def _codes(table: pd.DataFrame, by: str) -> Codes:
+    if by == "tile":
+        return np.arange(len(table))
+    known = table[by].notna().to_numpy()
+    names = [
+        f"{by}:{value}" if ok else f"tile:{tile}" for value, ok, tile in zip(table[by], known, table.index, strict=True)
+    ]
+    return np.unique(names, return_inverse=True)[1]
+
+
+def describe_groups(groups: Groups) -> tuple[dict[str, object], list[str]]:
+    """Return what the card says of the clusters, and warnings."""
+    count = len(np.unique(groups.codes))
+    warnings = []
+    if groups.by == "tile":
+        warnings.append(
+            "no patient and no slide column: every tile counts as independent, so intervals are too narrow, "
+            "and probes may be scored on slides that they were trained on"
+        )
+    elif count < 10:
+        warnings.append(f"only {count} groups ({groups.by}): intervals from so few clusters are too narrow")
+    return {"by": groups.by, "count": count, "null_apart_by": groups.apart_by}, warnings
+
+
+def scale_warnings(table: pd.DataFrame, plan: Plan) -> list[str]:
+    """Return what to say where um per pixel is not known."""
+    unknown = len(table) if "mpp" not in table else int(table["mpp"].isna().sum())
+    if unknown == 0 or plan.mpp is not None:
+        return []
+    return [f"um per pixel is not known for {unknown} tiles: {ASSUMED_MPP} is assumed (set it with --mpp)"]
+
+
+def check_tables(table: pd.DataFrame) -> None:
+    """Raise InputError where there are too few tiles to say anything."""
+    if len(table) < 10:
+        raise InputError(
+            "too few tiles to audit", received=len(table), valid="at least 10, better 500 from 10 patients"
+        )

@@ -1,0 +1,148 @@
+"""What can be read from an embedding by a fresh probe, on groups that it was not trained on."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from .._types import Codes, Column, Vectors
+from ..stats import Statistic, balanced_accuracy, weighted_auroc
+
+FOLDS = 5
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Out-of-fold predictions of a probe. `rows` are the tiles that it covers, `codes` their true classes."""
+
+    rows: Codes
+    codes: Codes
+    predicted: Codes
+    scores: Float[np.ndarray, "n c"]
+    classes: tuple[str, ...]
+    folds: int
+
+    @property
+    def correct(self) -> Column:
+        """1 where the prediction is right."""
+        return (self.predicted == self.codes).astype(float)
+
+    def accuracy(self) -> Statistic:
+        """Return the balanced accuracy as a statistic over weighted tiles."""
+        return balanced_accuracy(self.correct, self.codes)
+
+    def auroc(self) -> Statistic:
+        """Return the AUROC, one class against the rest, mean over classes (one class if there are two)."""
+        which = [1] if len(self.classes) == 2 else range(len(self.classes))
+        parts = [weighted_auroc(self.scores[:, c], (self.codes == c).astype(int)) for c in which]
+        return lambda weights: np.mean([part(weights) for part in parts], axis=0)
+
+
+@dataclass(frozen=True)
+class NotReadable:
+    """Why a target could not be probed."""
+
+    reason: str
+
+
+def probe(
+    vectors: Vectors, target: list[str | None], groups: Codes, *, split: list[str | None] | None = None, seed: int = 0
+) -> Reading | NotReadable:
+    """Fit a logistic regression to `target` and predict each tile from a fit that has not seen its group.
+
+    Features are standardised, the penalty is chosen on one inner grouped split. Rows whose target is None are left out.
+    With `split`, the probe is trained where it is `train` and scored where it is `test`.
+
+    Returns NotReadable with the reason where a class occurs in one group only, or there is one class.
+    """
+    rows = np.flatnonzero([value is not None for value in target])
+    classes, codes = np.unique([str(target[row]) for row in rows], return_inverse=True)
+    if len(classes) < 2:
+        return NotReadable(f"it has {'one value (' + classes[0] + ')' if len(classes) else 'no values'}")
+    if split is not None:
+        return _by_split(vectors, rows, codes, tuple(classes), groups, [split[row] for row in rows], seed)
+    spread = [len(np.unique(groups[rows][codes == code])) for code in range(len(classes))]
+    folds = min(FOLDS, *spread)
+    if folds < 2:
+        return NotReadable(
+            f"{classes[int(np.argmin(spread))]!r} occurs in one group only, so it cannot be tested on another"
+        )
+    parts = grouped_folds(codes, groups[rows], folds, seed)
+    return _cross_fit(vectors, rows, codes, tuple(classes), groups, parts, seed)
+
+
+def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split rows into stratified folds that never share a group."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        return [(train, test) for train, test in splitter.split(np.zeros(len(codes)), codes, groups) if len(test)]
+
+
+def _by_split(
+    vectors: Vectors,
+    rows: Codes,
+    codes: Codes,
+    classes: tuple[str, ...],
+    groups: Codes,
+    split: list[str | None],
+    seed: int,
+) -> Reading | NotReadable:
+    train, test = (np.flatnonzero([part == name for part in split]) for name in ("train", "test"))
+    missing = [name for code, name in enumerate(classes) if code not in codes[train] or code not in codes[test]]
+    if missing:
+        return NotReadable(f"{missing[0]!r} is not in both parts of the split")
+    reading = _cross_fit(vectors, rows, codes, classes, groups, [(train, test)], seed)
+    return Reading(rows[test], codes[test], reading.predicted[test], reading.scores[test], classes, reading.folds)
+
+
+def _cross_fit(
+    vectors: Vectors,
+    rows: Codes,
+    codes: Codes,
+    classes: tuple[str, ...],
+    groups: Codes,
+    parts: list[tuple[np.ndarray, np.ndarray]],
+    seed: int,
+) -> Reading:
+    predicted, scores = np.full(len(rows), -1), np.zeros((len(rows), len(classes)))
+    for train, test in parts:
+        x_train, x_test = _standardise(vectors[rows[train]], vectors[rows[test]])
+        strength = _choose_strength(x_train, codes[train], groups[rows[train]], seed)
+        model = _fit(x_train, codes[train], strength)
+        probability = model.predict_proba(x_test)
+        scores[test[:, None], model.classes_[None, :]] = probability
+        predicted[test] = model.classes_[probability.argmax(axis=1)]
+    return Reading(rows, codes, predicted, scores, classes, len(parts))
+
+
+def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mean, spread = train.mean(axis=0), train.std(axis=0)
+    # A dimension that is constant but for rounding carries nothing, and would blow up.
+    spread = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), spread, np.inf)
+    return (train - mean) / spread, (test - mean) / spread
+
+
+def _choose_strength(x: np.ndarray, codes: Codes, groups: Codes, seed: int) -> float:
+    spread = min(len(np.unique(groups[codes == code])) for code in np.unique(codes))
+    if spread < 2:
+        return STRENGTHS[1]
+    train, test = grouped_folds(codes, groups, min(4, spread), seed)[0]
+    correct = [_fit(x[train], codes[train], strength).predict(x[test]) == codes[test] for strength in STRENGTHS]
+    weights = np.ones((1, len(test)))
+    accuracy = [float(balanced_accuracy(right.astype(float), codes[test])(weights)[0]) for right in correct]
+    return STRENGTHS[int(np.argmax(accuracy))]
+
+
+def _fit(x: np.ndarray, codes: Codes, strength: float):
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        # A probe stopped at 500 steps reads as well; the figure is its score, not its likelihood.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=500).fit(x, codes)

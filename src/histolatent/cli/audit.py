@@ -1,0 +1,147 @@
+"""`histolatent audit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import OptionError
+from .console import (
+    AllowOutside,
+    BatchSize,
+    Columns,
+    Device,
+    OnError,
+    Overwrite,
+    Quiet,
+    Restart,
+    Workers,
+    console,
+    parse_columns,
+    progress_bar,
+    worker_count,
+)
+
+EXAMPLE = (
+    "Example: histolatent audit tiles.csv --encoder timm:vit_small_patch14_dinov2.lvd142m --encoder hf:owkin/phikon "
+    "--label diagnosis --site hospital --out audit/"
+)
+BASELINE = "toy:colour-histogram"
+
+
+def audit(
+    src: Annotated[
+        str, typer.Argument(help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), or 'phantom'.")
+    ],
+    encoder: Annotated[list[str], typer.Option("--encoder", "-e", help="Repeatable. See: histolatent encoders.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables.")],
+    label: Annotated[str | None, typer.Option(help="Column of the label: what the encoder should keep.")] = None,
+    site: Annotated[str | None, typer.Option(help="Column of the site: what it should not show.")] = None,
+    group: Annotated[str | None, typer.Option(help="Column of the patient: what belongs together.")] = None,
+    column: Columns = None,
+    suite: Annotated[str, typer.Option(help="Set of perturbations.")] = "quick",
+    mpp: Annotated[
+        float | None, typer.Option(help="Micrometres per pixel where the table has none. Default: 0.5.")
+    ] = None,
+    max_tiles: Annotated[int | None, typer.Option(help="Audit a random part of the tiles.")] = None,
+    baseline: Annotated[bool, typer.Option(help=f"Audit {BASELINE} too: what colour alone gives.")] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    device: Device = None,
+    on_error: OnError = "stop",
+    keep_embeddings: Annotated[bool, typer.Option(help="Keep all embeddings, perturbed ones as layers.")] = False,
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    allow_outside: AllowOutside = False,
+    quiet: Quiet = False,
+) -> None:
+    """Perturb tiles in known ways, and report what each encoder reacts to, leaks and keeps."""
+    from pydantic import ValidationError
+
+    from ..audit import Plan
+    from ..images import open_tiles
+
+    columns = parse_columns(column)
+    for known, theirs in (("label", label), ("site", site), ("patient", group)):
+        if theirs is not None:
+            columns[known] = theirs
+    try:
+        plan = Plan(
+            suite=suite,
+            seed=seed,
+            resamples=resamples,
+            mpp=mpp,
+            max_tiles=max_tiles,
+            on_error=on_error,  # pyright: ignore[reportArgumentType]
+            columns={known: theirs for known, theirs in columns.items() if known != theirs},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OptionError(
+            f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}", received=first["input"]
+        ) from None
+    source = open_tiles(src, columns=columns, allow_outside=allow_outside)
+    run_audit(
+        source,
+        encoder,
+        out,
+        plan=plan,
+        baseline=BASELINE if baseline else None,
+        batch_size=batch_size,
+        workers=worker_count(workers),
+        device=device,
+        keep=keep_embeddings,
+        overwrite=overwrite,
+        restart=restart,
+        quiet=quiet,
+    )
+
+
+def run_audit(
+    source,
+    names: list[str],
+    out: Path,
+    *,
+    plan,
+    baseline: str | None = None,
+    batch_size: int = 64,
+    workers: int = 0,
+    device: str | None = None,
+    keep: bool = False,
+    overwrite: bool = False,
+    restart: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Load the encoders, audit, write the folder, say what was found."""
+    from ..audit import audit_encoders
+    from ..encoders import encoder as load
+    from ..outputs import refuse_existing, remove
+    from ..report import write_report
+
+    refuse_existing(out, overwrite=overwrite)
+    added = [baseline] if baseline is not None and baseline not in names else []
+    encoders = [load(name, device=device) for name in (*names, *added)]
+    work = out.with_name(out.name + ".unfinished")
+    with progress_bar(f"embedding, {len(encoders)} encoders", quiet=quiet) as progress:
+        result, seconds = audit_encoders(
+            source,
+            encoders,
+            work,
+            plan=plan,
+            baselines=added,
+            batch_size=batch_size,
+            workers=workers,
+            restart=restart,
+            keep=keep,
+            progress=progress,
+        )
+    write_report(result, source, out, seconds=seconds, embeddings=work if keep else None, overwrite=overwrite)
+    remove(work)
+    screen = console()
+    for number, finding in enumerate(result.findings, 1):
+        screen.print(f"{number}. {finding}", soft_wrap=True, markup=False)
+    for warning in result.warnings:
+        screen.print(f"note: {warning}", soft_wrap=True, markup=False)
+    screen.print(f"report: {out / 'report.html'}", soft_wrap=True, markup=False)

@@ -1,0 +1,92 @@
+"""What the commands share: consoles, progress, options that mean the same everywhere."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..errors import OptionError
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column", metavar="KNOWN=YOURS", help="Name a column of yours: --column label=diagnosis. Repeatable."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes that decode tiles; 0 decodes in this one. Default: one a core, at most 8."),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Tiles per forward pass.")]
+OnError = Annotated[
+    str,
+    typer.Option(
+        metavar="stop|skip", help="What to do at a tile that cannot be read; skipped ones are listed in the card."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output if it exists.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Drop what an interrupted run left, and start anew.")]
+AllowOutside = Annotated[
+    bool, typer.Option("--allow-outside", help="Let the manifest name files outside its own folder.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+def console() -> Console:
+    """Return the console for results (standard output)."""
+    return Console(highlight=False)
+
+
+def error_console() -> Console:
+    """Return the console for progress and errors (standard error)."""
+    return Console(stderr=True, highlight=False)
+
+
+@contextlib.contextmanager
+def progress_bar(text: str, *, quiet: bool = False, unit: str = "tiles") -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback `(done, total)` that draws a progress bar with rate and time left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit + ","),
+        TimeElapsedColumn(),
+        TextColumn("gone,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=error_console(),
+        disable=quiet,
+    )
+    with bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def parse_columns(pairs: list[str] | None) -> dict[str, str]:
+    """Turn `label=diagnosis` into a mapping from the known name to the user's."""
+    columns: dict[str, str] = {}
+    for pair in pairs or []:
+        known, equals, theirs = pair.partition("=")
+        if not (known and equals and theirs):
+            raise OptionError("a column is named as KNOWN=YOURS", received=pair, fix="--column label=diagnosis")
+        columns[known] = theirs
+    return columns
+
+
+def worker_count(workers: int | None) -> int:
+    """Return the number of workers asked for, or the default."""
+    from ..images import default_workers
+
+    return default_workers() if workers is None else workers

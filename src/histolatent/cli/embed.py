@@ -1,0 +1,82 @@
+"""`histolatent embed` and `histolatent convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import (
+    AllowOutside,
+    BatchSize,
+    Columns,
+    Device,
+    OnError,
+    Overwrite,
+    Quiet,
+    Restart,
+    Workers,
+    console,
+    parse_columns,
+    progress_bar,
+    worker_count,
+)
+
+EXAMPLE = "Example: histolatent embed tiles/ --encoder timm:vit_small_patch14_dinov2.lvd142m --out emb.zarr"
+CONVERT_EXAMPLE = "Example: histolatent convert emb.zarr emb.h5ad"
+
+
+def embed(
+    src: Annotated[
+        str, typer.Argument(help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), or 'phantom'.")
+    ],
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="See: histolatent encoders.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="emb.zarr, or .h5ad, .parquet, .csv, .npy, .h5.")],
+    column: Columns = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    device: Device = None,
+    on_error: OnError = "stop",
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    allow_outside: AllowOutside = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn tiles into an embedding table. An interrupted run goes on when the command is given again."""
+    from ..embeddings import card_of
+    from ..encoders import encoder as load
+    from ..encoders.embed import embed as run
+    from ..images import open_tiles
+    from ..outputs import refuse_existing
+
+    refuse_existing(out, overwrite=overwrite)
+    source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    loaded = load(encoder, device=device)
+    with progress_bar(f"embedding with {loaded.card.name}", quiet=quiet) as progress:
+        table = run(
+            source,
+            loaded,
+            out,
+            batch_size=batch_size,
+            workers=worker_count(workers),
+            on_error=on_error,
+            overwrite=overwrite,
+            restart=restart,
+            progress=progress,
+        )
+    skipped = len(card_of(table)["tiles"]["skipped"])
+    console().print(
+        f"{out}: {table.n_obs} tiles x {table.n_vars} numbers" + (f", {skipped} skipped" if skipped else "")
+    )
+
+
+def convert(
+    table: Annotated[Path, typer.Argument(help="An embedding table: .zarr, .h5ad, .parquet, .csv, .npy, .h5.")],
+    out: Annotated[Path, typer.Argument(help="The same, in the form that the ending names.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Write an embedding table in another form. Only .zarr and .h5ad keep the provenance card."""
+    from ..embeddings import read_table, write_table
+
+    read = read_table(table)
+    write_table(read, out, overwrite=overwrite)
+    console().print(f"{out}: {read.n_obs} tiles x {read.n_vars} numbers")

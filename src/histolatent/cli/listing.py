@@ -1,0 +1,44 @@
+"""`histolatent encoders`."""
+
+from typing import Annotated
+
+import typer
+
+from .console import console
+
+EXAMPLE = "Example: histolatent encoders --json"
+
+
+def encoders(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")] = False,
+) -> None:
+    """List the encoders that are known by name, with licence, access and whether they are in the local cache."""
+    from rich.table import Table
+
+    from ..encoders import TOYS, catalogue, in_cache
+    from ..provenance import canonical_json
+
+    entries = catalogue()
+    if json:
+        typer.echo(canonical_json([{**entry.model_dump(mode="json"), "cached": in_cache(entry)} for entry in entries]))
+        return
+    table = Table("name", "dim", "input px", "pooling", "licence", "gated", "cached", title="Pretrained encoders")
+    for entry in entries:
+        table.add_row(
+            entry.name,
+            str(entry.dim),
+            str(entry.preprocessing.input_px or "any"),
+            entry.pooling,
+            entry.licence,
+            "yes" if entry.gated else "no",
+            "yes" if in_cache(entry) else "no",
+        )
+    screen = console()
+    screen.print(table)
+    screen.print(
+        "Without weights: " + ", ".join(f"toy:{name}" for name in TOYS) + ".\n"
+        "Any other: timm:NAME, hf:ORG/NAME@REVISION, onnx:FILE.onnx, callable:MODULE:FUNCTION, npy:VECTORS.npy, a "
+        "folder that save_encoder wrote; timm-random:NAME gives an architecture with random weights.",
+        soft_wrap=True,
+        markup=False,
+    )

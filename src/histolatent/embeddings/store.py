@@ -1,0 +1,177 @@
+"""Embedding tables on disk: Zarr as the native form, and the forms that others read and write."""
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from ..errors import InputError, OptionError
+from ..outputs import whole
+from .table import card_of, make_table, obs_of
+
+FORMS = (".zarr", ".h5ad", ".parquet", ".csv", ".npy", ".h5")
+
+
+def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+    """Write an embedding table in the form that the ending of `path` names.
+
+    `.zarr` and `.h5ad` hold everything. `.parquet` and `.csv` hold `obs` and the columns `z0`, `z1`, ... `.npy` holds
+    the vectors alone; the tile ids go beside it as `NAME.ids.txt`. `.h5` is a folder with one file per slide as TRIDENT
+    and CLAM write them (`features` `(n, d)`, `coords` `(n, 2)`), for which `obs` needs `slide`, `x` and `y`.
+
+    Raises
+    ------
+    OutputError
+        If `path` exists and not `overwrite`, or the disk is full; nothing half-written is left.
+    """
+    target = Path(path)
+    writers: dict[str, Callable[[AnnData, Path], None]] = {
+        ".zarr": _write_zarr,
+        ".h5ad": lambda table, part: table.write_h5ad(part),
+        ".parquet": lambda table, part: _wide(table).to_parquet(part),
+        ".csv": lambda table, part: _wide(table).to_csv(part),
+        ".npy": _write_npy,
+        ".h5": _write_slides,
+    }
+    if target.suffix not in writers:
+        raise OptionError("no form of embedding table has this ending", received=target.name, valid=", ".join(FORMS))
+    with whole(target, overwrite=overwrite) as part:
+        writers[target.suffix](table, part)
+    if target.suffix == ".npy":
+        ids = "\n".join(map(str, table.obs_names)) + "\n"
+        with whole(target.with_suffix(".ids.txt"), overwrite=True) as part:
+            part.write_text(ids, encoding="utf-8")
+    return target
+
+
+def read_table(path: str | os.PathLike[str]) -> AnnData:
+    """Read an embedding table from any form that `write_table` writes, checked.
+
+    Tables from elsewhere (`.parquet`, `.csv`, `.npy`, `.h5`) get a card that says where they come from. For `.h5` give
+    one file or a folder of them; the file name is the slide.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, it is not a table, or its vectors are not finite.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise InputError("there is no embedding table at this path", received=source)
+    if source.suffix in (".zarr", ".h5ad"):
+        reader = anndata.read_zarr if source.suffix == ".zarr" else anndata.read_h5ad
+        try:
+            table = reader(source)
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise InputError(f"not an embedding table ({type(error).__name__})", received=source) from error
+        card_of(table)
+        return table
+    if source.suffix in (".parquet", ".csv"):
+        return _from_wide(source)
+    if source.suffix == ".npy":
+        return _from_npy(source)
+    if source.suffix == ".h5" or (source.is_dir() and any(source.glob("*.h5"))):
+        return _from_slides(source)
+    raise InputError("no form of embedding table has this ending", received=source, valid=", ".join(FORMS))
+
+
+def _write_zarr(table: AnnData, part: Path) -> None:
+    with warnings.catch_warnings():
+        # Strings in Zarr 3 have no frozen specification yet; AnnData's own reader is the contract here.
+        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
+        table.write_zarr(part)
+
+
+def _wide(table: AnnData) -> pd.DataFrame:
+    obs = obs_of(table)
+    columns = pd.Index([f"z{i}" for i in range(table.n_vars)])
+    wide = pd.concat([obs, pd.DataFrame(np.asarray(table.X), index=obs.index, columns=columns)], axis=1)
+    wide.index.name = "tile"
+    return wide
+
+
+def _from_wide(source: Path) -> AnnData:
+    text: Any = dict.fromkeys(("tile", "label", "site", "scanner", "stain", "slide", "patient", "split"), str)
+    try:
+        frame = pd.read_parquet(source) if source.suffix == ".parquet" else pd.read_csv(source, dtype=text)
+    except (ValueError, OSError, pd.errors.ParserError) as error:
+        raise InputError(f"not a table ({error})", received=source) from None
+    if "tile" in frame.columns:
+        frame = frame.set_index("tile")
+    columns = [f"z{i}" for i in range(sum(str(name)[:1] == "z" and str(name)[1:].isdigit() for name in frame.columns))]
+    missing = [name for name in columns if name not in frame.columns]
+    if not columns or missing:
+        raise InputError(
+            "the columns of the vectors are not z0, z1, ... without a gap",
+            received=f"{source}: {', '.join(map(str, frame.columns[:8]))}",
+        )
+    try:
+        vectors = frame[columns].to_numpy(dtype=np.float32)
+    except ValueError as error:
+        raise InputError(f"a vector column holds text ({error})", received=source) from None
+    return make_table(vectors, frame.drop(columns=columns), {"origin": source.name})
+
+
+def _write_npy(table: AnnData, part: Path) -> None:
+    with part.open("wb") as file:
+        np.save(file, np.asarray(table.X))
+
+
+def _from_npy(source: Path) -> AnnData:
+    try:
+        vectors = np.load(source, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"not a NumPy array ({error})", received=source) from None
+    beside = source.with_suffix(".ids.txt")
+    ids = beside.read_text(encoding="utf-8").splitlines() if beside.exists() else [f"{i}" for i in range(len(vectors))]
+    if vectors.ndim == 2 and vectors.dtype.kind == "f":
+        vectors = vectors.astype(np.float32)
+    return make_table(vectors, pd.DataFrame(index=pd.Index(ids)), {"origin": source.name})
+
+
+def _write_slides(table: AnnData, part: Path) -> None:
+    obs = obs_of(table)
+    missing = [name for name in ("slide", "x", "y") if name not in obs or bool(obs[name].isna().any())]
+    if missing:
+        raise InputError(f"one HDF5 file per slide needs {', '.join(missing)} for every tile")
+    part.mkdir()
+    for slide, rows in obs.groupby("slide", observed=True).indices.items():
+        name = str(slide).replace("/", "_")
+        if (part / f"{name}.h5").exists():
+            raise InputError("two slides would have the same file name", received=slide)
+        with h5py.File(part / f"{name}.h5", "w") as file:
+            file["features"] = np.asarray(table.X)[rows]
+            file["coords"] = obs[["x", "y"]].to_numpy()[rows].round().astype(np.int64)
+
+
+def _from_slides(source: Path) -> AnnData:
+    vectors, rows = [], []
+    for path in sorted(source.glob("*.h5")) if source.is_dir() else [source]:
+        try:
+            with h5py.File(path) as file:
+                if "features" not in file:
+                    raise InputError("there is no dataset 'features'", received=path, valid=", ".join(file))
+                features = np.asarray(file["features"], dtype=np.float32)
+                coords = np.asarray(file["coords"]) if "coords" in file else np.full((len(features), 2), np.nan)
+        except OSError as error:
+            raise InputError(f"not an HDF5 file ({error})", received=path) from None
+        features = features[0] if features.ndim == 3 and len(features) == 1 else features
+        if features.ndim != 2 or coords.shape != (len(features), 2):
+            raise InputError(
+                "features must be (n, d) and coords (n, 2)",
+                received=f"{path}: {features.shape} and {coords.shape}",
+            )
+        vectors.append(features)
+        ids = [f"{path.stem}/{i}" for i in range(len(features))]
+        rows.append(pd.DataFrame({"slide": path.stem, "x": coords[:, 0], "y": coords[:, 1]}, index=pd.Index(ids)))
+    widths = {part.shape[1] for part in vectors}
+    if len(widths) != 1:
+        raise InputError("the slides have vectors of different lengths", received=f"{source}: {sorted(widths)}")
+    return make_table(np.concatenate(vectors), pd.concat(rows), {"origin": source.name})

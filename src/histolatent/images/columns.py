@@ -1,0 +1,89 @@
+"""The table of a source: known columns found, renamed, typed and checked."""
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError, OptionError, unknown
+from .tiles import KNOWN_COLUMNS
+
+NUMBERS = ("mpp", "x", "y")
+ID_COLUMNS = ("tile", "tile_id", "id")
+
+
+def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Rename a user's columns to known names. `columns` maps known name to the user's, as in `label=diagnosis`.
+
+    Raises
+    ------
+    OptionError
+        If the known name is not one, or the user's column is missing.
+    """
+    for known, theirs in columns.items():
+        if known not in (*KNOWN_COLUMNS, "path"):
+            raise unknown("known column", known, (*KNOWN_COLUMNS, "path"))
+        if theirs not in frame.columns:
+            raise OptionError(
+                f"there is no column {theirs!r} to use as {known}", valid=", ".join(map(str, frame.columns))
+            )
+        if theirs != known:
+            # One column may serve twice (the scanner as the site), so it is copied and not moved.
+            frame = frame.assign(**{known: frame[theirs]})
+    return frame
+
+
+def check_table(frame: pd.DataFrame, *, origin: str) -> pd.DataFrame:
+    """Return the table with known columns typed, or raise InputError with the first rows that are wrong.
+
+    Known text columns become strings, empty cells missing values; `mpp`, `x`, `y` become numbers. Other columns become
+    numbers where every cell is one.
+    """
+    if frame.empty:
+        raise InputError("there are no tiles", received=origin)
+    frame = frame.copy()
+    frame.index = frame.index.astype(str)
+    repeated = frame.index[frame.index.duplicated()].unique()
+    if len(repeated):
+        raise InputError(
+            f"{len(repeated)} tile ids stand more than once",
+            received=f"{origin}: {', '.join(repeated[:3])}",
+            fix="give each tile one row",
+        )
+    for column in frame.columns:
+        if column in NUMBERS:
+            frame[column] = _numbers(cast(pd.Series, frame[column]), str(column), origin)
+        elif column in KNOWN_COLUMNS:
+            frame[column] = _text(cast(pd.Series, frame[column]))
+        else:
+            frame[column] = _numbers_if_all_are(cast(pd.Series, frame[column]))
+    if "mpp" in frame and bool((frame["mpp"] <= 0).any()):
+        raise InputError("mpp must be above 0 um/px", received=f"{origin}: {frame.index[frame['mpp'] <= 0][0]}")
+    return frame
+
+
+def _text(values: pd.Series) -> pd.Series:
+    text = [None if pd.isna(value) or not str(value).strip() else str(value).strip() for value in values]
+    return pd.Series(text, index=values.index, dtype=object)
+
+
+def _numbers(values: pd.Series, column: str, origin: str) -> pd.Series:
+    text = _text(values)
+    numbers = pd.Series(pd.to_numeric(text, errors="coerce"), index=values.index, dtype="float64")
+    wrong = np.flatnonzero(numbers.isna() & text.notna())
+    if wrong.size:
+        raise InputError(
+            f"column {column!r} must hold numbers",
+            received=f"{origin}: {text.tolist()[wrong[0]]!r} for tile {values.index[wrong[0]]}",
+        )
+    return numbers
+
+
+def _numbers_if_all_are(values: pd.Series) -> pd.Series:
+    if not pd.api.types.is_object_dtype(values) and not pd.api.types.is_string_dtype(values):
+        return values
+    text = _text(values)
+    numbers = pd.Series(pd.to_numeric(text, errors="coerce"), index=values.index, dtype="float64")
+    every = text.notna().any() and not (numbers.isna() & text.notna()).any()
+    return numbers if every else text
