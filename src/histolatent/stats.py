@@ -87,7 +87,7 @@ def _evaluate(statistic: Statistic, counts: Int[np.ndarray, "b g"], groups: Code
     return np.concatenate(parts)
 
 
-def _bca(value: float, draws: Column, left_out: Column, level: float) -> tuple[float, float]:
+def _bca(value: float, draws: Column, left_out: Float[np.ndarray, " g"], level: float) -> tuple[float, float]:
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / len(draws)
     spread = left_out.mean() - left_out
@@ -100,7 +100,7 @@ def _bca(value: float, draws: Column, left_out: Column, level: float) -> tuple[f
     return float(low), float(high)
 
 
-def share_above(values: Column, null: Column) -> Column:
+def share_above(values: Column, null: Float[np.ndarray, " m"]) -> Column:
     """Return for each value the share of the null that is above it, ties half: its mean is the AUROC P(value < null).
 
     >>> share_above(np.array([0.0, 2.0]), np.array([1.0, 2.0, 3.0, 4.0])).tolist()

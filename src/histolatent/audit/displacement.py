@@ -17,9 +17,9 @@ PARTNERS = 20
 class Null:
     """Distances between unrelated tiles. `same_label` is None where labels are unknown or no such pair exists."""
 
-    cosine: Column
-    euclidean: Column
-    same_label: Column | None
+    cosine: Float[np.ndarray, " p"]
+    euclidean: Float[np.ndarray, " p"]
+    same_label: Float[np.ndarray, " s"] | None
     apart: str
 
     @property

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,7 @@ Progress = Callable[[int, int], None]
 CHECKPOINT_SECONDS = 2.0
 
 
+@runtime_checkable
 class Views(Protocol):
     """Several renderings of one tile, made where it is decoded. Must pickle; view 0 is the tile itself."""
 

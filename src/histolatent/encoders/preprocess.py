@@ -15,7 +15,7 @@ _FILTERS = {
 }
 
 
-def prepare(tile: np.ndarray, preprocessing: Preprocessing) -> Tile:
+def prepare(tile: object, preprocessing: Preprocessing) -> Tile:
     """Bring one uint8 RGB tile to the size that an encoder takes.
 
     The result equals, bit for bit, the evaluation transform of timm and torchvision on PIL images up to `ToTensor`:
@@ -32,6 +32,7 @@ def prepare(tile: np.ndarray, preprocessing: Preprocessing) -> Tile:
     (224, 224, 3)
     """
     check_tile(tile)
+    assert isinstance(tile, np.ndarray)  # check_tile says so; this tells the type checker
     if preprocessing.resize == "none" or preprocessing.input_px is None:
         return tile
     height, width = tile.shape[:2]

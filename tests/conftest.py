@@ -1,0 +1,32 @@
+"""What every test shares: no network but loopback, no accelerator, a folder of real tiles if there is one."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else ""
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(host).startswith(LOOPBACK):
+            raise AssertionError(f"a test tried to connect to {address}")
+        connect(self, address)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture
+def data() -> Path:
+    """The folder of real tiles; the test is skipped without it."""
+    folder = os.environ.get("HISTOLATENT_DATA")
+    if not folder:
+        pytest.skip("HISTOLATENT_DATA does not name a folder of real tiles")
+    return Path(folder)
