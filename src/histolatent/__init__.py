@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .audit import AuditResult, Plan, Policy, audit_encoders
     from .embeddings import card_of, make_table, read_table, write_table
-    from .encoders import Encoder, EncoderCard, Preprocessing, encode, encoder
+    from .encoders import Encoder, EncoderCard, Preprocessing, encode, encoder, prepare, save_encoder
     from .encoders.embed import embed
     from .errors import HistolatentError
     from .images import TileSource, decode, open_tiles
     from .images.phantom import PhantomSpec, PhantomTiles, write_phantom
-    from .perturb import OPERATIONS, perturb
+    from .perturb import OPERATIONS
     from .report import write_report
 
 _ROOMS = {
     "audit": ("AuditResult", "Plan", "Policy", "audit_encoders"),
     "embeddings": ("card_of", "make_table", "read_table", "write_table"),
-    "encoders": ("Encoder", "EncoderCard", "Preprocessing", "encode", "encoder"),
+    "encoders": ("Encoder", "EncoderCard", "Preprocessing", "encode", "encoder", "prepare", "save_encoder"),
     "encoders.embed": ("embed",),
     "errors": ("HistolatentError",),
     "images": ("TileSource", "decode", "open_tiles"),
     "images.phantom": ("PhantomSpec", "PhantomTiles", "write_phantom"),
-    "perturb": ("OPERATIONS", "perturb"),
+    "perturb": ("OPERATIONS",),
     "report": ("write_report",),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}
@@ -50,8 +50,9 @@ __all__ = [
     "encoder",
     "make_table",
     "open_tiles",
-    "perturb",
+    "prepare",
     "read_table",
+    "save_encoder",
     "write_phantom",
     "write_report",
     "write_table",

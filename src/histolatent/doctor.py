@@ -104,13 +104,17 @@ def _tables() -> Diagnosis:
 
     from .embeddings import make_table, read_table, write_table
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table.zarr"
-        write_table(make_table(np.ones((2, 3), np.float32), pd.DataFrame(index=pd.Index(["a", "b"])), {}), path)
-        same = bool((np.asarray(read_table(path).X) == 1).all())
+    name, fix = "embedding tables", "pip install --upgrade anndata zarr"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "table.zarr"
+            write_table(make_table(np.ones((2, 3), np.float32), pd.DataFrame(index=pd.Index(["a", "b"])), {}), path)
+            same = bool((np.asarray(read_table(path).X) == 1).all())
+    except Exception as error:  # noqa: BLE001  whatever breaks here is what is looked for
+        return Diagnosis(name, "FAIL", f"a table cannot be written and read: {error}", fix)
     if not same:
-        return Diagnosis("embedding tables", "FAIL", "a table came back changed", "pip install --upgrade anndata zarr")
-    return Diagnosis("embedding tables", "PASS", "written and read back")
+        return Diagnosis(name, "FAIL", "a table came back changed", fix)
+    return Diagnosis(name, "PASS", "written and read back")
 
 
 def _extra(extra: str) -> Diagnosis:
@@ -124,8 +128,12 @@ def _extra(extra: str) -> Diagnosis:
 def _torch() -> Diagnosis:
     if importlib.util.find_spec("torch") is None:
         return Diagnosis("accelerator", "WARN", "torch is not installed", "pip install 'histolatent[encoders]'")
-    import torch
-
+    try:
+        torch = importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        return Diagnosis(
+            "accelerator", "FAIL", f"torch does not import: {error}", "pip install --force-reinstall torch torchvision"
+        )
     try:
         importlib.import_module("torchvision.ops")
     except (ImportError, RuntimeError, OSError) as error:
@@ -175,8 +183,9 @@ def _hub() -> Diagnosis:
     from huggingface_hub import constants, get_token
 
     cache = Path(constants.HF_HUB_CACHE)
-    models = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
+    count = len(list(cache.glob("models--*"))) if cache.is_dir() else 0
+    models = f"{count} model{'' if count == 1 else 's'} in the cache"
     if get_token() is None:
         fix = "for gated encoders: accept the licence on the model's page, then hf auth login"
-        return Diagnosis("model hub", "WARN", f"{models} models in the cache, not logged in", fix)
-    return Diagnosis("model hub", "PASS", f"{models} models in the cache, logged in")
+        return Diagnosis("model hub", "WARN", f"{models}, not logged in", fix)
+    return Diagnosis("model hub", "PASS", f"{models}, logged in")

@@ -20,7 +20,7 @@ def unit_rows(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 
 def twin_ranks(
-    pool: Vectors, twins: Float[np.ndarray, "q d"], owners: Int[np.ndarray, " q"], *, exclude: Codes | None = None
+    pool: Vectors, twins: Float[np.ndarray, "q _d"], owners: Int[np.ndarray, " q"], *, exclude: Codes | None = None
 ) -> Float[np.ndarray, " q"]:
     """Return how many other tiles of the pool are closer (cosine) to each twin than its own tile is.
 

@@ -9,15 +9,18 @@ from pathlib import Path
 
 from .errors import OutputError
 
-
-def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
-    """Raise OutputError if `path` exists and must be kept."""
-    if not overwrite and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(
-            "the output exists already, and is not overwritten",
-            received=path,
-            fix="choose another --out, or pass --overwrite to replace it",
-        )
+_MOVE = "choose another --out"
+_FREE = "free space or choose another --out, then run the same command again"
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", _FREE),
+    errno.EDQUOT: ("the disk quota is used up", _FREE),
+    errno.EACCES: ("writing there is not permitted", _MOVE),
+    errno.EPERM: ("writing there is not permitted", _MOVE),
+    errno.EROFS: ("the file system is read-only", _MOVE),
+    errno.EEXIST: ("a file is where a folder is needed", _MOVE),
+    errno.ENOTDIR: ("a file is where a folder is needed", _MOVE),
+    errno.ENAMETOOLONG: ("the name is too long for the file system", _MOVE),
+}
 
 
 def remove(path: Path) -> None:
@@ -30,23 +33,26 @@ def remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a refused write into an OutputError that names the place."""
+    """Turn a full disk, a refused write or an impossible place into an OutputError that names the place."""
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EACCES: "writing there is not permitted",
-            errno.EROFS: "the file system is read-only",
-        }
-        if error.errno not in reasons:
+        if error.errno not in _REASONS:
             raise
+        reason, fix = _REASONS[error.errno]
+        raise OutputError(f"{reason}; nothing that looks complete was left behind", received=path, fix=fix) from error
+
+
+def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
+    """Raise OutputError if `path` exists and must be kept, or cannot be."""
+    with disk_errors(path):
+        kept = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if kept and not overwrite:
         raise OutputError(
-            f"{reasons[error.errno]}; nothing that looks complete was left behind",
+            "the output exists already, and is not overwritten",
             received=path,
-            fix="free space or choose another --out, then run the same command again",
-        ) from error
+            fix="choose another --out, or pass --overwrite to replace it",
+        )
 
 
 @contextlib.contextmanager

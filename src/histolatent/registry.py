@@ -37,6 +37,10 @@ class Registry(Mapping[str, T], Generic[T]):
         except KeyError:
             raise unknown(self.kind, name, self._items) from None
 
+    def get(self, name: str, default: T | None = None) -> T | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return what is called `name`, or `default`: asking is no error."""
+        return self._items.get(name, default)
+
     def __contains__(self, name: object) -> bool:
         return name in self._items
 

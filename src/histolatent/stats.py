@@ -59,8 +59,7 @@ def bootstrap(
     draws = draws[np.isfinite(draws)]
     if draws.size < resamples // 2:
         return Estimate(value, None, None)
-    left_out = _evaluate(statistic, 1 - np.eye(clusters, dtype=int), groups)
-    low, high = _bca(value, draws, left_out[np.isfinite(left_out)], level)
+    low, high = _bca(value, draws, _leave_out(statistic, groups, clusters), level)
     return Estimate(value, low, high)
 
 
@@ -87,10 +86,18 @@ def _evaluate(statistic: Statistic, counts: Int[np.ndarray, "b g"], groups: Code
     return np.concatenate(parts)
 
 
+def _leave_out(statistic: Statistic, groups: Codes, clusters: int) -> Float[np.ndarray, " g"]:
+    """Return the statistic without each cluster in turn, where it exists. No g x g matrix is held."""
+    starts = range(0, clusters, CHUNK)
+    parts = [np.arange(start, min(start + CHUNK, clusters))[:, None] for start in starts]
+    values = np.concatenate([statistic((groups[None, :] != part).astype(float)) for part in parts])
+    return values[np.isfinite(values)]
+
+
 def _bca(value: float, draws: Column, left_out: Float[np.ndarray, " g"], level: float) -> tuple[float, float]:
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     below = (np.sum(draws < value) + 0.5 * np.sum(draws == value)) / len(draws)
-    spread = left_out.mean() - left_out
+    spread = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     scale = 6 * np.sum(spread**2) ** 1.5
     if 0 < below < 1 and scale > 0:
         bias, acceleration = norm.ppf(below), np.sum(spread**3) / scale

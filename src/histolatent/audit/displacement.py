@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from .._types import Codes, Column, Vectors
 from ..neighbors import twin_ranks
@@ -94,7 +94,9 @@ def measure_moves(vectors: Vectors, moved: Vectors, null: Null) -> dict[str, Col
     }
 
 
-def measure_ranks(vectors: Vectors, moved: Float[np.ndarray, "q d"], owners: Codes) -> dict[str, Column]:
+def measure_ranks(
+    vectors: Vectors, moved: Float[np.ndarray, "q d"], owners: Int[np.ndarray, " q"]
+) -> dict[str, Float[np.ndarray, " q"]]:
     """Return columns for the rank metrics of the twins `moved` of the rows `owners`."""
     ranks = twin_ranks(vectors, moved, owners)
     return {"twin_rank": ranks / max(len(vectors) - 1, 1), "twin_top1": (ranks < 1).astype(float)}

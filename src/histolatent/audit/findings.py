@@ -55,12 +55,16 @@ def _largest_move(result: AuditResult, encoders: list[EncoderResult]) -> str | N
 
 
 def _leak(encoders: list[EncoderResult]) -> str | None:
-    for encoder in encoders:
-        check = next((c for c in encoder.checks if c.name == "leaks less than it keeps"), None)
-        if check is not None and check.status == "WARN" and (check.figure is not None and (check.figure.low or 0) > 0):
-            return f"{encoder.name}: {check.sentence}."
-    check = next((c for e in encoders for c in e.checks if c.name == "leaks less than it keeps"), None)
-    return None if check is None else f"{encoders[0].name}: {check.sentence}."
+    compared = [
+        (check.figure.value or 0.0, encoder.name, check.sentence)
+        for encoder in encoders
+        for check in encoder.checks
+        if check.name == "leaks less than it keeps" and check.figure is not None
+    ]
+    if not compared:
+        return None
+    _, name, sentence = max(compared, key=lambda item: item[0])
+    return f"{name}: {sentence}."
 
 
 def _selectivity(encoders: list[EncoderResult]) -> str | None:
@@ -70,11 +74,9 @@ def _selectivity(encoders: list[EncoderResult]) -> str | None:
     if not known:
         return None
     best = max(known, key=lambda encoder: _value(encoder.selectivity))
-    value = _value(best.selectivity)
-    said = "more" if value > 0.5 else "less"
     return (
-        f"Most selective is {best.name}: destroying nuclei moves it {said} than a nuisance does in {value:.0%} of the "
-        "comparisons (chance 50%)."
+        f"Most selective is {best.name}: destroying nuclei moves it more than a nuisance does in "
+        f"{_value(best.selectivity):.0%} of the comparisons (chance 50%)."
     )
 
 

@@ -130,6 +130,6 @@ AUROC = _register(
         range=(0, 1),
         chance=0.5,
         describes="area under the ROC curve of the same probe, mean over classes (one against the rest)",
-        misleads="scores of different folds are pooled, which lowers it a little",
+        misleads="scores of different folds are pooled, which lowers it: what holds nothing can come out below 0.5",
     )
 )

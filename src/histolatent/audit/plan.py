@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .._types import Codes, Tile
 from ..errors import InputError
@@ -36,6 +36,12 @@ class Plan(BaseModel):
     columns: dict[str, str] = {}
     policy: Policy = Policy()
 
+    @field_validator("suite")
+    @classmethod
+    def _suite_is_known(cls, name: str) -> str:
+        suite(name)
+        return name
+
     @property
     def operations(self) -> tuple[str, ...]:
         """Names of the operations of the suite."""
@@ -62,9 +68,12 @@ class SubsetTiles:
 def limit(source: TileSource, max_tiles: int | None, seed: int) -> TileSource:
     """Return at most `max_tiles` tiles, drawn at random by the seed, in their order."""
     n = len(source.table)
-    if max_tiles is None or n <= max_tiles:
-        return source
-    return SubsetTiles(source, np.sort(stream(seed, "subset", n).permutation(n)[:max_tiles]))
+    return source if max_tiles is None or n <= max_tiles else SubsetTiles(source, chosen_rows(n, max_tiles, seed))
+
+
+def chosen_rows(n: int, max_tiles: int | None, seed: int) -> Codes:
+    """Return which of `n` rows are audited, in their order."""
+    return np.sort(stream(seed, "subset", n).permutation(n)[:max_tiles])
 
 
 class Groups(BaseModel):
@@ -87,8 +96,13 @@ def find_groups(table: pd.DataFrame) -> Groups:
     apart_by = next((name for name in reversed(GROUP_COLUMNS) if _usable(table, name)), "tile")
     groups = Groups(by=by, codes=_codes(table, by), apart=_codes(table, apart_by), apart_by=apart_by)
     if "split" in table and by != "tile":
-        check_split(list(table["split"]), list(table[by]), group_name=by)
+        check_split(texts(table, "split"), texts(table, by), group_name=by)
     return groups
+
+
+def texts(table: pd.DataFrame, name: str) -> list[str | None]:
+    """Return a column as text, None where it is missing."""
+    return [None if pd.isna(value) else str(value) for value in table[name]]
 
 
 def _usable(table: pd.DataFrame, name: str) -> bool:

@@ -10,6 +10,7 @@ from .._types import Codes, Column, Vectors
 from ..stats import Statistic, balanced_accuracy, weighted_auroc
 
 FOLDS = 5
+ATTEMPTS = 10
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -55,83 +56,85 @@ def probe(
     Features are standardised, the penalty is chosen on one inner grouped split. Rows whose target is None are left out.
     With `split`, the probe is trained where it is `train` and scored where it is `test`.
 
-    Returns NotReadable with the reason where a class occurs in one group only, or there is one class.
+    Returns NotReadable with the reason where there is one class, or groups leave no fair test of every class.
     """
     rows = np.flatnonzero([value is not None for value in target])
-    classes, codes = np.unique([str(target[row]) for row in rows], return_inverse=True)
+    names, codes = np.unique([str(target[row]) for row in rows], return_inverse=True)
+    classes = tuple(map(str, names))
     if len(classes) < 2:
-        return NotReadable(f"it has {'one value (' + classes[0] + ')' if len(classes) else 'no values'}")
+        return NotReadable(f"it has {'one value (' + classes[0] + ')' if classes else 'no values'}")
+    groups = groups[rows]
     if split is not None:
-        return _by_split(vectors, rows, codes, tuple(classes), groups, [split[row] for row in rows], seed)
-    spread = [len(np.unique(groups[rows][codes == code])) for code in range(len(classes))]
-    folds = min(FOLDS, *spread)
-    if folds < 2:
-        return NotReadable(
-            f"{classes[int(np.argmin(spread))]!r} occurs in one group only, so it cannot be tested on another"
-        )
-    parts = grouped_folds(codes, groups[rows], folds, seed)
-    return _cross_fit(vectors, rows, codes, tuple(classes), groups, parts, seed)
+        train, test = (np.flatnonzero([split[row] == part for row in rows]) for part in ("train", "test"))
+        missing = [name for code, name in enumerate(classes) if code not in codes[train] or code not in codes[test]]
+        if missing:
+            return NotReadable(f"{missing[0]!r} is not in both parts of the split")
+        parts, covered = [(train, test)], test
+    else:
+        spread = [len(np.unique(groups[codes == code])) for code in range(len(classes))]
+        folds = min(FOLDS, *spread)
+        if folds < 2:
+            return NotReadable(
+                f"{classes[int(np.argmin(spread))]!r} occurs in one group only, so it cannot be tested on another"
+            )
+        parts, covered = grouped_folds(codes, groups, folds, seed), np.arange(len(rows))
+        if not parts:
+            return NotReadable("its groups cannot be split so that every class is trained on and tested")
+    predicted, scores = _cross_fit(vectors[rows], codes, groups, parts, seed)
+    return Reading(rows[covered], codes[covered], predicted[covered], scores[covered], classes, len(parts))
 
 
 def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split rows into stratified folds that never share a group."""
+    """Split rows into up to `folds` stratified folds that never share a group; every class is in every training part.
+
+    A probe that was never shown a class would miss it for that reason alone. Where no such folds are found, not even
+    two, there are none.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        return [(train, test) for train, test in splitter.split(np.zeros(len(codes)), codes, groups) if len(test)]
-
-
-def _by_split(
-    vectors: Vectors,
-    rows: Codes,
-    codes: Codes,
-    classes: tuple[str, ...],
-    groups: Codes,
-    split: list[str | None],
-    seed: int,
-) -> Reading | NotReadable:
-    train, test = (np.flatnonzero([part == name for part in split]) for name in ("train", "test"))
-    missing = [name for code, name in enumerate(classes) if code not in codes[train] or code not in codes[test]]
-    if missing:
-        return NotReadable(f"{missing[0]!r} is not in both parts of the split")
-    reading = _cross_fit(vectors, rows, codes, classes, groups, [(train, test)], seed)
-    return Reading(rows[test], codes[test], reading.predicted[test], reading.scores[test], classes, reading.folds)
+    classes = len(np.unique(codes))
+    for count in range(folds, 1, -1):
+        for attempt in range(ATTEMPTS):
+            splitter = StratifiedGroupKFold(count, shuffle=True, random_state=(seed + attempt) % 2**32)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+                parts = [pair for pair in splitter.split(np.zeros(len(codes)), codes, groups) if len(pair[1])]
+            if all(len(np.unique(codes[train])) == classes for train, _ in parts):
+                return parts
+    return []
 
 
 def _cross_fit(
-    vectors: Vectors,
-    rows: Codes,
-    codes: Codes,
-    classes: tuple[str, ...],
-    groups: Codes,
-    parts: list[tuple[np.ndarray, np.ndarray]],
-    seed: int,
-) -> Reading:
-    predicted, scores = np.full(len(rows), -1), np.zeros((len(rows), len(classes)))
+    vectors: Vectors, codes: Codes, groups: Codes, parts: list[tuple[np.ndarray, np.ndarray]], seed: int
+) -> tuple[Codes, Float[np.ndarray, "n c"]]:
+    """Return predicted classes and scores of the test rows of each part; -1 and 0 elsewhere."""
+    predicted, scores = np.full(len(codes), -1), np.zeros((len(codes), int(codes.max()) + 1))
     for train, test in parts:
-        x_train, x_test = _standardise(vectors[rows[train]], vectors[rows[test]])
-        strength = _choose_strength(x_train, codes[train], groups[rows[train]], seed)
+        x_train, x_test = _standardise(vectors[train], vectors[test])
+        strength = _choose_strength(x_train, codes[train], groups[train], seed)
         model = _fit(x_train, codes[train], strength)
         probability = model.predict_proba(x_test)
         scores[test[:, None], model.classes_[None, :]] = probability
         predicted[test] = model.classes_[probability.argmax(axis=1)]
-    return Reading(rows, codes, predicted, scores, classes, len(parts))
+    return predicted, scores
 
 
 def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean, spread = train.mean(axis=0), train.std(axis=0)
-    # A dimension that is constant but for rounding carries nothing, and would blow up.
-    spread = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), spread, np.inf)
-    return (train - mean) / spread, (test - mean) / spread
+    mean, spread = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    # A dimension that is constant but for rounding carries nothing, and would blow up. It is judged by its own size,
+    # so that one of large scale does not silence the others.
+    spread = np.where(spread > 1e-6 * np.abs(train).max(axis=0), spread, np.inf)
+    return tuple(((part - mean) / spread).astype(np.float32) for part in (train, test))
 
 
 def _choose_strength(x: np.ndarray, codes: Codes, groups: Codes, seed: int) -> float:
     spread = min(len(np.unique(groups[codes == code])) for code in np.unique(codes))
     if spread < 2:
         return STRENGTHS[1]
-    train, test = grouped_folds(codes, groups, min(4, spread), seed)[0]
+    parts = grouped_folds(codes, groups, min(4, spread), seed)
+    if not parts:
+        return STRENGTHS[1]
+    train, test = parts[0]
     correct = [_fit(x[train], codes[train], strength).predict(x[test]) == codes[test] for strength in STRENGTHS]
     weights = np.ones((1, len(test)))
     accuracy = [float(balanced_accuracy(right.astype(float), codes[test])(weights)[0]) for right in correct]

@@ -162,12 +162,13 @@ class AuditResult(_Frozen):
 
     def probes_frame(self) -> pd.DataFrame:
         """Return the probes as a table: one row per encoder and target."""
+        parts = ("balanced_accuracy", "auroc")
         rows = []
         for encoder in self.encoders:
             for item in encoder.probes:
                 row = {"encoder": encoder.name, "target": item.target, "kind": item.kind, "chance": item.chance}
-                for metric in ("balanced_accuracy", "auroc"):
-                    figure: Figure = getattr(item, metric)
+                for metric, figure in zip(parts, (item.balanced_accuracy, item.auroc), strict=True):
                     row |= {metric: figure.value, f"{metric}_low": figure.low, f"{metric}_high": figure.high}
                 rows.append(row | {"reason": item.reason})
-        return pd.DataFrame(rows)
+        figures = [f"{metric}{end}" for metric in parts for end in ("", "_low", "_high")]
+        return pd.DataFrame(rows, columns=pd.Index(["encoder", "target", "kind", "chance", *figures, "reason"]))

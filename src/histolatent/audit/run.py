@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,12 @@ from .plan import (
     Groups,
     Plan,
     check_tables,
+    chosen_rows,
     describe_groups,
     find_groups,
     limit,
     scale_warnings,
+    texts,
 )
 from .probes import NotReadable, Reading, probe
 from .result import (
@@ -61,7 +63,7 @@ class Measured:
         """Return a text column with None for missing, or None if there is no such column."""
         if name not in self.table:
             return None
-        return [None if pd.isna(value) else str(value) for value in self.table[name]]
+        return texts(self.table, name)
 
 
 def audit_encoders(
@@ -105,7 +107,9 @@ def audit_encoders(
                 progress=progress,
             )
     names = _unique_names(encoders)
-    source = limit(open_tiles(src), plan.max_tiles, plan.seed)
+    whole = open_tiles(src)
+    encoders = [_matched(encoder, whole, plan) for encoder in encoders]
+    source = limit(whole, plan.max_tiles, plan.seed)
     check_tables(source.table)
     find_groups(source.table)  # a leaking split must stop the run before the long part
     pixel = [encoder for encoder in encoders if not isinstance(encoder, VectorEncoder)]
@@ -113,12 +117,6 @@ def audit_encoders(
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / f"{file_name(names[i])}.zarr" for i, e in enumerate(encoders) if e in pixel]
-    for encoder in encoders:
-        if isinstance(encoder, VectorEncoder) and len(encoder.vectors) != len(source.table):
-            raise InputError(
-                f"{encoder.card.name} has {len(encoder.vectors)} rows for {len(source.table)} tiles",
-                fix="give one vector per row of the table, in the same order",
-            )
     embedded = embed_views(
         source,
         pixel,
@@ -155,6 +153,19 @@ def audit_encoders(
     )
     _finish(embedded, source, pixel, targets, keep=keep)
     return result.model_copy(update={"findings": find(result)}), embedded.seconds.to_dict()
+
+
+def _matched(encoder: Encoder | VectorEncoder, source: TileSource, plan: Plan) -> Encoder | VectorEncoder:
+    """Return the encoder; precomputed vectors checked against the source, and cut to the rows of the plan."""
+    if not isinstance(encoder, VectorEncoder):
+        return encoder
+    if len(encoder.vectors) != len(source.table):
+        raise InputError(
+            f"{encoder.card.name} has {len(encoder.vectors)} rows for {len(source.table)} tiles",
+            fix="give one vector per row of the table, in the same order",
+        )
+    rows = chosen_rows(len(source.table), plan.max_tiles, plan.seed)
+    return replace(encoder, vectors=encoder.vectors[rows])
 
 
 def _finish(
@@ -220,7 +231,8 @@ def _measure(
         codes = np.where([value is not None for value in labels], np.unique(known, return_inverse=True)[1], -1)
     groups = measured.groups
     null = random_pair_null(vectors, groups.apart, apart=groups.apart_by, labels=codes, seed=plan.seed)
-    steps = [(operation.name, severity) for operation in measured.operations for severity in SEVERITIES]
+    operations = [] if isinstance(encoder, VectorEncoder) else measured.operations
+    steps = [(operation.name, severity) for operation in operations for severity in SEVERITIES]
     moves = [measure_moves(vectors, views[:, 1 + i], null) for i in range(len(steps))]
     doses = _doses(vectors, views, moves, steps, measured)
     selective = _selectivity(moves, steps, measured) if moves and null.is_defined else None
@@ -233,7 +245,7 @@ def _measure(
         p95=float(np.quantile(null.cosine, 0.95)),
         same_label_median=None if null.same_label is None else float(np.median(null.same_label)),
     )
-    checks = judge(plan.policy, measured.operations, summary, null.is_defined, doses, selective, probes, leak)
+    checks = judge(plan.policy, operations, summary, null.is_defined, doses, selective, probes, leak)
     return EncoderResult(
         name=name,
         card=encoder.card.model_dump(mode="json"),
@@ -354,9 +366,11 @@ def _probe_result(target: str, reading: Reading | NotReadable, measured: Measure
     )
 
 
-def _skill_gap(leak: Reading, signal: Reading, measured: Measured) -> Figure:
+def _skill_gap(leak: Reading, signal: Reading, measured: Measured) -> Figure | None:
     """Return skill of the leak minus skill of the signal, on the same resamples of the tiles that both cover."""
     both, first, second = np.intersect1d(leak.rows, signal.rows, return_indices=True)
+    if not len(both):
+        return None
     parts = []
     for reading, rows in ((leak, first), (signal, second)):
         part = Reading(both, reading.codes[rows], reading.predicted[rows], reading.scores[rows], reading.classes, 0)

@@ -55,8 +55,7 @@ def judge(
         )
     leakage = [probe for probe in probes if probe.kind == "leakage"]
     checks += [_unread(probe) for probe in leakage if probe.reason]
-    if leak is not None:
-        checks.append(_leaks(leak, max((p for p in leakage if not p.reason), key=_skill), probes))
+    checks.append(_leaks(leak, probes))
     return checks
 
 
@@ -98,7 +97,7 @@ def _ignores(policy: Policy, operation: OperationResult, doses: Sequence[Dose]) 
         "FAIL": "often moves tiles as far as unrelated tiles lie apart",
     }
     step = operation.steps[policy.severity - 1]
-    at = f"{operation.parameter} {step.level:g} {operation.unit}".strip() if operation.graded else "third variant"
+    at = f"{operation.parameter} {step.level:g}" + (f" {operation.unit}" if operation.graded and operation.unit else "")
     return Check(
         name=f"ignores {operation.name}",
         status=status,
@@ -154,14 +153,28 @@ def _unread(probe: ProbeResult) -> Check:
     )
 
 
-def _leaks(leak: Figure, worst: ProbeResult, probes: Sequence[ProbeResult]) -> Check:
+def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
+    name = "leaks less than it keeps"
+    leakage = [probe for probe in probes if probe.kind == "leakage" and not probe.reason]
+    if not leakage:
+        return Check(
+            name=name, status="UNDEFINED", sentence="no site, scanner or stain could be probed: what leaks is not known"
+        )
+    worst = max(leakage, key=_skill)
+    if leak is None:
+        return Check(
+            name=name,
+            status="UNDEFINED",
+            sentence=f"{worst.title} is read with balanced accuracy {_show(worst.balanced_accuracy)} (chance "
+            f"{worst.chance:.2f}), and there is no readable label to weigh it against",
+        )
     signal = next(probe for probe in probes if probe.kind == "signal" and not probe.reason)
     low, high = _bounds(leak)
     status: Status = "PASS" if high < 0 else "WARN"
     words = "more" if low > 0 else "less" if high < 0 else "about as"
     comparison = f"{words} readable than" if words != "about as" else "about as readable as"
     return Check(
-        name="leaks less than it keeps",
+        name=name,
         status=status,
         sentence=f"{worst.title} is {comparison} {signal.title}: balanced accuracy {_show(worst.balanced_accuracy)} "
         f"(chance {worst.chance:.2f}) against {_show(signal.balanced_accuracy)} (chance {signal.chance:.2f})",

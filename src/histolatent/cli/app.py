@@ -26,12 +26,13 @@ app.command("encoders", epilog=listing.EXAMPLE)(listing.encoders)
 app.command("doctor", epilog=health.DOCTOR_EXAMPLE)(health.doctor)
 
 
-def _show_version(value: bool) -> None:
+def _show_version(value: bool) -> bool:
     if value:
         from ..provenance import version
 
         typer.echo(version())
         raise typer.Exit
+    return value
 
 
 @app.callback()
@@ -50,8 +51,10 @@ def main() -> None:
     except HistolatentError as error:
         error_console().print(f"[bold red]error[/bold red]: {_escaped(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        error_console().print("stopped; the same command goes on where it was", soft_wrap=True)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 130:  # Typer turns Ctrl-C into 130
+            raise
+        error_console().print("stopped; given again, audit and embed go on where they were", soft_wrap=True)
         sys.exit(130)
 
 

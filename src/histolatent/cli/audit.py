@@ -16,9 +16,9 @@ from .console import (
     Quiet,
     Restart,
     Workers,
-    console,
     parse_columns,
     progress_bar,
+    say,
     worker_count,
 )
 
@@ -117,13 +117,14 @@ def run_audit(
     """Load the encoders, audit, write the folder, say what was found."""
     from ..audit import audit_encoders
     from ..encoders import encoder as load
-    from ..outputs import refuse_existing, remove
-    from ..report import write_report
+    from ..outputs import remove
+    from ..report import refuse_folder, write_report
 
-    refuse_existing(out, overwrite=overwrite)
+    refuse_folder(out, overwrite=overwrite)
     added = [baseline] if baseline is not None and baseline not in names else []
     encoders = [load(name, device=device) for name in (*names, *added)]
-    work = out.with_name(out.name + ".unfinished")
+    place = out.absolute()  # `--out .` has no name
+    work = place.with_name(place.name + ".unfinished")
     with progress_bar(f"embedding, {len(encoders)} encoders", quiet=quiet) as progress:
         result, seconds = audit_encoders(
             source,
@@ -137,11 +138,10 @@ def run_audit(
             keep=keep,
             progress=progress,
         )
-    write_report(result, source, out, seconds=seconds, embeddings=work if keep else None, overwrite=overwrite)
+    write_report(result, source, place, seconds=seconds, embeddings=work if keep else None, overwrite=overwrite)
     remove(work)
-    screen = console()
     for number, finding in enumerate(result.findings, 1):
-        screen.print(f"{number}. {finding}", soft_wrap=True, markup=False)
+        say(f"{number}. {finding}")
     for warning in result.warnings:
-        screen.print(f"note: {warning}", soft_wrap=True, markup=False)
-    screen.print(f"report: {out / 'report.html'}", soft_wrap=True, markup=False)
+        say(f"note: {warning}")
+    say(f"report: {out / 'report.html'}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Overwrite, Quiet, Workers, console, progress_bar, worker_count
+from .console import Overwrite, Quiet, Workers, progress_bar, say, worker_count
 
 EXAMPLE = "Example: histolatent phantom --out cohort --sites 5 --patients 6 --tiles-per-site 400 --tile-px 96 --seed 0"
 
@@ -37,4 +37,4 @@ def phantom(
     )
     with progress_bar("drawing the phantom", quiet=quiet) as progress:
         write_phantom(spec, out, workers=worker_count(workers), progress=progress, overwrite=overwrite)
-    console().print(f"{out}: {sites * tiles_per_site} tiles, manifest.csv, truth.parquet, annotations.geojson")
+    say(f"{out}: {sites * tiles_per_site} tiles, manifest.csv, truth.parquet, annotations.geojson")

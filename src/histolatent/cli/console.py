@@ -45,6 +45,11 @@ def error_console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def say(text: str) -> None:
+    """Print a line of the result as it is: not wrapped, and no brackets in a path read as markup."""
+    console().print(text, soft_wrap=True, markup=False)
+
+
 @contextlib.contextmanager
 def progress_bar(text: str, *, quiet: bool = False, unit: str = "tiles") -> Iterator[Callable[[int, int], None]]:
     """Yield a callback `(done, total)` that draws a progress bar with rate and time left."""
@@ -58,7 +63,7 @@ def progress_bar(text: str, *, quiet: bool = False, unit: str = "tiles") -> Iter
     )
 
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit + ","),

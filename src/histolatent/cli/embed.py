@@ -15,9 +15,9 @@ from .console import (
     Quiet,
     Restart,
     Workers,
-    console,
     parse_columns,
     progress_bar,
+    say,
     worker_count,
 )
 
@@ -64,9 +64,7 @@ def embed(
             progress=progress,
         )
     skipped = len(card_of(table)["tiles"]["skipped"])
-    console().print(
-        f"{out}: {table.n_obs} tiles x {table.n_vars} numbers" + (f", {skipped} skipped" if skipped else "")
-    )
+    say(f"{out}: {table.n_obs} tiles x {table.n_vars} numbers" + (f", {skipped} skipped" if skipped else ""))
 
 
 def convert(
@@ -79,4 +77,4 @@ def convert(
 
     read = read_table(table)
     write_table(read, out, overwrite=overwrite)
-    console().print(f"{out}: {read.n_obs} tiles x {read.n_vars} numbers")
+    say(f"{out}: {read.n_obs} tiles x {read.n_vars} numbers")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Quiet, Workers, console, worker_count
+from .console import Quiet, Workers, console, progress_bar, say, worker_count
 
 DOCTOR_EXAMPLE = "Example: histolatent doctor"
 DEMO_EXAMPLE = "Example: histolatent demo --out demo"
@@ -19,18 +19,14 @@ def doctor(
 ) -> None:
     """Look at this machine: PASS, WARN or FAIL, each with the fix. Ends with 1 if anything fails."""
     from rich.table import Table
+    from rich.text import Text
 
     from ..doctor import diagnose
 
     found = diagnose(folder)
     table = Table("", "what", "found", "fix", title="histolatent doctor")
     for item in found:
-        table.add_row(
-            f"[{COLOURS[item.status]}]{item.status}[/]",
-            item.name.replace("[", "\\["),
-            item.says,
-            item.fix.replace("[", "\\["),
-        )
+        table.add_row(Text(item.status, COLOURS[item.status]), Text(item.name), Text(item.says), Text(item.fix))
     console().print(table)
     if any(item.status == "FAIL" for item in found):
         raise typer.Exit(1)
@@ -47,12 +43,10 @@ def demo(
     from ..audit import Plan
     from ..images import open_tiles
     from ..images.phantom import PhantomSpec, write_phantom
-    from ..outputs import refuse_existing
+    from ..report import refuse_folder
     from .audit import run_audit
-    from .console import progress_bar
 
-    screen = console()
-    refuse_existing(out, overwrite=not out.exists() or (out / "cohort" / "manifest.csv").exists())
+    refuse_folder(out, overwrite=True, mark="cohort/truth.parquet")
     spec = PhantomSpec(sites=5, patients=4, slides=1, tiles_per_site=DEMO_TILES)
     with progress_bar("drawing the phantom cohort", quiet=quiet) as progress:
         write_phantom(spec, out / "cohort", workers=worker_count(workers), progress=progress, overwrite=True)
@@ -67,7 +61,4 @@ def demo(
         restart=True,
         quiet=quiet,
     )
-    screen.print(
-        "Synthetic tiles, untrained encoders: the figures show what an audit looks like, not what is good.",
-        soft_wrap=True,
-    )
+    say("Synthetic tiles, untrained encoders: the figures show what an audit looks like, not what is good.")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from .console import console
+from .console import console, say
 
 EXAMPLE = "Example: histolatent encoders --json"
 
@@ -33,12 +33,9 @@ def encoders(
             "yes" if entry.gated else "no",
             "yes" if in_cache(entry) else "no",
         )
-    screen = console()
-    screen.print(table)
-    screen.print(
+    console().print(table)
+    say(
         "Without weights: " + ", ".join(f"toy:{name}" for name in TOYS) + ".\n"
         "Any other: timm:NAME, hf:ORG/NAME@REVISION, onnx:FILE.onnx, callable:MODULE:FUNCTION, npy:VECTORS.npy, a "
-        "folder that save_encoder wrote; timm-random:NAME gives an architecture with random weights.",
-        soft_wrap=True,
-        markup=False,
+        "folder that save_encoder wrote; timm-random:NAME gives an architecture with random weights."
     )

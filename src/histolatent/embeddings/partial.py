@@ -37,6 +37,9 @@ class PartialTable:
     ) -> "PartialTable":
         """Start the store for `target`, or go on with the one that an interrupted run left.
 
+        Tiles that were skipped wait again: they may have been mended, or a tile that cannot be read may now have to
+        stop the run.
+
         Raises
         ------
         OutputError
@@ -63,8 +66,8 @@ class PartialTable:
                     fix="pass --restart to drop it, or choose another --out",
                 )
             state = np.frombuffer((folder / "state.u8").read_bytes(), np.uint8).copy()
-            lines = (folder / "notes.jsonl").read_text(encoding="utf-8").splitlines()
-            notes = dict(json.loads(line) for line in lines if line.endswith("]"))
+            state[state == _SKIPPED] = _WAITING
+            notes = _read_notes((folder / "notes.jsonl").read_text(encoding="utf-8"))
         return cls(folder, shape, notes, state)
 
     def waiting(self, block: int) -> list[range]:
@@ -107,7 +110,7 @@ class PartialTable:
         """Make all that was written so far survive the end of the process."""
         with disk_errors(self.folder):
             with (self.folder / "notes.jsonl").open("a", encoding="utf-8") as file:
-                file.write("".join(self._unsaved))
+                file.write("\n" + "".join(self._unsaved))  # the line before may be torn, by a full disk
             self._unsaved.clear()
             part = self.folder / "state.u8.new"
             part.write_bytes(self._state.tobytes())
@@ -123,7 +126,12 @@ class PartialTable:
 
     def _map(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         if not self.kept.any():
-            raise InputError("no tile could be read: every one was skipped", received=self.folder)
+            reasons = [note["skipped"] for note in self.notes.values() if "skipped" in note]
+            raise InputError(
+                f"no tile could be read: all {self.shape[0]} were skipped",
+                received="; ".join(reasons[:1]) or None,
+                fix="mend the tiles, then run the same command again",
+            )
         size = int(np.prod(shape)) * dtype.itemsize
         path = self.folder / name
         if path.stat().st_size < size:  # the last tiles were skipped
@@ -138,3 +146,15 @@ class PartialTable:
 def _difference(found: str, wanted: str) -> str:
     old, new = json.loads(found), json.loads(wanted)
     return ", ".join(sorted(key for key in {*old, *new} if old.get(key) != new.get(key))) or "plan"
+
+
+def _read_notes(text: str) -> dict[str, Any]:
+    """Read the notes that were written whole. A tile whose note was torn is still marked as waiting."""
+    notes: dict[str, Any] = {}
+    for line in text.split("\n"):
+        try:
+            tile_id, fact = json.loads(line)
+        except ValueError:
+            continue
+        notes[tile_id] = fact
+    return notes

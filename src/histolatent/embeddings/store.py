@@ -1,5 +1,6 @@
 """Embedding tables on disk: Zarr as the native form, and the forms that others read and write."""
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
@@ -14,22 +15,56 @@ from anndata import AnnData
 
 from ..errors import InputError, OptionError
 from ..outputs import whole
-from .table import card_of, make_table, obs_of
+from .table import card_of, check_vectors, make_table, obs_of
 
 FORMS = (".zarr", ".h5ad", ".parquet", ".csv", ".npy", ".h5")
+TEXT = ("tile", "label", "site", "scanner", "stain", "slide", "patient", "split", "pixel_hash")
+
+
+def check_form(path: str | os.PathLike[str], obs: pd.DataFrame) -> None:
+    """Raise unless a table with these rows can be written in the form that the ending of `path` names.
+
+    A long run asks this before it starts.
+
+    Raises
+    ------
+    OptionError
+        If the ending is not one of `FORMS`.
+    InputError
+        If the form cannot hold these rows.
+    """
+    target = Path(path)
+    if target.suffix not in FORMS:
+        raise OptionError("no form of embedding table has this ending", received=target.name, valid=", ".join(FORMS))
+    if target.suffix in (".parquet", ".csv"):
+        taken = [str(name) for name in obs.columns if name == "tile" or _is_vector(name)]
+        if taken:
+            raise InputError(
+                f"column {taken[0]!r} has the name of a column that {target.suffix} needs itself",
+                fix="rename it, or write .zarr or .h5ad",
+            )
+    if target.suffix == ".npy" and any(str(tile).splitlines() != [str(tile)] for tile in obs.index):
+        raise InputError("a tile id is empty or has a line break, so .npy cannot keep it", fix="write .zarr or .h5ad")
+    if target.suffix == ".h5":
+        missing = [name for name in ("slide", "x", "y") if name not in obs or bool(obs[name].isna().any())]
+        if missing:
+            raise InputError(f"one HDF5 file per slide needs {', '.join(missing)} for every tile")
 
 
 def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write an embedding table in the form that the ending of `path` names.
 
-    `.zarr` and `.h5ad` hold everything. `.parquet` and `.csv` hold `obs` and the columns `z0`, `z1`, ... `.npy` holds
-    the vectors alone; the tile ids go beside it as `NAME.ids.txt`. `.h5` is a folder with one file per slide as TRIDENT
+    `.zarr` and `.h5ad` hold everything. `.parquet` and `.csv` hold `obs` and the columns `z0`, `z1`, ...; in `.csv`,
+    empty text is missing, and a column that is not known by name comes back as what it looks like. `.npy` holds the
+    vectors alone; the tile ids go beside it as `NAME.ids.txt`. `.h5` is a folder with one file per slide as TRIDENT
     and CLAM write them (`features` `(n, d)`, `coords` `(n, 2)`), for which `obs` needs `slide`, `x` and `y`.
 
     Raises
     ------
     OutputError
         If `path` exists and not `overwrite`, or the disk is full; nothing half-written is left.
+    OptionError, InputError
+        If no form has this ending, or it cannot hold these rows. See `check_form`.
     """
     target = Path(path)
     writers: dict[str, Callable[[AnnData, Path], None]] = {
@@ -40,14 +75,12 @@ def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool
         ".npy": _write_npy,
         ".h5": _write_slides,
     }
-    if target.suffix not in writers:
-        raise OptionError("no form of embedding table has this ending", received=target.name, valid=", ".join(FORMS))
-    with whole(target, overwrite=overwrite) as part:
-        writers[target.suffix](table, part)
-    if target.suffix == ".npy":
-        ids = "\n".join(map(str, table.obs_names)) + "\n"
-        with whole(target.with_suffix(".ids.txt"), overwrite=True) as part:
-            part.write_text(ids, encoding="utf-8")
+    check_form(target, obs_of(table))
+    with contextlib.ExitStack() as stack:
+        if target.suffix == ".npy":
+            ids = stack.enter_context(whole(target.with_suffix(".ids.txt"), overwrite=overwrite))
+            ids.write_text("".join(f"{tile}\n" for tile in table.obs_names), encoding="utf-8")
+        writers[target.suffix](table, stack.enter_context(whole(target, overwrite=overwrite)))
     return target
 
 
@@ -72,6 +105,7 @@ def read_table(path: str | os.PathLike[str]) -> AnnData:
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"not an embedding table ({type(error).__name__})", received=source) from error
         card_of(table)
+        check_vectors(np.asarray(table.X), list(table.obs_names))
         return table
     if source.suffix in (".parquet", ".csv"):
         return _from_wide(source)
@@ -84,9 +118,10 @@ def read_table(path: str | os.PathLike[str]) -> AnnData:
 
 def _write_zarr(table: AnnData, part: Path) -> None:
     with warnings.catch_warnings():
-        # Strings in Zarr 3 have no frozen specification yet; AnnData's own reader is the contract here.
-        warnings.filterwarnings("ignore", message=".*does not have a Zarr V3 specification.*")
-        table.write_zarr(part)
+        # Zarr 2 on purpose: text and consolidated metadata have no frozen specification in Zarr 3 yet.
+        warnings.filterwarnings("ignore", message="Writing zarr v2 data")
+        with anndata.settings.override(zarr_write_format=2):
+            table.write_zarr(part)
 
 
 def _wide(table: AnnData) -> pd.DataFrame:
@@ -98,14 +133,15 @@ def _wide(table: AnnData) -> pd.DataFrame:
 
 
 def _from_wide(source: Path) -> AnnData:
-    text: Any = dict.fromkeys(("tile", "label", "site", "scanner", "stain", "slide", "patient", "split"), str)
     try:
-        frame = pd.read_parquet(source) if source.suffix == ".parquet" else pd.read_csv(source, dtype=text)
-    except (ValueError, OSError, pd.errors.ParserError) as error:
+        frame = pd.read_parquet(source) if source.suffix == ".parquet" else _read_csv(source)
+    except (ValueError, OSError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise InputError(f"not a table ({error})", received=source) from None
     if "tile" in frame.columns:
+        if bool(frame["tile"].isna().any()):
+            raise InputError("a row has no tile id", received=f"{source}, row {int(frame['tile'].isna().argmax()) + 2}")
         frame = frame.set_index("tile")
-    columns = [f"z{i}" for i in range(sum(str(name)[:1] == "z" and str(name)[1:].isdigit() for name in frame.columns))]
+    columns = [f"z{i}" for i in range(sum(map(_is_vector, frame.columns)))]
     missing = [name for name in columns if name not in frame.columns]
     if not columns or missing:
         raise InputError(
@@ -119,6 +155,22 @@ def _from_wide(source: Path) -> AnnData:
     return make_table(vectors, frame.drop(columns=columns), {"origin": source.name})
 
 
+def _read_csv(source: Path) -> pd.DataFrame:
+    text: Any = dict.fromkeys(TEXT, str)
+    exact: Any = "round_trip"  # the stubs of pandas do not know it
+    with warnings.catch_warnings():
+        # Without index_col=False, a row with a cell too many would shift every column by one.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(
+            source, dtype=text, keep_default_na=False, na_values=[""], float_precision=exact, index_col=False
+        )
+
+
+def _is_vector(column: object) -> bool:
+    name = str(column)
+    return name[:1] == "z" and name[1:].isdecimal()
+
+
 def _write_npy(table: AnnData, part: Path) -> None:
     with part.open("wb") as file:
         np.save(file, np.asarray(table.X))
@@ -126,21 +178,22 @@ def _write_npy(table: AnnData, part: Path) -> None:
 
 def _from_npy(source: Path) -> AnnData:
     try:
-        vectors = np.load(source, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"not a NumPy array ({error})", received=source) from None
+        with source.open("rb") as file:
+            vectors = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"not a NumPy array ({error})", received=source, fix="save one array of numbers with np.save"
+        ) from None
+    if vectors.ndim != 2 or vectors.dtype.kind not in "fiu":
+        raise InputError("vectors must be numbers (n, d)", received=f"{source}: {vectors.dtype} {vectors.shape}")
+    vectors = _as_float32(vectors)
     beside = source.with_suffix(".ids.txt")
     ids = beside.read_text(encoding="utf-8").splitlines() if beside.exists() else [f"{i}" for i in range(len(vectors))]
-    if vectors.ndim == 2 and vectors.dtype.kind == "f":
-        vectors = vectors.astype(np.float32)
     return make_table(vectors, pd.DataFrame(index=pd.Index(ids)), {"origin": source.name})
 
 
 def _write_slides(table: AnnData, part: Path) -> None:
     obs = obs_of(table)
-    missing = [name for name in ("slide", "x", "y") if name not in obs or bool(obs[name].isna().any())]
-    if missing:
-        raise InputError(f"one HDF5 file per slide needs {', '.join(missing)} for every tile")
     part.mkdir()
     for slide, rows in obs.groupby("slide", observed=True).indices.items():
         name = str(slide).replace("/", "_")
@@ -153,16 +206,19 @@ def _write_slides(table: AnnData, part: Path) -> None:
 
 def _from_slides(source: Path) -> AnnData:
     vectors, rows = [], []
-    for path in sorted(source.glob("*.h5")) if source.is_dir() else [source]:
+    paths = sorted(source.glob("*.h5")) if source.is_dir() else [source]
+    if not paths:
+        raise InputError("there is no .h5 file in this folder", received=source)
+    for path in paths:
         try:
             with h5py.File(path) as file:
                 if "features" not in file:
                     raise InputError("there is no dataset 'features'", received=path, valid=", ".join(file))
-                features = np.asarray(file["features"], dtype=np.float32)
+                features = _as_float32(np.asarray(file["features"]))
+                features = features[0] if features.ndim == 3 and len(features) == 1 else features
                 coords = np.asarray(file["coords"]) if "coords" in file else np.full((len(features), 2), np.nan)
         except OSError as error:
             raise InputError(f"not an HDF5 file ({error})", received=path) from None
-        features = features[0] if features.ndim == 3 and len(features) == 1 else features
         if features.ndim != 2 or coords.shape != (len(features), 2):
             raise InputError(
                 "features must be (n, d) and coords (n, 2)",
@@ -175,3 +231,8 @@ def _from_slides(source: Path) -> AnnData:
     if len(widths) != 1:
         raise InputError("the slides have vectors of different lengths", received=f"{source}: {sorted(widths)}")
     return make_table(np.concatenate(vectors), pd.concat(rows), {"origin": source.name})
+
+
+def _as_float32(numbers: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what becomes infinite is found and named later
+        return numbers.astype(np.float32)

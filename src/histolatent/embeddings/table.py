@@ -27,24 +27,46 @@ def make_table(
     Raises
     ------
     InputError
-        If the lengths differ, an id stands twice, or a vector is not finite (which ones is said).
+        If the lengths differ, an id stands twice, a vector is not finite (which ones is said), or a column of `obs` has
+        a name that no file can hold.
 
     >>> table = make_table(np.ones((2, 3), np.float32), pd.DataFrame(index=["a", "b"]), {"encoder": "example"})
     >>> table.shape, card_of(table)["encoder"]
     ((2, 3), 'example')
     """
     check_vectors(vectors, [str(name) for name in obs.index])
-    tidy = obs.copy()
-    for column in tidy.columns:
-        # Text is stored as categories: missing values survive every format that AnnData writes.
-        if pd.api.types.is_object_dtype(tidy[column]) or pd.api.types.is_string_dtype(tidy[column]):
-            tidy[column] = pd.Categorical(tidy[column])
-    tidy.index = tidy.index.astype(str)
-    table = AnnData(X=np.ascontiguousarray(vectors, dtype=np.float32), obs=tidy)
+    table = AnnData(X=np.ascontiguousarray(vectors, dtype=np.float32), obs=tidy_obs(obs))
     for name, view in (views or {}).items():
+        check_vectors(view, list(table.obs_names))
         table.layers[name] = np.ascontiguousarray(view, dtype=np.float32)
     table.uns[KEY] = canonical_json({**card, "format": FORMAT})
     return table
+
+
+def tidy_obs(obs: pd.DataFrame) -> pd.DataFrame:
+    """Return `obs` as every form of table can hold it.
+
+    Ids become text. Text, dates and mixed columns become categories of text, whose missing values survive every form
+    that AnnData writes. A `/` in a column name, which would be a folder in Zarr and HDF5, becomes `_`.
+
+    Raises
+    ------
+    InputError
+        If two columns have one name then, or one is called `_index`.
+    """
+    tidy = obs.copy()
+    tidy.columns = pd.Index([str(column).replace("/", "_") for column in tidy.columns])
+    wrong = [*tidy.columns[tidy.columns.duplicated()], *(column for column in tidy.columns if column == "_index")]
+    if wrong:
+        raise InputError(
+            f"a table cannot hold the column {wrong[0]!r}", fix="rename it: it stands twice, or is reserved"
+        )
+    for column in tidy.columns:
+        kind = tidy[column].dtype
+        if pd.api.types.is_object_dtype(kind) or pd.api.types.is_string_dtype(kind) or kind.kind in "mM":
+            tidy[column] = pd.Categorical(tidy[column].map(str, na_action="ignore"))
+    tidy.index = tidy.index.astype(str)
+    return tidy
 
 
 def check_vectors(vectors: np.ndarray, ids: list[str]) -> None:
@@ -77,13 +99,16 @@ def card_of(table: AnnData) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it has none, or a newer format.
+        If it has none, one that is not JSON, or another format.
     """
     if KEY not in table.uns:
         raise InputError(
             "this AnnData has no provenance card", valid=f"uns[{KEY!r}]", fix="make it with histolatent embed"
         )
-    card = json.loads(str(table.uns[KEY]))
+    try:
+        card = json.loads(str(table.uns[KEY]))
+    except ValueError:
+        raise InputError("the provenance card is not JSON", received=str(table.uns[KEY])[:60]) from None
     if card.get("format") != FORMAT:
         raise InputError(
             "this table was written in another format", received=card.get("format"), valid=FORMAT, fix="upgrade"

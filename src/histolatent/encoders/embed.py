@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 
 from .._types import Tile
-from ..embeddings import PartialTable, make_table, write_table
+from ..embeddings import PartialTable, check_form, make_table, tidy_obs, write_table
 from ..errors import OptionError
 from ..images import Item, Skipped, TileSource, open_tiles, stream_tiles
 from ..outputs import refuse_existing
@@ -162,6 +162,11 @@ def embed_views(
         nonlocal saved
         hashes = [item.value.hashes for item in items]
         rows = [item.index for item in items]
+        for item in items:
+            fact = {"hash": item.pixel_hash, "size": list(item.value.size), "notes": list(item.notes)}
+            _note(stores, source, item.index, fact)
+            seconds.views += item.value.seconds[0]
+            seconds.prepare += item.value.seconds[1]
         for encoder, store, rule in zip(encoders, stores, where, strict=True):
             clock = time.perf_counter()
             vectors = _forward(encoder, [item.value.stacks[rule] for item in items], source, rows, batch_size)
@@ -169,11 +174,6 @@ def embed_views(
             clock = time.perf_counter()
             store.write(rows, np.stack(vectors), np.stack(hashes))
             seconds.storing += time.perf_counter() - clock
-        for item in items:
-            fact = {"hash": item.pixel_hash, "size": list(item.value.size), "notes": list(item.notes)}
-            _note(stores, source, item.index, fact)
-            seconds.views += item.value.seconds[0]
-            seconds.prepare += item.value.seconds[1]
         if time.perf_counter() - saved > CHECKPOINT_SECONDS:
             for store in stores:
                 store.checkpoint()
@@ -277,10 +277,13 @@ def embed(
     ------
     OutputError
         If `out` exists and not `overwrite`.
+    OptionError, InputError
+        If no form has the ending of `out`, or it cannot hold these tiles: before anything is embedded.
     """
     target = Path(out)
     refuse_existing(target, overwrite=overwrite)
     source = open_tiles(src)
+    check_form(target, tidy_obs(source.table))
     embedded = embed_views(
         source,
         [encoder],

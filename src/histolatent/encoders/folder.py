@@ -20,7 +20,7 @@ CARD, CONFIG, WEIGHTS = "card.json", "config.json", "model.safetensors"
 GOLDEN_COUNT = 8
 TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 
-# `builder` of config.json -> module:function(folder, card, config, *, device, precision), which returns the encoder.
+# `builder` of config.json -> module:function(weights, card, config, *, device, precision), which returns the encoder.
 # Only what is listed here is ever imported, whatever a folder says.
 BUILDERS = {
     "timm": "histolatent.encoders.rebuild:rebuild_timm",
@@ -81,7 +81,7 @@ def load_folder(folder: Path, *, device: str | None, precision: Precision | None
         )
     module, _, function = builder.partition(":")
     build = getattr(importlib.import_module(module), function)
-    return build(folder, card, config, device=device, precision=precision)
+    return build(folder / WEIGHTS, card, config, device=device, precision=precision)
 
 
 def verify(encoder: Encoder) -> None:

@@ -47,30 +47,30 @@ def saved_parts(encoder: Encoder) -> tuple[dict[str, Any], Callable[[Path], None
 
 
 def rebuild_timm(
-    folder: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
+    weights: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
 ) -> "TorchEncoder":
-    """Build a timm encoder from a folder."""
+    """Build a timm encoder from its configuration and weights file."""
     from .timm_models import create, embed_timm
 
     classes = int(config.get("dropped_classes", 0))
     model = create(config["architecture"], config["kwargs"], config.get("config", {}), num_classes=classes)
     if classes:
         model.reset_classifier(0)  # pyright: ignore[reportCallIssue]
-    return _filled(folder, card, config, model, embed_timm, device, precision)
+    return _filled(weights, card, config, model, embed_timm, device, precision)
 
 
 def rebuild_transformers(
-    folder: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
+    weights: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
 ) -> "TorchEncoder":
-    """Build a transformers encoder from a folder."""
+    """Build a transformers encoder from its configuration and weights file."""
     from .hf_models import embed_transformers, empty_model
 
     model = empty_model(config["class"], config["model"])
-    return _filled(folder, card, config, model, embed_transformers, device, precision)
+    return _filled(weights, card, config, model, embed_transformers, device, precision)
 
 
 def _filled(
-    folder: Path,
+    path: Path,
     card: EncoderCard,
     config: dict[str, Any],
     model: "torch.nn.Module",
@@ -79,11 +79,9 @@ def _filled(
     precision: Precision | None,
 ) -> "TorchEncoder":
     """Load the weights strictly, and refuse them if they are not those of the card."""
-    from .folder import WEIGHTS
     from .torch_models import TorchEncoder, choose_device, choose_precision, place, weights_digest
     from .weight_files import plain_errors, read_weights
 
-    path = folder / WEIGHTS
     weights = read_weights(path)
     with plain_errors(path):
         model.load_state_dict(weights, strict=True)

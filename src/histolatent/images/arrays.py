@@ -28,10 +28,14 @@ class ArrayTiles:
 
     def read(self, index: int) -> Tile:
         """Return tile `index`. Opens the file anew: nothing is shared between processes."""
-        if self.dataset is None:
-            return np.array(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
-        with h5py.File(self.path) as file:
-            return np.asarray(file[self.dataset][index])  # pyright: ignore[reportIndexIssue]
+        try:
+            if self.dataset is None:
+                return np.array(np.lib.format.open_memmap(self.path, mode="r")[index])
+            with h5py.File(self.path) as file:
+                return np.asarray(file[self.dataset][index])  # pyright: ignore[reportIndexIssue]
+        except (OSError, ValueError, KeyError) as error:
+            tile = self.table.index[index]
+            raise InputError(f"tile {tile} cannot be read ({error})", received=self.path) from None
 
 
 def array_tiles(
@@ -56,9 +60,11 @@ def array_tiles(
         dataset, shape, dtype, frame = _inspect_h5(path, dataset)
     else:
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"the array cannot be read ({error})", received=path) from None
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"the array cannot be read ({error})", received=path, fix="save one array of numbers with np.save"
+            ) from None
         shape, dtype, frame = array.shape, array.dtype, pd.DataFrame(index=range(array.shape[0] if array.ndim else 0))
     if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
         fix = "multiply by 255, round, and save as uint8" if dtype.kind == "f" else "save RGB uint8 with channels last"
@@ -84,7 +90,8 @@ def _inspect_h5(path: Path, dataset: str | None) -> tuple[str, tuple[int, ...], 
     with file:
         found: dict[str, h5py.Dataset] = {}
         file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        images = [name for name, item in found.items() if item.ndim == 4]
+        four = [name for name, item in found.items() if item.ndim == 4]
+        images = [name for name in four if found[name].dtype == np.uint8] or four
         if dataset is None:
             if len(images) != 1:
                 raise InputError(
@@ -96,16 +103,17 @@ def _inspect_h5(path: Path, dataset: str | None) -> tuple[str, tuple[int, ...], 
         elif dataset not in found:
             raise InputError(f"no dataset {dataset!r}", received=path, valid=", ".join(found))
         item = found[dataset]
-        frame = pd.DataFrame(index=range(item.shape[0]))
+        n = item.shape[0] if item.ndim else 0
+        frame = pd.DataFrame(index=range(n))
         for name, column in found.items():
-            if column.shape == (item.shape[0],):
+            if column.shape == (n,) and column.dtype.kind != "V":
                 values = column[:]
                 text = values.dtype.kind in "OS"
                 frame[name.split("/")[-1]] = [_as_text(value) for value in values] if text else values
-            elif name.split("/")[-1] == "coords" and column.shape == (item.shape[0], 2):
+            elif name.split("/")[-1] == "coords" and column.shape == (n, 2):
                 frame["x"], frame["y"] = column[:, 0], column[:, 1]
         return dataset, item.shape, item.dtype, frame
 
 
 def _as_text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -21,6 +21,7 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFr
     OptionError
         If the known name is not one, or the user's column is missing.
     """
+    theirs_of: dict[str, pd.Series] = {}
     for known, theirs in columns.items():
         if known not in (*KNOWN_COLUMNS, "path"):
             raise unknown("known column", known, (*KNOWN_COLUMNS, "path"))
@@ -28,19 +29,18 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFr
             raise OptionError(
                 f"there is no column {theirs!r} to use as {known}", valid=", ".join(map(str, frame.columns))
             )
-        if theirs != known:
-            # One column may serve twice (the scanner as the site), so it is copied and not moved.
-            frame = frame.assign(**{known: frame[theirs]})
-    return frame
+        # One column may serve twice (the scanner as the site), and two may swap, so they are copied and not moved.
+        theirs_of[known] = cast(pd.Series, frame[theirs])
+    return frame.assign(**theirs_of)
 
 
 def check_table(frame: pd.DataFrame, *, origin: str) -> pd.DataFrame:
     """Return the table with known columns typed, or raise InputError with the first rows that are wrong.
 
     Known text columns become strings, empty cells missing values; `mpp`, `x`, `y` become numbers. Other columns become
-    numbers where every cell is one.
+    numbers where every cell is one and none has a leading zero: `007` is a name.
     """
-    if frame.empty:
+    if not len(frame):
         raise InputError("there are no tiles", received=origin)
     frame = frame.copy()
     frame.index = frame.index.astype(str)
@@ -58,8 +58,15 @@ def check_table(frame: pd.DataFrame, *, origin: str) -> pd.DataFrame:
             frame[column] = _text(cast(pd.Series, frame[column]))
         else:
             frame[column] = _numbers_if_all_are(cast(pd.Series, frame[column]))
-    if "mpp" in frame and bool((frame["mpp"] <= 0).any()):
-        raise InputError("mpp must be above 0 um/px", received=f"{origin}: {frame.index[frame['mpp'] <= 0][0]}")
+    if "mpp" in frame:
+        wrong = (frame["mpp"] <= 0) | np.isinf(frame["mpp"])
+        if bool(wrong.any()):
+            first = frame[wrong].iloc[0]
+            raise InputError(
+                "mpp must be a finite number above 0 um/px",
+                received=f"{origin}: {first['mpp']:g} for tile {first.name}",
+                fix="leave the cell empty where um per pixel is not known",
+            )
     return frame
 
 
@@ -86,4 +93,5 @@ def _numbers_if_all_are(values: pd.Series) -> pd.Series:
     text = _text(values)
     numbers = pd.Series(pd.to_numeric(text, errors="coerce"), index=values.index, dtype="float64")
     every = text.notna().any() and not (numbers.isna() & text.notna()).any()
-    return numbers if every else text
+    named = text.dropna().str.match(r"[+-]?0\d").any()
+    return numbers if every and not named else text

@@ -1,6 +1,7 @@
 """One image file to RGB uint8, whatever it was stored as."""
 
 import os
+import struct
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,10 @@ _SIGNATURES = {
     b"<": "text (HTML or XML?)",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
 }
+
+
+#: What Pillow's readers raise at bytes that make no sense.
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error)
 
 
 class TileWarning(UserWarning):
@@ -44,6 +49,8 @@ def decode(path: str | os.PathLike[str]) -> Tile:
         size = path.stat().st_size
     except FileNotFoundError:
         raise InputError("image file not found", received=path) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"image file cannot be opened ({error})", received=path) from None
     if size == 0:
         raise InputError("image file is empty", received=path)
     try:
@@ -57,15 +64,15 @@ def decode(path: str | os.PathLike[str]) -> Tile:
         ) from None
     except Image.DecompressionBombError:
         raise InputError(f"image is far larger than a tile (at most {MAX_SIDE_PX} px a side)", received=path) from None
-    except (OSError, ValueError, SyntaxError) as error:
+    except _DAMAGE as error:
         raise InputError(f"image file cannot be opened ({error})", received=path) from None
     with image:
         check_size(image.height, image.width, str(path))
-        _warn_of_what_is_ignored(image, path)
         try:
+            _warn_of_what_is_ignored(image)
             image = ImageOps.exif_transpose(image)
             return _to_rgb(image, path)
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
+        except _DAMAGE as error:
             raise InputError(f"image file is damaged ({error})", received=path) from None
 
 
@@ -95,7 +102,7 @@ def _looks_like(path: Path) -> str:
     return f"something else (first bytes {head[:8].hex(' ')})"
 
 
-def _warn_of_what_is_ignored(image: Image.Image, path: Path) -> None:
+def _warn_of_what_is_ignored(image: Image.Image) -> None:
     if image.info.get("icc_profile"):
         warnings.warn(TileWarning("embedded ICC profile ignored"), stacklevel=3)
     if getattr(image, "n_frames", 1) > 1:

@@ -1,6 +1,8 @@
 """Tiles in files: a folder, or a manifest that names them."""
 
+import io
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +93,10 @@ def manifest_tiles(
             fix="pass --allow-outside if you trust this manifest",
         )
     named = next((column for column in ID_COLUMNS if column in frame.columns), "path")
+    nameless = frame[named].isna()
+    if bool(nameless.any()):
+        row = int(nameless.to_numpy().argmax()) + 2
+        raise InputError(f"a row has no {named}, which names its tile", received=f"{path}, row {row}")
     frame.index = pd.Index(frame[named].astype(str), name="tile")
     table = check_table(frame, origin=str(path))
     drop = {"path", named} & set(table.columns)
@@ -106,15 +112,28 @@ def read_frame(path: Path) -> pd.DataFrame:
         if suffix == ".parquet":
             frame = pd.read_parquet(path)
             return frame.reset_index() if frame.index.name is not None else frame
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.partition("\n")[0]
         separator = "\t" if suffix == ".tsv" else ";" if ";" in header and "," not in header else ","
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            # Without index_col=False, a comma at the end of each row would make the first column the index.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, na_values=[""], index_col=False
+            )
+        return frame.rename(columns=str.strip)
     except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
         raise InputError(
-            f"the manifest is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})",
+            f"the manifest is not UTF-8 (line {line} has the byte 0x{error.object[error.start]:02x})",
             received=path,
             fix=f"iconv -f latin1 -t utf-8 {path.name} > utf8.csv",
+        ) from None
+    except pd.errors.ParserWarning:
+        raise InputError(
+            "the manifest has rows with more cells than its header",
+            received=path,
+            fix="name every column, and quote cells that hold a separator",
         ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
         if isinstance(error, FileNotFoundError):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import InputError, OptionError, unknown
-from .arrays import H5_SUFFIXES, array_tiles
+from ..errors import InputError, OptionError
+from .arrays import H5_SUFFIXES, ArrayTiles, array_tiles
 from .files import MANIFEST_SUFFIXES, folder_tiles, manifest_tiles
 from .tiles import TileSource
 
@@ -21,17 +21,30 @@ def open_tiles(
 ) -> TileSource:
     """Open tiles by what they are called.
 
-    `src` is a folder (with its `manifest.csv` or `manifest.parquet` if it has one), a manifest, a `.npy` array, an HDF5
+    `src` is a folder (with its `manifest.csv`, `.tsv` or `.parquet` if it has one), a manifest, a `.npy` array, an HDF5
     file (`FILE.h5` or `FILE.h5:DATASET`), or `phantom` with optional settings (`phantom:sites=3,tile_px=64`).
-    A TileSource is returned as it is.
+    A TileSource is returned as it is. `columns` maps known names to the user's; `table` adds columns to an array, row
+    by row; `allow_outside` lets a manifest name files outside its own folder.
 
     Raises
     ------
     InputError
         If nothing is there, or it cannot be read as tiles.
     OptionError
-        If a column or a phantom setting is not known.
+        If a column or a phantom setting is not known, or `table` is given for anything but an array.
     """
+    opened = _open(src, columns, table, allow_outside)
+    if table is not None and not isinstance(opened, ArrayTiles):
+        raise OptionError("only an array of tiles takes a table", received=src, fix="put its columns into a manifest")
+    return opened
+
+
+def _open(
+    src: str | os.PathLike[str] | TileSource,
+    columns: Mapping[str, str] | None,
+    table: pd.DataFrame | None,
+    allow_outside: bool,
+) -> TileSource:
     if isinstance(src, TileSource):
         return src
     text = os.fspath(src)
@@ -44,7 +57,7 @@ def open_tiles(
             "there is nothing at this path", received=text, valid="a folder, manifest, .npy, .h5, or 'phantom'"
         )
     if path.is_dir():
-        inside = next((path / name for name in ("manifest.csv", "manifest.parquet") if (path / name).exists()), None)
+        inside = next((file for file in (path / f"manifest{end}" for end in MANIFEST_SUFFIXES) if file.exists()), None)
         if inside is None:
             return folder_tiles(path, columns=columns)
         path = inside
@@ -70,20 +83,12 @@ def _split_dataset(text: str) -> tuple[str, str | None]:
 
 
 def _phantom(settings: str) -> TileSource:
-    from pydantic import ValidationError
-
     from .phantom import PhantomSpec, PhantomTiles
 
     values: dict[str, str] = {}
     for part in filter(None, settings.split(",")):
         key, equals, value = part.partition("=")
-        if key not in PhantomSpec.model_fields:
-            raise unknown("phantom setting", key, PhantomSpec.model_fields)
         if not equals:
             raise OptionError("a phantom setting needs a value", received=part, fix=f"phantom:{key}=VALUE")
         values[key] = value
-    try:
-        return PhantomTiles(PhantomSpec.model_validate(values))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OptionError(f"phantom setting {first['loc'][0]}: {first['msg']}", received=first["input"]) from None
+    return PhantomTiles(PhantomSpec(**values))

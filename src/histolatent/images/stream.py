@@ -85,7 +85,8 @@ def stream_tiles(
     except BrokenProcessPool:
         raise HistolatentError(
             "a worker process ended without a word, most often for want of memory",
-            fix="pass fewer --workers, or --workers 0 to see the error in this process",
+            fix="pass fewer --workers, or --workers 0 to see the error in this process; "
+            "a script needs `if __name__ == '__main__':` around its call",
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

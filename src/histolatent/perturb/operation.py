@@ -66,7 +66,7 @@ def perturb(
     Raises
     ------
     OptionError
-        If the operation or the severity does not exist.
+        If the operation or the severity does not exist, or `mpp` is not a finite number above 0.
     """
     return climb(tile, operation, (severity,), tile_id=tile_id, seed=seed, mpp=mpp)[0]
 
@@ -86,6 +86,8 @@ def climb(
     wrong = [severity for severity in severities if severity not in (0, *SEVERITIES)]
     if wrong:
         raise OptionError("no such severity", received=wrong[0], valid="0, 1, 2, 3, 4, 5")
+    if mpp is not None and not 0 < mpp < float("inf"):
+        raise OptionError("mpp is not a finite number above 0 um/px", received=mpp, fix="pass None if it is not known")
     if set(severities) == {0}:
         return [tile.copy() for _ in severities]
     path = operation.path(tile, mpp or ASSUMED_MPP, stream(seed, tile_id, operation.name))

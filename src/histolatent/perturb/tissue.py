@@ -24,6 +24,8 @@ def erase_nuclei(tile: Tile, mpp: float, random: np.random.Generator) -> Callabl
     same.
     """
     count, labels = label_nuclei(tile, mpp)
+    if not count:
+        return lambda share: tile.copy()
     order = random.permutation(count) + 1
     size = 2 * round(MARGIN_UM / mpp) + 1
     grow = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))

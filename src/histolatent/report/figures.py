@@ -13,10 +13,12 @@ from ..audit.result import AuditResult, Dose, EncoderResult, Figure, OperationRe
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANELS_PER_ROW = 3
+LEGEND_LETTERS = 132  # fit one row of the legend
 TICKS = (0, 0.05, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "svg.hashsalt": "histolatent",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -31,6 +33,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
+@matplotlib.rc_context(STYLE)
 def draw_doses(result: AuditResult) -> str:
     """Draw displacement against severity, a panel per operation, a line per encoder, null bars at the right."""
     encoders = [encoder for encoder in result.encoders if encoder.doses and _has_null(encoder)]
@@ -41,54 +44,58 @@ def draw_doses(result: AuditResult) -> str:
     flat = [axis for row in axes for axis in row]
     top = 1.06 * max(_highest(encoder) for encoder in encoders)
     for axis, operation in zip(flat, result.operations, strict=False):
-        for index, encoder in enumerate(encoders):
-            _draw_dose_line(axis, operation, encoder, index)
+        for encoder in encoders:
+            _draw_dose_line(axis, operation, encoder, encoders.index(encoder), _look(result, encoder))
         _dress_panel(axis, operation, encoders, top)
     for axis in flat[len(result.operations) :]:
         axis.set_visible(False)
     for row in axes:
         row[0].set_ylabel("displacement\n(unrelated tiles = 1)")
-    handles, names = flat[0].get_legend_handles_labels()
+    names = [encoder.name for encoder in encoders]
+    columns = max(1, min(len(names), LEGEND_LETTERS // (max(map(len, names)) + 8)))
     figure.legend(
-        handles, names, loc="upper center", ncols=min(4, len(names)), frameon=False, bbox_to_anchor=(0.5, 1.0)
+        flat[0].containers, names, loc="upper center", ncols=columns, frameon=False, bbox_to_anchor=(0.5, 1.0)
     )
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.42 / figure.get_figheight() * (1 + (len(names) - 1) // 4)))
+    lines_high = -(-len(names) // columns)
+    figure.tight_layout(rect=(0, 0, 1, 1 - (0.2 + 0.19 * lines_high) / figure.get_figheight()))
     return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
 def draw_probes(result: AuditResult) -> str:
     """Draw what a probe reads of each target, a panel per target, a row per encoder, chance as a line."""
     targets = {probe.target: probe for encoder in result.encoders for probe in encoder.probes if not probe.reason}
     if not targets:
         return ""
-    height = 0.34 * len(result.encoders) + 1.2
+    height = 0.34 * len(result.encoders) + 1.4
     figure, axes = _subplots(1, len(targets), (10.2, height), sharey=True)
     for axis, probe in zip(axes[0], targets.values(), strict=True):
-        for index, encoder in enumerate(result.encoders):
+        for row, encoder in enumerate(result.encoders):
             found = next((p for p in encoder.probes if p.target == probe.target and not p.reason), None)
             if found is not None:
-                _draw_interval(axis, found.balanced_accuracy, index)
+                _draw_interval(axis, found.balanced_accuracy, row, _look(result, encoder))
         axis.axvline(probe.chance or 0, color="#555555", linestyle="--", linewidth=1)
         axis.text(probe.chance or 0, -0.75, " chance", fontsize=8, color="#555555", va="center")
         want = "kept: high is good" if probe.kind == "signal" else "leaked: high is bad"
-        axis.set_title(f"{probe.title} ({want})")
-        axis.set_xlabel("balanced accuracy, other groups")
+        axis.set_title(f"{probe.title}\n{want}")
         axis.set_xlim(0, 1.02)
+    figure.supxlabel("balanced accuracy on groups that the probe was not trained on", fontsize=STYLE["font.size"])
     _name_rows(axes[0][0], [encoder.name for encoder in result.encoders])
     figure.tight_layout()
     return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
 def draw_selectivity(result: AuditResult) -> str:
     """Draw how often destroying biology moves a tile further than a nuisance does, a row per encoder."""
     encoders = [encoder for encoder in result.encoders if encoder.selectivity is not None]
     if not encoders:
         return ""
-    figure, axes = _subplots(1, 1, (7, 0.34 * len(encoders) + 1.2))
+    figure, axes = _subplots(1, 1, (10.2, 0.34 * len(encoders) + 1.2))
     axis = axes[0][0]
-    for index, encoder in enumerate(encoders):
+    for row, encoder in enumerate(encoders):
         assert encoder.selectivity is not None  # filtered above
-        _draw_interval(axis, encoder.selectivity, index)
+        _draw_interval(axis, encoder.selectivity, row, _look(result, encoder))
     axis.axvline(0.5, color="#555555", linestyle="--", linewidth=1)
     axis.text(0.5, -0.75, " no preference", fontsize=8, color="#555555", va="center")
     axis.set_xlim(0, 1.02)
@@ -103,35 +110,38 @@ def _subplots(rows: int, columns: int, size: tuple[float, float], **options):
     from matplotlib.figure import Figure as Canvas
 
     # The object-oriented way: no pyplot, no global state, no display.
-    with matplotlib.rc_context(STYLE):
-        figure = Canvas(figsize=size)
-        FigureCanvasAgg(figure)
-        return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    figure = Canvas(figsize=size)
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def _draw_dose_line(axis, operation: OperationResult, encoder: EncoderResult, index: int) -> None:
+def _look(result: AuditResult, encoder: EncoderResult) -> dict[str, str]:
+    """Return colour and marker of an encoder: the same in every figure, and no two alike up to 49 encoders."""
+    lap, place = divmod(result.encoders.index(encoder), len(COLOURS))
+    return {"color": COLOURS[place], "marker": MARKERS[(place + lap) % len(MARKERS)]}
+
+
+def _draw_dose_line(axis, operation: OperationResult, encoder: EncoderResult, index: int, look: dict[str, str]) -> None:
     bounds = [_bounds(_displacement(encoder.doses, operation.name, step.severity)) for step in operation.steps]
     x = [step.severity + 0.06 * index for step in operation.steps]
     y = [value for _, value, _ in bounds]
     errors = [[value - low for low, value, _ in bounds], [high - value for _, value, high in bounds]]
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     axis.errorbar(
         x,
         y,
         yerr=errors,
-        color=colour,
-        marker=marker,
+        **look,
         markersize=4,
         linewidth=1.4 if operation.graded else 0,
         elinewidth=1,
         capsize=0,
-        label=encoder.name,
+        clip_on=False,  # a marker at 0 is whole
     )
     null = encoder.null
     axis.plot(
         [5.7 + 0.14 * index] * 2,
         [null.p05 / null.median, null.p95 / null.median],
-        color=colour,
+        color=look["color"],
         linewidth=3,
         alpha=0.55,
     )
@@ -162,14 +172,13 @@ def _square(values):
     return values**2
 
 
-def _draw_interval(axis, figure: Figure, index: int) -> None:
+def _draw_interval(axis, figure: Figure, row: int, look: dict[str, str]) -> None:
     if figure.value is None:
         return
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     if figure.low is not None and figure.high is not None:
-        axis.plot([figure.low, figure.high], [index, index], color=colour, linewidth=2.2)
-    axis.plot([figure.value], [index], marker=marker, color=colour, markersize=6)
-    axis.text(1.04, index, f"{figure.value:.2f}", va="center", fontsize=8, transform=axis.get_yaxis_transform())
+        axis.plot([figure.low, figure.high], [row, row], color=look["color"], linewidth=2.2)
+    axis.plot([figure.value], [row], **look, markersize=6, clip_on=False)
+    axis.text(1.04, row, f"{figure.value:.2f}", va="center", fontsize=8, transform=axis.get_yaxis_transform())
 
 
 def _name_rows(axis, names: Sequence[str]) -> None:
@@ -199,7 +208,6 @@ def _has_null(encoder: EncoderResult) -> bool:
 
 def _svg(figure) -> str:
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

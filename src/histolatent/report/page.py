@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from ..audit.metrics import METRICS
-from ..audit.result import AuditResult
+from ..audit.result import SCHEMA, AuditResult
+from ..errors import InputError, OutputError
 from ..images import TileSource
-from ..outputs import whole
+from ..outputs import refuse_existing, whole
 from .figures import draw_doses, draw_probes, draw_selectivity
 from .pictures import contact_sheet, worst_pairs
 
@@ -36,8 +38,9 @@ def write_report(
     Raises
     ------
     OutputError
-        If `out` exists and not `overwrite`.
+        If `out` exists and not `overwrite`, or holds something else than an audit.
     """
+    refuse_folder(Path(out), overwrite=overwrite)
     figures = {
         "dose-response": draw_doses(result),
         "probes": draw_probes(result),
@@ -61,6 +64,19 @@ def write_report(
     return Path(out)
 
 
+def refuse_folder(out: Path, *, overwrite: bool = False, mark: str = "audit.json") -> None:
+    """Raise OutputError if `out` exists and must be kept. What does not hold `mark` is not ours, and is always kept."""
+    foreign = out.exists() and not (out / mark).exists() and not (out.is_dir() and not any(out.iterdir()))
+    if overwrite and foreign:
+        raise OutputError(
+            "the output exists and was not written by this command, so it is not replaced",
+            received=out,
+            valid=f"a new folder, or an older one with {mark}",
+            fix="choose another --out",
+        )
+    refuse_existing(out, overwrite=overwrite)
+
+
 def to_json(result: AuditResult) -> str:
     """Return the document as JSON with sorted keys, a line per value."""
     return json.dumps(result.to_dict(), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -74,11 +90,6 @@ def read_result(path: str | os.PathLike[str]) -> AuditResult:
     InputError
         If it is not there, or was written under another schema.
     """
-    from pydantic import ValidationError
-
-    from ..audit.result import SCHEMA
-    from ..errors import InputError
-
     file = Path(path)
     file = file / "audit.json" if file.is_dir() else file
     try:
@@ -124,13 +135,15 @@ def render(result: AuditResult, source: TileSource, figures: Mapping[str, str]) 
 
 def _matrix(result: AuditResult) -> list[tuple[str, list[Any]]]:
     """Return each question of the verdict with the answer of each encoder, None where it was not asked."""
-    names = list(dict.fromkeys(check.name for encoder in result.encoders for check in encoder.checks))
+    # One that failed early was asked less: the order of questions is that of the one that was asked most.
+    asked = sorted(result.encoders, key=lambda encoder: -len(encoder.checks))
+    names = list(dict.fromkeys(check.name for encoder in asked for check in encoder.checks))
     answers = [{check.name: check for check in encoder.checks} for encoder in result.encoders]
     return [(name, [answer.get(name) for answer in answers]) for name in names]
 
 
 def _summary(result: AuditResult) -> list[dict[str, Any]]:
-    """Return one row per must-ignore operation at the policy's severity: displacement and rank per encoder."""
+    """Return one row per operation at the policy's severity: displacement and rank per encoder."""
     severity = result.plan["policy"]["severity"]
     frame = result.to_frame()
     rows = []

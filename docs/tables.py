@@ -1,0 +1,154 @@
+"""Fill tables of the documentation from the registries, so that a page cannot say something else than the code.
+
+MkDocs calls `on_page_markdown` for each page. A line `<!-- table: NAME -->` becomes the table NAME of `TABLES`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Replace every mark of a page."""
+    return MARK.sub(lambda found: TABLES[found[1]](), markdown)
+
+
+def operations() -> str:
+    """Return every perturbation with its levels."""
+    from histolatent.perturb import OPERATIONS
+
+    rows = [
+        (
+            f"`{operation.name}`",
+            operation.family,
+            operation.role,
+            operation.parameter + (f", {operation.unit}" if operation.unit else ""),
+            ", ".join(f"{level:g}" for level in operation.levels) if operation.graded else "five variants",
+            operation.describes,
+            operation.misleads,
+        )
+        for operation in OPERATIONS.values()
+    ]
+    return _table(("name", "family", "role", "parameter", "severity 1 to 5", "what it does", "when it misleads"), rows)
+
+
+def suites() -> str:
+    """Return every suite with its operations."""
+    from histolatent.perturb import SUITES
+
+    rows = [(f"`{name}`", ", ".join(f"`{item}`" for item in items)) for name, items in SUITES.items()]
+    return _table(("suite", "operations"), rows)
+
+
+def metrics() -> str:
+    """Return every figure of an audit with what a reader has to know."""
+    from histolatent.audit import METRICS
+
+    rows = [
+        (
+            f"`{metric.name}`",
+            metric.describes,
+            metric.better,
+            f"{_bound(metric.range[0])} to {_bound(metric.range[1])}",
+            "" if metric.chance is None else f"{metric.chance:g}",
+            metric.misleads,
+        )
+        for metric in METRICS.values()
+    ]
+    return _table(("name", "what it is", "better", "range", "chance", "when it misleads"), rows)
+
+
+def encoders() -> str:
+    """Return the catalogue of published encoders."""
+    from histolatent.encoders import catalogue
+
+    rows = [
+        (
+            f"`{entry.name}`",
+            f"`{entry.string}`",
+            entry.dim,
+            entry.preprocessing.input_px,
+            entry.pooling,
+            entry.licence,
+            "yes" if entry.gated else "no",
+        )
+        for entry in catalogue()
+    ]
+    return _table(("name", "the same as", "dim", "input px", "pooling", "licence", "gated"), rows)
+
+
+def toys() -> str:
+    """Return the encoders without weights."""
+    from histolatent.encoders import TOYS
+
+    return _table(("name", "dim", "what it is"), [(f"`toy:{name}`", toy.dim, toy.notes) for name, toy in TOYS.items()])
+
+
+def protocols() -> str:
+    """Return the sites of the phantom."""
+    from histolatent.images.phantom import protocols as sites
+
+    rows = [
+        (
+            f"`{site.site}`",
+            f"`{site.stain.name}`",
+            f"`{site.scanner.name}`",
+            f"{site.stain.hematoxylin_strength:g} / {site.stain.eosin_strength:g}",
+            f"{site.scanner.blur_um:g}",
+            site.scanner.jpeg_quality or "lossless",
+        )
+        for site in sites().values()
+    ]
+    return _table(("site", "stain", "scanner", "H / E strength", "blur, um", "JPEG quality"), rows)
+
+
+def policy() -> str:
+    """Return the fields of the policy with their defaults."""
+    from histolatent.audit import Policy
+
+    return _table(("field", "default"), [(f"`{n}`", f"{f.default:g}") for n, f in Policy.model_fields.items()])
+
+
+def commands() -> str:
+    """Return every verb of the command line with its arguments and options."""
+    import typer
+
+    from histolatent.cli.app import app
+
+    parts = []
+    for verb, command in typer.main.get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+        example = str(command.epilog or "").removeprefix("Example: ")
+        rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
+        parts += [f"## `{verb}`", str(command.help), f"```sh\n{example}\n```", _table(("", "what", "default"), rows)]
+    return "\n\n".join(parts)
+
+
+def _option(parameter: Any) -> tuple[object, ...]:
+    names = [*parameter.opts, *parameter.secondary_opts]
+    shown = ", ".join(f"`{name}`" for name in sorted(names, key=lambda name: not name.startswith("--")))
+    text = " ".join(
+        part for part in (parameter.help or "", f"`{parameter.metavar}`" if parameter.metavar else "") if part
+    )
+    if parameter.required:
+        return shown, text, "required"
+    default = parameter.default
+    if isinstance(default, bool):
+        return shown, text, "on" if default else "off"
+    return shown, text, "" if default is None or default == () else default
+
+
+def _bound(value: float | None) -> str:
+    return "unbounded" if value is None else f"{value:g}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table for table in (operations, suites, metrics, encoders, toys, protocols, policy, commands)
+}

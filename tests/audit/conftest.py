@@ -1,0 +1,23 @@
+"""One small cohort and one small audit that the tests of this room share."""
+
+import pytest
+
+from histolatent.audit import AuditResult, Plan, audit_encoders
+from histolatent.encoders import encoder
+from histolatent.images.phantom import PhantomSpec, PhantomTiles
+
+BASELINE = "toy:colour-histogram"
+
+
+@pytest.fixture(scope="session")
+def cohort() -> PhantomTiles:
+    """Three sites, four patients each, 60 tiles of 48 px."""
+    return PhantomTiles(PhantomSpec(sites=3, patients=4, slides=1, tiles_per_site=20, tile_px=48, seed=5))
+
+
+@pytest.fixture(scope="session")
+def audited(cohort: PhantomTiles) -> AuditResult:
+    """An audit of four encoders without trained weights."""
+    names = ("toy:od-moments", "toy:random-projection", "toy:constant", BASELINE)
+    plan = Plan(resamples=300, columns={"label": "diagnosis"})
+    return audit_encoders(cohort, [encoder(name) for name in names], plan=plan, baselines=[BASELINE])[0]

@@ -1,0 +1,326 @@
+"""The command line: every verb, every message that a user meets first."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from histolatent.cli import health, main
+from histolatent.cli.app import app
+from histolatent.cli.console import parse_columns
+from histolatent.doctor import Diagnosis
+from histolatent.errors import OptionError
+from histolatent.provenance import version
+from histolatent.report import read_result
+
+VERBS = ("demo", "audit", "embed", "convert", "phantom", "encoders", "doctor")
+TILES = "phantom:sites=2,patients=3,slides=1,tiles_per_site=6,tile_px=32"
+# 2026-11-22: AnnData announces a default of its next version, Zarr that 3 has no consolidated metadata yet.
+ZARR = ("ignore:zarr v3 autosharding will be the default", "ignore:Consolidated metadata is")
+QUICKLY = ("--resamples", "100", "--workers", "0", "--quiet")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run the command in this process, wide enough that no line is wrapped."""
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def call(*words: object):
+        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture
+def fails(monkeypatch, capsys):
+    """Run the command through `main`; return its exit code and the one line that it prints."""
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["histolatent", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        lines = [line for line in captured.err.splitlines() if line.strip()]
+        assert len(lines) == 1, captured.err
+        return int(stop.value.code or 0), lines[0]
+
+    return call
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_an_example(run, verb):
+    found = run(verb, "--help")
+    assert found.exit_code == 0
+    text = re.sub(r"\x1b\[[0-9;]*m", "", found.output)
+    assert f"Example: histolatent {verb}" in text
+    examples = re.findall(r"--[a-z-]+", text.partition("Example:")[2].splitlines()[0])
+    assert set(examples) <= set(re.findall(r"--[a-z-]+", text.partition("Example:")[0]))
+
+
+def test_the_first_help_names_every_verb(run):
+    text = run("--help").output
+    assert all(re.search(rf"\b{verb}\b", text) for verb in VERBS)
+    assert "not a medical device" in text
+
+
+def test_the_version(run):
+    found = run("--version")
+    assert (found.exit_code, found.output.strip()) == (0, version())
+
+
+@pytest.mark.filterwarnings(*ZARR)
+def test_embed_and_convert(run, tmp_path):
+    out = tmp_path / "a [bold] name.zarr"
+    found = run("embed", TILES, "-e", "toy:od-moments", "-o", out, "--workers", "0", "--quiet")
+    assert found.exit_code == 0
+    assert found.output == f"{out}: 12 tiles x 12 numbers\n"  # brackets are a name, not markup
+    found = run("convert", out, tmp_path / "emb.npy")
+    assert found.output == f"{tmp_path / 'emb.npy'}: 12 tiles x 12 numbers\n"
+    assert np.load(tmp_path / "emb.npy").shape == (12, 12)
+
+
+@pytest.mark.filterwarnings(*ZARR)
+def test_embed_counts_what_it_skipped(run, tmp_path):
+    run("phantom", "-o", tmp_path / "c", *PHANTOM, "--workers", "0", "--quiet")
+    tile = next((tmp_path / "c").rglob("*.png"))
+    tile.write_bytes(b"broken")
+    words = ("embed", tmp_path / "c", "-e", "toy:constant", "-o", tmp_path / "e.npy", "--workers", "0", "--quiet")
+    assert run(*words, "--on-error", "skip").output.endswith("7 tiles x 64 numbers, 1 skipped\n")
+
+
+PHANTOM = ("--sites", "2", "--patients", "2", "--slides", "1", "--tiles-per-site", "4", "--tile-px", "32")
+
+
+def test_phantom(run, tmp_path):
+    out = tmp_path / "cohort"
+    found = run("phantom", "-o", out, *PHANTOM, "--workers", "0", "--quiet")
+    assert found.exit_code == 0
+    assert found.output == f"{out}: 8 tiles, manifest.csv, truth.parquet, annotations.geojson\n"
+    assert len(list(out.rglob("*.png"))) == 8
+
+
+def test_encoders(run):
+    text = run("encoders").output
+    assert "toy:random-projection" in text
+    entries = json.loads(run("encoders", "--json").output)
+    assert {"name", "dim", "licence", "gated", "cached"} <= set(entries[0])
+
+
+def test_audit(run, tmp_path):
+    out = tmp_path / "audit"
+    words = ("audit", TILES, "-e", "toy:od-moments", "-o", out, *QUICKLY)
+    found = run(*words)
+    assert found.exit_code == 0
+    result = read_result(out)
+    assert [(item.name, item.baseline) for item in result.encoders] == [
+        ("toy:od-moments", False),
+        ("toy:colour-histogram", True),
+    ]
+    lines = found.output.splitlines()
+    assert lines[: len(result.findings)] == [f"{i}. {text}" for i, text in enumerate(result.findings, 1)]
+    assert lines[-1] == f"report: {out / 'report.html'}"
+    assert [path.name for path in tmp_path.iterdir()] == ["audit"]
+    assert run(*words, "--overwrite", "--no-baseline").exit_code == 0
+    assert [item.name for item in read_result(out).encoders] == ["toy:od-moments"]
+
+
+@pytest.mark.filterwarnings(*ZARR)
+def test_audit_keeps_embeddings_where_asked(run, tmp_path):
+    out = tmp_path / "audit"
+    run("audit", TILES, "-e", "toy:constant", "-o", out, *QUICKLY, "--no-baseline", "--keep-embeddings")
+    assert [path.name for path in (out / "embeddings").iterdir()] == ["toy_constant.zarr"]
+
+
+def test_the_users_words_for_columns_reach_the_report(run, tmp_path):
+    run("phantom", "-o", tmp_path / "c", *PHANTOM, "--tiles-per-site", "6", "--workers", "0", "--quiet")
+    words = ("--label", "tumour", "--site", "scanner", "--group", "slide", "--no-baseline")
+    found = run("audit", tmp_path / "c", "-e", "toy:constant", "-o", tmp_path / "a", *QUICKLY, *words)
+    assert found.exit_code == 0
+    result = read_result(tmp_path / "a")
+    assert [probe.title for probe in result.encoders[0].probes][:2] == ["tumour", "scanner"]
+    assert result.plan["columns"] == {"label": "tumour", "site": "scanner", "patient": "slide"}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["embed", TILES, "-e", "toy:od-moment", "-o", "OUT.npy"],
+            r"called 'od-moment'.*'od-moments'\?",
+        ),
+        (["audit", TILES, "-e", "toy:constnat", "-o", "OUT"], r"did you mean 'constant'\?"),
+        (
+            ["audit", TILES, "-e", "toy:constant", "-o", "OUT", "--suite", "quik"],
+            r"suite is called 'quik'.*'quick'\?",
+        ),
+        (["audit", TILES, "-e", "toy:constant", "-o", "OUT", "--column", "label"], r"KNOWN=YOURS. Received: label"),
+        (["audit", TILES, "-e", "toy:constant", "-o", "OUT", "--max-tiles", "5"], r"--max-tiles: .*10. Received: 5"),
+        (["audit", TILES, "-e", "toy:constant", "-o", "OUT", "--on-error", "go"], r"--on-error: .*'stop' or 'skip'"),
+        (["audit", "nowhere", "-e", "toy:constant", "-o", "OUT"], r"there is nothing at this path. Received: nowhere"),
+        (["audit", "phantom:site=2", "-e", "toy:constant", "-o", "OUT"], r"did you mean 'sites'\?"),
+        (["phantom", "-o", "OUT", "--tile-px", "8"], r"tile_px is out of bounds. Received: 8"),
+        (["convert", "nowhere.zarr", "OUT.h5ad"], r"no embedding table at this path"),
+    ],
+)
+def test_errors_are_one_line_and_code_two(fails, tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    code, line = fails(*words)
+    assert code == 2
+    assert line.startswith("error: ")
+    assert re.search(says, line), line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_column_is_said_with_those_there_are(fails, run, tmp_path):
+    run("phantom", "-o", tmp_path / "c", *PHANTOM, "--workers", "0", "--quiet")
+    code, line = fails("audit", tmp_path / "c", "-e", "toy:constant", "-o", tmp_path / "a", "--label", "diagnose")
+    assert code == 2
+    assert "there is no column 'diagnose' to use as label. Valid: " in line
+    assert "diagnosis" in line
+    code, line = fails(
+        "embed", tmp_path / "c", "-e", "toy:constant", "-o", tmp_path / "e.npy", "--column", "lable=site"
+    )
+    assert "did you mean 'label'?" in line
+
+
+def test_an_output_that_exists_is_kept(fails, tmp_path):
+    (tmp_path / "e.npy").write_text("mine")
+    for words in (("embed", TILES, "-e", "toy:constant", "-o"), ("audit", TILES, "-e", "toy:constant", "-o")):
+        code, line = fails(*words, tmp_path / "e.npy")
+        assert code == 2
+        assert "exists already" in line
+        assert "--overwrite" in line
+    assert (tmp_path / "e.npy").read_text() == "mine"
+
+
+def test_a_folder_that_is_no_audit_is_kept_even_with_overwrite(fails, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("mine")
+    code, line = fails("audit", TILES, "-e", "toy:constant", "-o", tmp_path / "thesis", "--overwrite")
+    assert code == 2
+    assert "was not written by this command, so it is not replaced" in line
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "mine"
+
+
+def test_columns_are_pairs():
+    assert parse_columns(["label=a=b", "site=c"]) == {"label": "a=b", "site": "c"}
+    assert parse_columns(None) == {}
+    for wrong in ("label", "=x", "label=", ""):
+        with pytest.raises(OptionError, match="a column is named as KNOWN=YOURS"):
+            parse_columns([wrong])
+
+
+def test_doctor_passes_on_what_it_finds(run, monkeypatch):
+    from histolatent import doctor
+
+    found = [Diagnosis("extra [ray]", "WARN", "not installed: [ray]", "pip install 'histolatent[ray]'")]
+    monkeypatch.setattr(doctor, "diagnose", lambda folder: found)
+    shown = run("doctor")
+    assert shown.exit_code == 0
+    for text in ("WARN", "extra [ray]", "not installed: [ray]", "pip install 'histolatent[ray]'"):
+        assert text in shown.output
+    found.append(Diagnosis("disk", "FAIL", "full", "free some"))
+    assert run("doctor").exit_code == 1
+
+
+def test_ctrl_c_is_130_and_says_how_to_go_on(fails, monkeypatch):
+    from histolatent import doctor
+
+    def stopped(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doctor, "diagnose", stopped)
+    code, line = fails("doctor")
+    assert code == 130
+    assert line == "stopped; given again, audit and embed go on where they were"
+
+
+@pytest.mark.slow
+def test_demo_end_to_end(run, fails, monkeypatch, tmp_path):
+    monkeypatch.setattr(health, "DEMO_TILES", 4)
+    monkeypatch.setattr(health, "DEMO_ENCODERS", ("timm-random:test_vit?img_size=96", *health.DEMO_ENCODERS[1:]))
+    pytest.importorskip("timm")
+    out = tmp_path / "demo"
+    for count in (3, 1):  # an older demo is replaced
+        monkeypatch.setattr(health, "DEMO_ENCODERS", health.DEMO_ENCODERS[-count:])
+        found = run("demo", "-o", out, "--workers", "0", "--quiet")
+        assert found.exit_code == 0
+        assert "not what is good" in found.output
+        assert len(read_result(out / "audit").encoders) == count
+        assert (out / "audit" / "report.html").exists()
+        assert sorted(path.name for path in out.iterdir()) == ["audit", "cohort"]
+
+
+@pytest.mark.parametrize("file", ["mine.txt", "cohort/manifest.csv"])
+def test_demo_refuses_a_folder_that_is_no_demo(fails, tmp_path, file):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("mine")
+    code, line = fails("demo", "--out", tmp_path)
+    assert code == 2
+    assert "was not written by this command" in line
+    assert "--overwrite" not in line  # demo has no such option
+    assert (tmp_path / file).read_text() == "mine"
+
+
+INTERRUPTED = '''
+import os, signal
+import numpy as np
+
+calls = []
+
+def means(tiles):
+    """Interrupt the run at the fifth batch, unless told otherwise."""
+    calls.append(1)
+    if len(calls) == 5 and "GO_ON" not in os.environ:
+        os.kill(os.getpid(), signal.SIGINT)
+    return tiles.reshape(len(tiles), -1, 3).mean(axis=1).astype(np.float32)
+'''
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_stopped_audit_goes_on_in_a_new_process(tmp_path):
+    """A real Ctrl-C in a real process: 130, one line, no report; given again it ends, as if it never stopped."""
+    (tmp_path / "enc.py").write_text(INTERRUPTED)
+    command = [sys.executable, "-m", "histolatent", "audit", TILES, "-e", "callable:enc.py:means", *QUICKLY]
+    command.append("--no-baseline")
+
+    def give(out: str, **more: str) -> subprocess.CompletedProcess[str]:
+        signal_default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+        return subprocess.run(
+            [*command, "-o", out],
+            cwd=tmp_path,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            **signal_default,
+        )
+
+    stopped = give("a")
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr.strip() == "stopped; given again, audit and embed go on where they were"
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a.unfinished").exists()
+    assert give("a", GO_ON="1").returncode == 0
+    assert give("b", GO_ON="1").returncode == 0
+    first, second = (read_result(tmp_path / name).to_dict() for name in "ab")
+    assert {**first, "created": None} == {**second, "created": None}
+    assert not (tmp_path / "a.unfinished").exists()
+
+
+def test_an_error_in_a_real_process_has_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "histolatent", "embed", TILES, "-e", "toy:constnat", "-o", str(tmp_path / "e.npy")]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert found.stdout == ""
+    assert found.stderr.startswith("error: no toy encoder is called 'constnat'")
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert not Path(tmp_path / "e.npy").exists()

@@ -1,0 +1,162 @@
+"""What holds for every operation: exact at 0, pure, keyed by name, never in need of a nice tile."""
+
+import pickle
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from histolatent.errors import OptionError
+from histolatent.images import decode
+from histolatent.perturb import OPERATIONS, SEVERITIES, SUITES, Ladder, climb, perturb, suite
+from histolatent.provenance import pixel_hash
+
+NAMES = list(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_severity_0_is_the_tile(tile, name):
+    found = perturb(tile, name, 0, tile_id="t")
+    np.testing.assert_array_equal(found, tile)
+    assert not np.shares_memory(found, tile)
+    assert OPERATIONS[name].level(0) is None
+    np.testing.assert_array_equal(climb(tile, name, (3, 0), tile_id="t")[1], tile)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_input_is_never_touched(tile, name):
+    frozen = tile.copy()
+    frozen.flags.writeable = False
+    results = climb(frozen, name, tile_id="t", mpp=0.5)
+    np.testing.assert_array_equal(frozen, tile)
+    for result in results:
+        assert not np.shares_memory(result, frozen)
+        assert result.dtype == np.uint8
+        assert result.shape == tile.shape
+        assert result.flags.writeable
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_layout_in_memory_does_not_matter(tile, name):
+    turned = np.asfortranarray(tile)
+    view = tile[::-1][::-1]
+    for severity in (1, 5):
+        expected = perturb(tile, name, severity, tile_id="t")
+        np.testing.assert_array_equal(perturb(turned, name, severity, tile_id="t"), expected)
+        np.testing.assert_array_equal(perturb(view, name, severity, tile_id="t"), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_order_and_company_do_not_matter(tile, name):
+    alone = [perturb(tile, name, severity, tile_id="t", seed=2, mpp=0.5) for severity in SEVERITIES]
+    perturb(tile, name, 3, tile_id="another")
+    backwards = climb(tile, name, SEVERITIES[::-1], tile_id="t", seed=2, mpp=0.5)[::-1]
+    for one, other in zip(alone, backwards, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(alone[1], perturb(tile, OPERATIONS[name], 2, tile_id="t", seed=2))
+
+
+def test_another_process_gives_the_same_pixels(tile, tmp_path):
+    np.save(tmp_path / "tile.npy", tile)
+    code = (
+        "import numpy as np; from histolatent.perturb import Ladder, suite; "
+        "from histolatent.provenance import pixel_hash; "
+        f"tile = np.load({str(tmp_path / 'tile.npy')!r}); "
+        "print(*map(pixel_hash, Ladder(suite('quick'), seed=3)(tile, 'site/t1', 0.5)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = [pixel_hash(view) for view in Ladder(suite("quick"), seed=3)(tile, "site/t1", 0.5)]
+    assert done.stdout.split() == here
+
+
+@pytest.mark.parametrize("name", ["rotation", "rotation-there-and-back", "nuclei-erased"])
+def test_seed_and_tile_id_decide_what_is_random(tile, name):
+    def found(seed: int, tile_id: str) -> str:
+        return pixel_hash(perturb(tile, name, 2, tile_id=tile_id, seed=seed))
+
+    assert len({found(seed, "t") for seed in range(8)}) > 1
+    assert len({found(0, str(number)) for number in range(8)}) > 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graded_operations_do_more_and_more(phantom, name):
+    operation = OPERATIONS[name]
+    tiles = [phantom.read(i) for i in range(0, 24, 4)]
+    change = np.mean(
+        [
+            [np.abs(view.astype(int) - tile).mean() for view in climb(tile, operation, tile_id=str(i), mpp=0.5)]
+            for i, tile in enumerate(tiles)
+        ],
+        axis=0,
+    )
+    assert (change > 0).all()
+    if operation.graded:
+        assert all(low < high for low, high in pairwise(change)), change
+        steps = np.diff(operation.levels)
+        assert (steps > 0).all() or (steps < 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mpp", [None, 0.1, 2.0])
+def test_odd_tiles_never_raise(odd, name, mpp):
+    for result in climb(odd, name, tile_id="t", mpp=mpp):
+        assert result.shape == odd.shape
+        assert result.dtype == np.uint8
+
+
+def test_blank_slide_stays_blank_but_for_the_lamp():
+    white = np.full((32, 32, 3), 244, np.uint8)
+    for name in NAMES:
+        expected = OPERATIONS[name].levels[4] * 244 if name == "brightness" else 244
+        np.testing.assert_allclose(perturb(white, name, 5, tile_id="t"), expected, atol=2, err_msg=name)
+
+
+@pytest.mark.parametrize("severity", [-1, 6])
+def test_severities_that_are_none(tile, severity):
+    with pytest.raises(OptionError, match=rf"no such severity. Received: {severity}. Valid: 0, 1, 2, 3, 4, 5"):
+        perturb(tile, "blur", severity, tile_id="t")
+
+
+@pytest.mark.parametrize("mpp", [0.0, -0.5, float("nan"), float("inf")])
+def test_scales_that_are_none(tile, mpp):
+    with pytest.raises(OptionError, match="mpp is not a finite number above 0 um/px"):
+        perturb(tile, "blur", 1, tile_id="t", mpp=mpp)
+
+
+def test_names_that_are_none(tile):
+    with pytest.raises(OptionError, match=r"no perturbation is called 'blurr'.*did you mean 'blur'"):
+        perturb(tile, "blurr", 1, tile_id="t")
+    with pytest.raises(OptionError, match=r"no suite is called 'quik'.*did you mean 'quick'"):
+        suite("quik")
+
+
+def test_suites_name_operations_of_every_role():
+    for name in SUITES:
+        roles = {OPERATIONS[operation].role for operation in suite(name)}
+        assert roles == {"must-ignore", "must-react", "control"}
+
+
+def test_a_ladder_is_the_tile_and_every_step(tile):
+    ladder = pickle.loads(pickle.dumps(Ladder(("blur", "flip"), seed=3, assumed_mpp=0.25)))
+    views = ladder(tile, "t", None)
+    assert ladder.names[:3] == ("tile", "blur@1", "blur@2")
+    assert len(views) == len(ladder.names) == 11
+    np.testing.assert_array_equal(views[0], tile)
+    for (operation, severity), view in zip(ladder.steps, views[1:], strict=True):
+        np.testing.assert_array_equal(view, perturb(tile, operation, severity, tile_id="t", seed=3, mpp=0.25))
+    np.testing.assert_array_equal(ladder(tile, "t", 0.5)[3], perturb(tile, "blur", 3, tile_id="t", mpp=0.5))
+
+
+@pytest.mark.data
+def test_real_tiles_and_those_that_break_stain_code(data):
+    paths = sorted((data / "edge_tiles").glob("*.png")) + sorted((data / "oral_cancer" / "OSCC").glob("*.jpg"))[:3]
+    assert len(paths) == 17
+    for path in paths:
+        tile = decode(path)[:224, :224]
+        for name in NAMES:
+            for view in climb(tile, name, (1, 5), tile_id=path.name, mpp=0.5):
+                assert view.shape == tile.shape
+                # No hue flips, no black tiles: the mean colour stays near.
+                assert np.abs(view.mean(axis=(0, 1)) - tile.mean(axis=(0, 1))).max() < 90, (path.name, name)

@@ -1,0 +1,157 @@
+"""Intervals against SciPy, figures against scikit-learn, splits that leak."""
+
+import numpy as np
+import pytest
+import scipy.stats
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from histolatent import stats
+from histolatent.errors import InputError
+from histolatent.stats import (
+    auroc,
+    balanced_accuracy,
+    bootstrap,
+    bootstrap_means,
+    check_split,
+    cluster_counts,
+    share_above,
+    weighted_auroc,
+)
+
+
+def mean_of(values):
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+@pytest.mark.parametrize("draw", ["normal", "lognormal"])
+def test_singleton_clusters_against_scipy(draw):
+    values = getattr(np.random.default_rng(2), draw)(size=60)
+    found = bootstrap(mean_of(values), np.arange(60), resamples=6000)
+    oracle = scipy.stats.bootstrap((values,), np.mean, n_resamples=6000, method="BCa", rng=np.random.default_rng(0))
+    width = oracle.confidence_interval.high - oracle.confidence_interval.low
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(oracle.confidence_interval.low, abs=0.06 * width)
+    assert found.high == pytest.approx(oracle.confidence_interval.high, abs=0.06 * width)
+
+
+def test_means_in_one_pass_equal_the_general_way():
+    rng = np.random.default_rng(3)
+    groups = rng.permutation(np.repeat(np.arange(13), rng.integers(1, 9, 13)))
+    values = rng.exponential(size=(len(groups), 4)) + groups[:, None]
+    many = bootstrap_means(values, groups, seed=5)
+    for column, found in zip(values.T, many, strict=True):
+        single = bootstrap(mean_of(column), groups, seed=5)
+        assert (found.value, found.low, found.high) == pytest.approx((single.value, single.low, single.high))
+
+
+def test_chunks_do_not_matter(monkeypatch):
+    values = np.random.default_rng(0).normal(size=40)
+    whole = bootstrap(mean_of(values), np.arange(40) // 3)
+    monkeypatch.setattr(stats, "CHUNK", 7)
+    parts = bootstrap(mean_of(values), np.arange(40) // 3)
+    assert (parts.value, parts.low, parts.high) == pytest.approx((whole.value, whole.low, whole.high))
+
+
+def test_intervals_of_clusters_cover_and_those_of_tiles_do_not():
+    rng = np.random.default_rng(8)
+    groups = np.repeat(np.arange(30), 6)
+    covered = {"clusters": 0, "tiles": 0}
+    runs = 200
+    for run in range(runs):
+        values = rng.normal(size=30)[groups] + 0.5 * rng.normal(size=180)
+        for name, codes in {"clusters": groups, "tiles": np.arange(180)}.items():
+            [found] = bootstrap_means(values[:, None], codes, resamples=400, seed=run)
+            assert found.low is not None
+            assert found.high is not None
+            covered[name] += found.low <= 0 <= found.high
+    # Nominal 0.95, standard error of the simulation 0.015; 30 clusters cost about 0.02.
+    assert 0.88 <= covered["clusters"] / runs <= 0.99
+    assert covered["tiles"] / runs < 0.75
+
+
+def test_where_no_interval_can_be_had():
+    values = np.array([1.0, 2.0, 4.0])
+    for found in (bootstrap(mean_of(values), np.zeros(3, int)), *bootstrap_means(values[:, None], np.zeros(3, int))):
+        assert (found.value, found.low, found.high) == (pytest.approx(7 / 3), None, None)
+        assert str(found) == "2.333 (no interval)"
+    nothing = bootstrap(lambda weights: np.full(len(weights), np.nan), np.arange(3))
+    assert np.isnan(nothing.value)
+    assert nothing.low is None
+
+
+def test_a_constant_has_a_point_as_interval():
+    found = bootstrap(mean_of(np.full(9, 2.0)), np.arange(9))
+    assert (found.value, found.low, found.high) == (2, 2, 2)
+    assert str(found) == "2.000 [2.000, 2.000]"
+
+
+def test_a_figure_that_most_resamples_cannot_have_gets_no_interval():
+    scores, positive = np.array([0.1, 0.2, 0.9]), np.array([0, 0, 1])
+    assert bootstrap(weighted_auroc(scores, positive), np.array([0, 0, 1])).low is None
+
+
+def test_a_figure_that_no_left_out_cluster_keeps_falls_back_to_percentiles():
+    scores, positive = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1])
+    groups = np.array([0, 1, 0, 1])
+    whole = weighted_auroc(scores, positive)
+
+    def statistic(weights):
+        found = whole(weights)
+        return np.where(np.isfinite(found), found, np.where(weights.max(axis=1) > 1, 0.5, np.nan))
+
+    found = bootstrap(statistic, groups)
+    assert found.low is not None
+    assert found.low <= found.value <= found.high
+
+
+def test_resamples_are_shared():
+    counts = cluster_counts(7, resamples=50, seed=3)
+    assert counts.shape == (50, 7)
+    assert (counts.sum(axis=1) == 7).all()
+    np.testing.assert_array_equal(counts, cluster_counts(7, resamples=50, seed=3))
+    assert (counts != cluster_counts(7, resamples=50, seed=4)).any()
+
+
+@pytest.mark.parametrize("decimals", [0, 8])
+def test_auroc_against_scikit_learn(decimals):
+    rng = np.random.default_rng(6)
+    positive = rng.integers(0, 2, 300)
+    scores = np.round(rng.normal(size=300) + positive, decimals)
+    assert auroc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
+    weights = rng.integers(0, 4, (5, 300)).astype(float)
+    found = weighted_auroc(scores, positive)(weights)
+    oracle = [roc_auc_score(positive, scores, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(found, oracle)
+    assert weighted_auroc(scores, positive)(np.ones((1, 300)))[0] == pytest.approx(auroc(scores, positive))
+
+
+def test_auroc_without_one_class_is_not_a_number():
+    assert np.isnan(auroc(np.array([1.0, 2.0]), np.array([1, 1])))
+    assert np.isnan(weighted_auroc(np.array([1.0, 2.0]), np.array([0, 1]))(np.array([[1.0, 0.0]]))[0])
+
+
+def test_balanced_accuracy_against_scikit_learn():
+    rng = np.random.default_rng(7)
+    truth, guess = rng.integers(0, 4, (2, 200))
+    weights = rng.integers(0, 4, (3, 200)).astype(float)
+    statistic = balanced_accuracy((truth == guess).astype(float), truth)
+    oracle = [balanced_accuracy_score(truth, guess, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(statistic(weights), oracle)
+    weights[:, truth == 2] = 0  # a resample that lost a class
+    right = guess == truth
+    lost = [np.mean([np.average(right[truth == c], weights=row[truth == c]) for c in (0, 1, 3)]) for row in weights]
+    np.testing.assert_allclose(statistic(weights), lost)
+
+
+@pytest.mark.parametrize("decimals", [1, 8])
+def test_share_above_averages_to_the_auroc(decimals):
+    rng = np.random.default_rng(9)
+    values, null = np.round(rng.normal(size=80), decimals), np.round(rng.normal(0.5, 1, 130), decimals)
+    oracle = roc_auc_score(np.repeat([0, 1], [80, 130]), np.concatenate([values, null]))
+    assert share_above(values, null).mean() == pytest.approx(oracle)
+
+
+def test_splits_that_leak_are_refused():
+    check_split(["train", None, "test", "test"], ["p1", "p1", "p2", None], group_name="patient")
+    with pytest.raises(InputError, match=r"2 patients stand in more than one part.*their tiles leak.*: p1 \(a, b\)"):
+        check_split(["a", "b", "a", "b"], ["p1", "p1", "p2", "p2"], group_name="patient")
