@@ -8,7 +8,7 @@ from histolatent.errors import InputError
 from histolatent.neighbors import twin_ranks, unit_rows
 
 
-def by_hand(pool, twins, owners, exclude=None):
+def by_hand(pool, twins, owners):
     """Count, tile by tile, who is closer to the twin than its own tile."""
 
     def cosine(a, b):
@@ -18,8 +18,7 @@ def by_hand(pool, twins, owners, exclude=None):
     for twin, owner in zip(twins, owners, strict=True):
         rank = 0.0
         for other in range(len(pool)):
-            rival = other != owner if exclude is None else exclude[other] != exclude[owner]
-            if rival:
+            if other != owner:
                 gap = cosine(twin, pool[other]) - cosine(twin, pool[owner])
                 rank += 0.5 if abs(gap) < 1e-6 else float(gap > 0)
         ranks.append(rank)
@@ -33,24 +32,23 @@ def case():
     owners = rng.integers(0, 31, 43)
     twins = (pool[owners] + rng.normal(0, 1.0, (43, 5))).astype(np.float32)
     pool[7] = 2 * pool[3]  # the same direction: a tie
-    return pool, twins, owners, rng.integers(0, 4, 31)
+    return pool, twins, owners
 
 
 def test_against_the_reference(case):
-    pool, twins, owners, codes = case
+    pool, twins, owners = case
     np.testing.assert_array_equal(twin_ranks(pool, twins, owners), by_hand(pool, twins, owners))
-    np.testing.assert_array_equal(twin_ranks(pool, twins, owners, exclude=codes), by_hand(pool, twins, owners, codes))
 
 
 def test_chunks_scale_and_order_do_not_matter(case, monkeypatch):
-    pool, twins, owners, codes = case
-    whole = twin_ranks(pool, twins, owners, exclude=codes)
+    pool, twins, owners = case
+    whole = twin_ranks(pool, twins, owners)
     monkeypatch.setattr(neighbors, "CHUNK_BYTES", 4 * 31 * 3)
-    np.testing.assert_array_equal(twin_ranks(pool, twins, owners, exclude=codes), whole)
-    np.testing.assert_array_equal(twin_ranks(7 * pool, 0.1 * twins, owners, exclude=codes), whole)
+    np.testing.assert_array_equal(twin_ranks(pool, twins, owners), whole)
+    np.testing.assert_array_equal(twin_ranks(7 * pool, 0.1 * twins, owners), whole)
     order = np.random.default_rng(0).permutation(31)
     moved = np.argsort(order)[owners]
-    np.testing.assert_array_equal(twin_ranks(pool[order], twins, moved, exclude=codes[order]), whole)
+    np.testing.assert_array_equal(twin_ranks(pool[order], twins, moved), whole)
 
 
 def test_limits():
@@ -61,7 +59,6 @@ def test_limits():
     constant = np.ones((9, 4), np.float32)
     assert (twin_ranks(constant, constant, owners) == 4).all()  # (n - 1) / 2, chance
     assert (twin_ranks(np.zeros((9, 4), np.float32), constant, owners) == 4).all()
-    assert (twin_ranks(pool, pool, owners, exclude=np.zeros(9, int)) == 0).all()
 
 
 def test_random_twins_are_at_chance():

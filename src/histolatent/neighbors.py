@@ -1,9 +1,9 @@
 """Nearest neighbours without an n x n matrix in memory."""
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from ._types import Codes, Vectors
+from ._types import Vectors
 from .errors import InputError
 
 CHUNK_BYTES = 2**27
@@ -20,14 +20,13 @@ def unit_rows(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
 
 
 def twin_ranks(
-    pool: Vectors, twins: Float[np.ndarray, "q _d"], owners: Int[np.ndarray, " q"], *, exclude: Codes | None = None
+    pool: Vectors, twins: Float[np.ndarray, "q _d"], owners: Int[np.ndarray, " q"]
 ) -> Float[np.ndarray, " q"]:
     """Return how many other tiles of the pool are closer (cosine) to each twin than its own tile is.
 
     `pool` is `(n, d)`, `twins` are changed embeddings of the pool's rows `owners`. 0 means that the tile is found again
-    at once; `(n - 1) / 2` is chance. A tie counts half, so that a constant encoder is at chance. With `exclude` (a code
-    per pool row, such as the slide), other tiles of the owner's own code do not compete. Top-k accuracy is the share of
-    ranks below k, as plismbench defines it when the pool is both sets.
+    at once; `(n - 1) / 2` is chance. A tie counts half, so that a constant encoder is at chance. Top-k accuracy is the
+    share of ranks below k, as plismbench defines it when the pool is both sets.
 
     Misleads when the pool holds near-copies of a tile, such as overlapping neighbours: they push the rank up.
     """
@@ -43,14 +42,5 @@ def twin_ranks(
         own = similarity[np.arange(len(similarity)), owners[part]][:, None]
         # The product rounds by about 1e-7: what is nearer than that is a tie.
         closer, equal = similarity > own + 1e-6, np.abs(similarity - own) <= 1e-6
-        rivals = _rivals(len(pool), owners[part], exclude)
-        ranks[part] = (closer & rivals).sum(axis=1) + 0.5 * (equal & rivals).sum(axis=1)
+        ranks[part] = closer.sum(axis=1) + 0.5 * (equal.sum(axis=1) - 1)  # its own tile is no rival
     return ranks
-
-
-def _rivals(n: int, owners: Int[np.ndarray, " q"], exclude: Codes | None) -> Bool[np.ndarray, "q n"]:
-    if exclude is not None:
-        return exclude[None, :] != exclude[owners][:, None]
-    rivals = np.ones((len(owners), n), bool)
-    rivals[np.arange(len(owners)), owners] = False
-    return rivals

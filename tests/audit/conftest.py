@@ -1,12 +1,22 @@
 """One small cohort and one small audit that the tests of this room share."""
 
+from collections.abc import Iterator
+
 import pytest
+from threadpoolctl import threadpool_limits
 
 from histolatent.audit import AuditResult, Plan, audit_encoders
 from histolatent.encoders import encoder
 from histolatent.images.phantom import PhantomSpec, PhantomTiles
 
 BASELINE = "toy:colour-histogram"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Keep BLAS to one thread: on a busy machine, threads that wait for each other make small fits far slower."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -285,6 +285,7 @@ def means(tiles):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_stopped_audit_goes_on_in_a_new_process(tmp_path):
     """A real Ctrl-C in a real process: 130, one line, no report; given again it ends, as if it never stopped."""
@@ -297,7 +298,7 @@ def test_a_stopped_audit_goes_on_in_a_new_process(tmp_path):
         return subprocess.run(
             [*command, "-o", out],
             cwd=tmp_path,
-            env={**os.environ, **more},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **more},
             capture_output=True,
             text=True,
             check=False,

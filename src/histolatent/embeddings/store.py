@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool
     target = Path(path)
     writers: dict[str, Callable[[AnnData, Path], None]] = {
         ".zarr": _write_zarr,
-        ".h5ad": lambda table, part: table.write_h5ad(part),
+        ".h5ad": _write_h5ad,
         ".parquet": lambda table, part: _wide(table).to_parquet(part),
         ".csv": lambda table, part: _wide(table).to_csv(part),
         ".npy": _write_npy,
@@ -101,7 +101,8 @@ def read_table(path: str | os.PathLike[str]) -> AnnData:
     if source.suffix in (".zarr", ".h5ad"):
         reader = anndata.read_zarr if source.suffix == ".zarr" else anndata.read_h5ad
         try:
-            table = reader(source)
+            with _without_known_warnings():
+                table = reader(source)
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"not an embedding table ({type(error).__name__})", received=source) from error
         card_of(table)
@@ -117,11 +118,23 @@ def read_table(path: str | os.PathLike[str]) -> AnnData:
 
 
 def _write_zarr(table: AnnData, part: Path) -> None:
+    # Zarr 2 on purpose: text and consolidated metadata have no frozen specification in Zarr 3 yet.
+    with _without_known_warnings(), anndata.settings.override(zarr_write_format=2):
+        table.write_zarr(part)
+
+
+def _write_h5ad(table: AnnData, part: Path) -> None:
+    with _without_known_warnings():
+        table.write_h5ad(part)
+
+
+@contextlib.contextmanager
+def _without_known_warnings() -> Iterator[None]:
+    """Silence what AnnData says of our choice of Zarr 2, and of a pandas option that it asks for (2026-11)."""
     with warnings.catch_warnings():
-        # Zarr 2 on purpose: text and consolidated metadata have no frozen specification in Zarr 3 yet.
         warnings.filterwarnings("ignore", message="Writing zarr v2 data")
-        with anndata.settings.override(zarr_write_format=2):
-            table.write_zarr(part)
+        warnings.filterwarnings("ignore", message="The 'future.infer_string' option is deprecated")
+        yield
 
 
 def _wide(table: AnnData) -> pd.DataFrame:
