@@ -1,10 +1,11 @@
-"""Audit, compact and explore the latent spaces of histopathology encoders.
+"""Audit the latent spaces of histopathology encoders.
 
 Names are loaded when they are first used, so that importing the package is fast and needs no torch.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from ._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .audit import AuditResult, Plan, Policy, audit_encoders
@@ -16,19 +17,6 @@ if TYPE_CHECKING:
     from .images.phantom import PhantomSpec, PhantomTiles, write_phantom
     from .perturb import OPERATIONS
     from .report import write_report
-
-_ROOMS = {
-    "audit": ("AuditResult", "Plan", "Policy", "audit_encoders"),
-    "embeddings": ("card_of", "make_table", "read_table", "write_table"),
-    "encoders": ("Encoder", "EncoderCard", "Preprocessing", "encode", "encoder", "prepare", "save_encoder"),
-    "encoders.embed": ("embed",),
-    "errors": ("HistolatentError",),
-    "images": ("TileSource", "decode", "open_tiles"),
-    "images.phantom": ("PhantomSpec", "PhantomTiles", "write_phantom"),
-    "perturb": ("OPERATIONS",),
-    "report": ("write_report",),
-}
-_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "OPERATIONS",
@@ -59,16 +47,28 @@ __all__ = [
 ]
 
 
+_load = lazy_names(
+    __name__,
+    {
+        "audit": ("AuditResult", "Plan", "Policy", "audit_encoders"),
+        "embeddings": ("card_of", "make_table", "read_table", "write_table"),
+        "encoders": ("Encoder", "EncoderCard", "Preprocessing", "encode", "encoder", "prepare", "save_encoder"),
+        "encoders.embed": ("embed",),
+        "errors": ("HistolatentError",),
+        "images": ("TileSource", "decode", "open_tiles"),
+        "images.phantom": ("PhantomSpec", "PhantomTiles", "write_phantom"),
+        "perturb": ("OPERATIONS",),
+        "report": ("write_report",),
+    },
+)
+
+
 def __getattr__(name: str) -> object:
     if name == "__version__":
         from .provenance import version
 
         return version()
-    if name not in _HOMES:
-        raise AttributeError(f"module 'histolatent' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    return _load(name)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ def operation(name: str = "blur", role: str = "must-ignore", *, graded: bool = T
         parameter="sigma",
         unit=unit,
         graded=graded,
+        control=None,
         describes="",
         misleads="",
         steps=steps,

@@ -151,7 +151,7 @@ def test_another_plan_is_refused_until_restart(folder, tmp_path):
     toy = encoder("toy:od-moments")
     with pytest.raises(KeyboardInterrupt):
         embed(folder, Stopping(toy, 12), tmp_path / "a.zarr", batch_size=4)
-    with pytest.raises(OutputError, match="another block is there"):
+    with pytest.raises(OutputError, match="another batch size is there"):
         embed(folder, toy, tmp_path / "a.zarr", batch_size=5)
     with pytest.raises(OutputError, match="another encoder, shape is there"):
         embed(folder, encoder("toy:random-conv"), tmp_path / "a.zarr", batch_size=4)

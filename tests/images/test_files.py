@@ -68,7 +68,7 @@ def test_text_manifests(folder, name, separator, start, end):
     assert list(table["case"]) == ["007", "11"]
     assert "path" not in table
     np.testing.assert_array_equal(source.read(1), open_tiles(root).read(0))
-    assert pickle.loads(pickle.dumps(source)).files == source.files
+    assert pickle.loads(pickle.dumps(source)).reader == source.reader
 
 
 def test_parquet_manifests_with_and_without_an_index(folder):

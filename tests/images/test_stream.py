@@ -9,7 +9,6 @@ from PIL import Image, ImageCms
 
 from histolatent.errors import HistolatentError, InputError, OptionError
 from histolatent.images import Item, Skipped, default_workers, open_tiles, stream_tiles
-from histolatent.provenance import pixel_hash
 
 JOBS = """
 import os
@@ -64,7 +63,6 @@ def test_workers_give_the_same_results_in_order(source, jobs):
     assert noted.notes == ("embedded ICC profile ignored",)
     assert alone[0].value[:2] == ("04.png", 0.25)
     assert alone[2].value[:2] == ("01.png", None)
-    assert alone[0].pixel_hash == pixel_hash(source.read(4))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -78,7 +76,7 @@ def test_stop_raises_at_the_first_tile_that_cannot_be_read(source, jobs, workers
 
 
 def test_a_worker_that_dies_is_said(source, jobs):
-    with pytest.raises(HistolatentError, match=r"a worker process ended without a word.*--workers 0.*__main__"):
+    with pytest.raises(HistolatentError, match=r"a worker process ended without a word.*--workers 0"):
         list(stream_tiles(source, range(5), jobs.end, workers=2))
 
 

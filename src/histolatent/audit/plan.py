@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .._types import Codes, Tile
+from .._types import Codes
 from ..errors import InputError
-from ..images import TileSource
+from ..images import TileSource, select_rows
 from ..perturb import ASSUMED_MPP, suite
 from ..provenance import stream
 from ..stats import check_split
@@ -52,23 +52,10 @@ class Plan(BaseModel):
         return self.columns.get(column, column)
 
 
-class SubsetTiles:
-    """Some rows of another source."""
-
-    def __init__(self, source: TileSource, rows: Codes) -> None:
-        self._source, self._rows = source, rows
-        self.name = source.name
-        self.table = pd.DataFrame(source.table.iloc[rows])
-
-    def read(self, index: int) -> Tile:
-        """Read row `index` of the subset."""
-        return self._source.read(int(self._rows[index]))
-
-
 def limit(source: TileSource, max_tiles: int | None, seed: int) -> TileSource:
     """Return at most `max_tiles` tiles, drawn at random by the seed, in their order."""
     n = len(source.table)
-    return source if max_tiles is None or n <= max_tiles else SubsetTiles(source, chosen_rows(n, max_tiles, seed))
+    return source if max_tiles is None or n <= max_tiles else select_rows(source, chosen_rows(n, max_tiles, seed))
 
 
 def chosen_rows(n: int, max_tiles: int | None, seed: int) -> Codes:

@@ -1,10 +1,13 @@
 """What can be read from an embedding by a fresh probe, on groups that it was not trained on."""
 
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from threadpoolctl import threadpool_limits
 
 from .._types import Codes, Column, Vectors
 from ..stats import Statistic, balanced_accuracy, weighted_auroc
@@ -109,13 +112,25 @@ def _cross_fit(
 ) -> tuple[Codes, Float[np.ndarray, "n c"]]:
     """Return predicted classes and scores of the test rows of each part; -1 and 0 elsewhere."""
     predicted, scores = np.full(len(codes), -1), np.zeros((len(codes), int(codes.max()) + 1))
-    for train, test in parts:
+    from sklearn.exceptions import ConvergenceWarning
+
+    inner = [_inner_split(codes[train], groups[train], seed) for train, _ in parts]
+
+    def fit_fold(fold: int) -> None:
+        train, test = parts[fold]
         x_train, x_test = _standardise(vectors[train], vectors[test])
-        strength = _choose_strength(x_train, codes[train], groups[train], seed)
+        strength = _choose_strength(x_train, codes[train], inner[fold])
         model = _fit(x_train, codes[train], strength)
         probability = model.predict_proba(x_test)
         scores[test[:, None], model.classes_[None, :]] = probability
         predicted[test] = model.classes_[probability.argmax(axis=1)]
+
+    with warnings.catch_warnings():
+        # A probe stopped at 500 steps reads as well; the figure is its score, not its likelihood.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # One BLAS thread per fit: the same sums whatever the number of cores, and folds run beside each other.
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+            list(pool.map(fit_fold, range(len(parts))))
     return predicted, scores
 
 
@@ -127,14 +142,17 @@ def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.nd
     return tuple(((part - mean) / spread).astype(np.float32) for part in (train, test))
 
 
-def _choose_strength(x: np.ndarray, codes: Codes, groups: Codes, seed: int) -> float:
+def _inner_split(codes: Codes, groups: Codes, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return one grouped split of a training part, None if it has none."""
     spread = min(len(np.unique(groups[codes == code])) for code in np.unique(codes))
-    if spread < 2:
+    parts = grouped_folds(codes, groups, min(4, spread), seed) if spread > 1 else []
+    return parts[0] if parts else None
+
+
+def _choose_strength(x: np.ndarray, codes: Codes, inner: tuple[np.ndarray, np.ndarray] | None) -> float:
+    if inner is None:
         return STRENGTHS[1]
-    parts = grouped_folds(codes, groups, min(4, spread), seed)
-    if not parts:
-        return STRENGTHS[1]
-    train, test = parts[0]
+    train, test = inner
     correct = [_fit(x[train], codes[train], strength).predict(x[test]) == codes[test] for strength in STRENGTHS]
     weights = np.ones((1, len(test)))
     accuracy = [float(balanced_accuracy(right.astype(float), codes[test])(weights)[0]) for right in correct]
@@ -142,10 +160,6 @@ def _choose_strength(x: np.ndarray, codes: Codes, groups: Codes, seed: int) -> f
 
 
 def _fit(x: np.ndarray, codes: Codes, strength: float):
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    with warnings.catch_warnings():
-        # A probe stopped at 500 steps reads as well; the figure is its score, not its likelihood.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=strength, max_iter=500).fit(x, codes)
+    return LogisticRegression(C=strength, max_iter=500).fit(x, codes)

@@ -50,6 +50,7 @@ class OperationResult(_Frozen):
     parameter: str
     unit: str
     graded: bool
+    control: str | None
     describes: str
     misleads: str
     steps: list[Step]

@@ -96,12 +96,16 @@ def _ignores(policy: Policy, operation: OperationResult, doses: Sequence[Dose]) 
         "WARN": "comes near to unrelated tiles",
         "FAIL": "often moves tiles as far as unrelated tiles lie apart",
     }
+    control = ""
+    if operation.control is not None:
+        alone = _figure(doses, operation.control, policy.severity, "displacement").value or 0.0
+        control = f" ({alone:.2f} by its control alone)"
     step = operation.steps[policy.severity - 1]
     at = f"{operation.parameter} {step.level:g}" + (f" {operation.unit}" if operation.graded and operation.unit else "")
     return Check(
         name=f"ignores {operation.name}",
         status=status,
-        sentence=f"{operation.name} ({at}) {words[status]}: displacement {moved:.2f}, "
+        sentence=f"{operation.name} ({at}) {words[status]}: displacement {moved:.2f}{control}, "
         f"P(below unrelated) {_show(figure)}",
         figure=figure,
         threshold=f"PASS if the lower bound is at least {policy.pass_auroc:g}, "

@@ -10,7 +10,7 @@ from .console import error_console
 
 app = typer.Typer(
     name="histolatent",
-    help="Audit, compact and explore the latent spaces of histopathology encoders. Research use, not a medical device.",
+    help="Audit the latent spaces of histopathology encoders. Research use, not a medical device.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -37,15 +37,20 @@ def audit(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables.")],
     label: Annotated[str | None, typer.Option(help="Column of the label: what the encoder should keep.")] = None,
     site: Annotated[str | None, typer.Option(help="Column of the site: what it should not show.")] = None,
-    group: Annotated[str | None, typer.Option(help="Column of the patient: what belongs together.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of the patient: what belongs together. Default: patient, else slide, if there is one."
+        ),
+    ] = None,
     column: Columns = None,
-    suite: Annotated[str, typer.Option(help="Set of perturbations.")] = "quick",
+    suite: Annotated[str, typer.Option(help="Set of perturbations: quick.")] = "quick",
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel where the table has none. Default: 0.5.")
     ] = None,
     max_tiles: Annotated[int | None, typer.Option(help="Audit a random part of the tiles.")] = None,
     baseline: Annotated[bool, typer.Option(help=f"Audit {BASELINE} too: what colour alone gives.")] = True,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels and resamples.")] = 0,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
     batch_size: BatchSize = 64,
     workers: Workers = None,

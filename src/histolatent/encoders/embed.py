@@ -1,55 +1,29 @@
 """The verb: tiles of a source through one or several encoders, decoded once, resumable."""
 
+import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .._types import Tile
 from ..embeddings import PartialTable, check_form, make_table, tidy_obs, write_table
 from ..errors import OptionError
 from ..images import Item, Skipped, TileSource, open_tiles, stream_tiles
 from ..outputs import refuse_existing
-from ..provenance import combined_digest, digest, environment, now, pixel_hash
+from ..provenance import combined_digest, digest, environment, now
 from .batches import forward_checked
-from .card import Preprocessing
-from .preprocess import prepare
 from .protocol import Encoder
+from .views import AsItIs, Render, Rendered, Views
 
 Progress = Callable[[int, int], None]
 CHECKPOINT_SECONDS = 2.0
-
-
-@runtime_checkable
-class Views(Protocol):
-    """Several renderings of one tile, made where it is decoded. Must pickle; view 0 is the tile itself."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """One name per view."""
-        ...
-
-    def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> Sequence[Tile]:
-        """Return one tile per name, each as large as `tile`."""
-        ...
-
-
-@dataclass(frozen=True)
-class AsItIs:
-    """The tile and nothing else."""
-
-    names: tuple[str, ...] = ("tile",)
-
-    def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> Sequence[Tile]:
-        """Return the tile."""
-        return [tile]
 
 
 @dataclass
@@ -66,31 +40,6 @@ class Seconds:
     def to_dict(self) -> dict[str, float]:
         """Return the seconds, rounded to a millisecond."""
         return {key: round(value, 3) for key, value in asdict(self).items()}
-
-
-@dataclass(frozen=True)
-class _Rendered:
-    stacks: tuple[np.ndarray, ...]
-    hashes: np.ndarray
-    size: tuple[int, int]
-    seconds: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class _Render:
-    """The job of a worker: views of a tile, brought to the size of each encoder."""
-
-    views: Views
-    preprocessings: tuple[Preprocessing, ...]
-
-    def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> _Rendered:
-        start = time.perf_counter()
-        views = self.views(tile, tile_id, mpp)
-        hashes = np.array([int(pixel_hash(view), 16) for view in views], np.uint64)
-        middle = time.perf_counter()
-        stacks = tuple(np.stack([prepare(view, rule) for view in views]) for rule in self.preprocessings)
-        seconds = (middle - start, time.perf_counter() - middle)
-        return _Rendered(stacks, hashes, (tile.shape[0], tile.shape[1]), seconds)
 
 
 @dataclass(frozen=True)
@@ -143,7 +92,7 @@ def embed_views(
                 "tiles": source_digest(source),
                 "encoder": encoder.card.identity,
                 "views": list(views.names),
-                "block": block,
+                "batch size": block,
                 "settings": dict(plan or {}),
             },
             restart=restart,
@@ -158,12 +107,12 @@ def embed_views(
     if progress:
         progress(done, n)
 
-    def flush(items: list[Item[_Rendered]]) -> None:
+    def flush(items: list[Item[Rendered]]) -> None:
         nonlocal saved
         hashes = [item.value.hashes for item in items]
         rows = [item.index for item in items]
         for item in items:
-            fact = {"hash": item.pixel_hash, "size": list(item.value.size), "notes": list(item.notes)}
+            fact = {"hash": f"{item.value.hashes[0]:016x}", "size": list(item.value.size), "notes": list(item.notes)}
             _note(stores, source, item.index, fact)
             seconds.views += item.value.seconds[0]
             seconds.prepare += item.value.seconds[1]
@@ -179,26 +128,30 @@ def embed_views(
                 store.checkpoint()
             saved = time.perf_counter()
 
+    end = {part.stop - 1 for part in blocks}
+    stream = stream_tiles(
+        source, indices, Render(views, rules), workers=workers, on_error=on_error, chunk=min(block, 8), ahead=2 * block
+    )
+    items: list[Item[Rendered]] = []
     try:
-        items: list[Item[_Rendered]] = []
-        end = {part.stop - 1 for part in blocks}
-        stream = stream_tiles(source, indices, _Render(views, rules), workers=workers, on_error=on_error)
-        clock = time.perf_counter()
-        for result in stream:
-            seconds.waiting += time.perf_counter() - clock
-            if isinstance(result, Skipped):
-                for store in stores:
-                    store.skip(result.index)
-                _note(stores, source, result.index, {"skipped": result.reason})
-            else:
-                items.append(result)
-            if result.index in end and items:
-                flush(items)
-                items = []
-            done += 1
-            if progress:
-                progress(done, n)
+        # Closed whatever happens: a failing encoder must not leave workers behind.
+        with contextlib.closing(stream) as results:
             clock = time.perf_counter()
+            for result in results:
+                seconds.waiting += time.perf_counter() - clock
+                if isinstance(result, Skipped):
+                    for store in stores:
+                        store.skip(result.index)
+                    _note(stores, source, result.index, {"skipped": result.reason})
+                else:
+                    items.append(result)
+                if result.index in end and items:
+                    flush(items)
+                    items = []
+                done += 1
+                if progress:
+                    progress(done, n)
+                clock = time.perf_counter()
     finally:
         for store in stores:
             store.checkpoint()

@@ -1,9 +1,19 @@
-"""Pixels in: folders, manifests, arrays, the phantom cohort. No encoder here."""
+"""Pixels in: folders, manifests, arrays, the phantom cohort. No encoder here.
 
-from .decode import TileWarning, decode
-from .open import open_tiles
-from .stream import Item, Skipped, default_workers, stream_tiles
-from .tiles import KNOWN_COLUMNS, TileSource
+Names are loaded when they are first used: a worker process needs few of them, and starts fast.
+"""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .formats import TileWarning, decode
+    from .open import open_tiles
+    from .selected import select_rows
+    from .stream import Skipped, default_workers, stream_tiles
+    from .tiles import KNOWN_COLUMNS, TileSource
+    from .worker import Item
 
 __all__ = [
     "KNOWN_COLUMNS",
@@ -14,5 +24,18 @@ __all__ = [
     "decode",
     "default_workers",
     "open_tiles",
+    "select_rows",
     "stream_tiles",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "formats": ("TileWarning", "decode"),
+        "open": ("open_tiles",),
+        "selected": ("select_rows",),
+        "stream": ("Skipped", "default_workers", "stream_tiles"),
+        "tiles": ("KNOWN_COLUMNS", "TileSource"),
+        "worker": ("Item",),
+    },
+)

@@ -12,30 +12,23 @@ import pandas as pd
 from .._types import Tile
 from ..errors import InputError
 from .columns import check_table, rename_columns
-from .decode import check_size
+from .formats import check_size
+from .worker import ArrayReader
 
 H5_SUFFIXES = (".h5", ".hdf5")
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayTiles:
-    """Tiles in an `(n, h, w, 3)` uint8 array on disk. `dataset` is the path inside an HDF5 file, else None."""
+    """Tiles in an `(n, h, w, 3)` uint8 array on disk."""
 
     name: str
-    path: str
-    dataset: str | None
+    reader: ArrayReader
     table: pd.DataFrame
 
     def read(self, index: int) -> Tile:
-        """Return tile `index`. Opens the file anew: nothing is shared between processes."""
-        try:
-            if self.dataset is None:
-                return np.array(np.lib.format.open_memmap(self.path, mode="r")[index])
-            with h5py.File(self.path) as file:
-                return np.asarray(file[self.dataset][index])  # pyright: ignore[reportIndexIssue]
-        except (OSError, ValueError, KeyError) as error:
-            tile = self.table.index[index]
-            raise InputError(f"tile {tile} cannot be read ({error})", received=self.path) from None
+        """Return tile `index`."""
+        return self.reader.read(index)
 
 
 def array_tiles(
@@ -79,7 +72,7 @@ def array_tiles(
     width = len(str(max(shape[0] - 1, 0)))
     frame.index = pd.Index([f"{path.stem}/{i:0{width}d}" for i in range(shape[0])], name="tile")
     checked = check_table(rename_columns(frame, columns or {}), origin=str(path))
-    return ArrayTiles(name=path.name, path=str(path.resolve()), dataset=dataset, table=checked)
+    return ArrayTiles(path.name, ArrayReader(str(path.resolve()), dataset), checked)
 
 
 def _inspect_h5(path: Path, dataset: str | None) -> tuple[str, tuple[int, ...], np.dtype, pd.DataFrame]:

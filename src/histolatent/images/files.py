@@ -12,22 +12,23 @@ import pandas as pd
 from .._types import Tile
 from ..errors import InputError
 from .columns import ID_COLUMNS, check_table, rename_columns
-from .decode import SUFFIXES, decode
+from .formats import SUFFIXES
+from .worker import FileReader
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True, eq=False)
 class FileTiles:
-    """One image file per tile. `files` are in the order of `table`."""
+    """One image file per tile."""
 
     name: str
-    files: tuple[str, ...]
+    reader: FileReader
     table: pd.DataFrame
 
     def read(self, index: int) -> Tile:
         """Decode file `index`. Raises InputError with its path."""
-        return decode(self.files[index])
+        return self.reader.read(index)
 
 
 def folder_tiles(folder: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> FileTiles:
@@ -50,7 +51,7 @@ def folder_tiles(folder: str | os.PathLike[str], *, columns: Mapping[str, str] |
     if all("/" in tile for tile in ids):
         table["label"] = [tile.split("/")[0] for tile in ids]
     table = check_table(rename_columns(table, columns or {}), origin=str(root))
-    return FileTiles(name=root.resolve().name, files=tuple(map(str, paths)), table=table.drop(columns="path"))
+    return FileTiles(root.resolve().name, FileReader(tuple(map(str, paths))), table.drop(columns="path"))
 
 
 def manifest_tiles(
@@ -100,7 +101,7 @@ def manifest_tiles(
     frame.index = pd.Index(frame[named].astype(str), name="tile")
     table = check_table(frame, origin=str(path))
     drop = {"path", named} & set(table.columns)
-    return FileTiles(name=f"{root.name}/{path.name}", files=files, table=table.drop(columns=list(drop)))
+    return FileTiles(f"{root.name}/{path.name}", FileReader(files), table.drop(columns=list(drop)))
 
 
 def read_frame(path: Path) -> pd.DataFrame:

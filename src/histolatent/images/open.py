@@ -9,6 +9,7 @@ import pandas as pd
 from ..errors import InputError, OptionError
 from .arrays import H5_SUFFIXES, ArrayTiles, array_tiles
 from .files import MANIFEST_SUFFIXES, folder_tiles, manifest_tiles
+from .selected import with_columns
 from .tiles import TileSource
 
 
@@ -23,8 +24,8 @@ def open_tiles(
 
     `src` is a folder (with its `manifest.csv`, `.tsv` or `.parquet` if it has one), a manifest, a `.npy` array, an HDF5
     file (`FILE.h5` or `FILE.h5:DATASET`), or `phantom` with optional settings (`phantom:sites=3,tile_px=64`).
-    A TileSource is returned as it is. `columns` maps known names to the user's; `table` adds columns to an array, row
-    by row; `allow_outside` lets a manifest name files outside its own folder.
+    A TileSource may be given in place of a name. `columns` maps known names to the user's; `table` adds columns to an
+    array, row by row; `allow_outside` lets a manifest name files outside its own folder.
 
     Raises
     ------
@@ -46,10 +47,10 @@ def _open(
     allow_outside: bool,
 ) -> TileSource:
     if isinstance(src, TileSource):
-        return src
+        return with_columns(src, columns or {})
     text = os.fspath(src)
     if text == "phantom" or text.startswith("phantom:"):
-        return _phantom(text.partition(":")[2])
+        return with_columns(_phantom(text.partition(":")[2]), columns or {})
     file, dataset = _split_dataset(text)
     path = Path(file)
     if not path.exists():

@@ -1,33 +1,23 @@
 """Read tiles in other processes, do something to each there, and hand the results back in order."""
 
-import multiprocessing
 import os
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
-from .._types import Tile
-from ..errors import HistolatentError, InputError, OptionError
-from ..provenance import pixel_hash
-from .decode import TileWarning, check_size
+from loky import ProcessPoolExecutor
+
+from ..errors import HistolatentError, OptionError
+from .arrays import ArrayTiles
+from .files import FileTiles
+from .selected import SelectedTiles
 from .tiles import TileSource
+from .worker import Item, Job, Result, SelectedReader, Task, TileReader, start, work, work_in_process
 
 T = TypeVar("T")
-Job = Callable[[Tile, str, float | None], T]
-
-
-@dataclass(frozen=True)
-class Item(Generic[T]):
-    """What became of one tile. `notes` are what was ignored or converted while decoding it."""
-
-    index: int
-    value: T
-    pixel_hash: str
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,8 +29,12 @@ class Skipped:
 
 
 def default_workers() -> int:
-    """Return the number of worker processes that a command starts: one a core, at most eight."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+    """Return the number of worker processes that a command starts: one for two cores, at most eight.
+
+    The encoder needs the other cores, if there is no GPU.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // 2, 8))
 
 
 def stream_tiles(
@@ -51,12 +45,12 @@ def stream_tiles(
     workers: int = 0,
     on_error: str = "stop",
     chunk: int = 8,
-) -> Iterator[Item[T] | Skipped]:
+    ahead: int = 0,
+) -> Generator[Item[T] | Skipped, None, None]:
     """Yield `job(tile, tile id, mpp)` for each index, in order.
 
-    With `workers=0` all happens in this process. Otherwise fresh processes read and work, and at most a few chunks are
-    held at a time; `source` and `job` must pickle. A script that calls this with workers needs the usual
-    `if __name__ == "__main__":`.
+    With `workers=0` all happens in this process. Otherwise fresh processes read and work on `chunk` tiles at a time,
+    and up to `ahead` tiles, or two chunks a worker, are held. `source` and `job` must pickle.
 
     Raises
     ------
@@ -67,65 +61,47 @@ def stream_tiles(
         raise OptionError("unknown way to handle an unreadable tile", received=on_error, valid="stop, skip")
     if workers < 0:
         raise OptionError("the number of workers is negative", received=workers, valid="0 or more")
-    chunks = [indices[start : start + chunk] for start in range(0, len(indices), chunk)]
+    held = max(2 * workers, -(-ahead // chunk))
+    tasks, reader = _tasks(source, indices), reader_of(source)
+    chunks = [tasks[first : first + chunk] for first in range(0, len(tasks), chunk)]
     if workers == 0:
         for part in chunks:
-            yield from _unwrap(_work(source, job, part), on_error)
+            yield from _unwrap(work(reader, job, part), on_error)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(source, job))
-    waiting: deque[Future[list[Any]]] = deque()
+    # Loky starts fresh processes as "spawn" does, without running the script that calls this once more in each.
+    pool = ProcessPoolExecutor(workers, initializer=start, initargs=(reader, job))
+    waiting: deque[Future[list[Result]]] = deque()
     try:
-        for part in chunks:
-            waiting.append(pool.submit(_work_in_process, part))
-            if len(waiting) > 2 * workers:
-                yield from _unwrap(waiting.popleft().result(), on_error)
+        waiting.extend(pool.submit(work_in_process, part) for part in chunks[:held])
+        for part in chunks[held:]:
+            yield from _unwrap(waiting.popleft().result(), on_error)
+            waiting.append(pool.submit(work_in_process, part))
         while waiting:
             yield from _unwrap(waiting.popleft().result(), on_error)
     except BrokenProcessPool:
         raise HistolatentError(
             "a worker process ended without a word, most often for want of memory",
-            fix="pass fewer --workers, or --workers 0 to see the error in this process; "
-            "a script needs `if __name__ == '__main__':` around its call",
+            fix="pass fewer --workers, or --workers 0 to see the error in this process",
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, kill_workers=True)
 
 
-_state: dict[str, Any] = {}
+def reader_of(source: TileSource) -> TileReader:
+    """Return what travels to workers: the reader of a source that has one, without its table, or the source."""
+    if isinstance(source, SelectedTiles):
+        return SelectedReader(reader_of(source.source), source.rows)
+    return source.reader if isinstance(source, FileTiles | ArrayTiles) else source
 
 
-def _start(source: TileSource, job: Job[Any]) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)  # the workers share the cores already
-    _state.update(source=source, job=job)
-
-
-def _work_in_process(indices: Sequence[int]) -> list[Any]:
-    return _work(_state["source"], _state["job"], indices)
-
-
-def _work(source: TileSource, job: Job[T], indices: Sequence[int]) -> list[Item[T] | tuple[int, InputError]]:
+def _tasks(source: TileSource, indices: Sequence[int]) -> list[Task]:
     ids = source.table.index
-    mpps = source.table["mpp"].to_numpy() if "mpp" in source.table else None
-    results: list[Item[T] | tuple[int, InputError]] = []
-    for index in indices:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", TileWarning)
-            try:
-                tile = source.read(index)
-                check_size(tile.shape[0], tile.shape[1], str(ids[index]))
-            except InputError as error:
-                results.append((index, error))
-                continue
-        notes = tuple(str(warning.message) for warning in caught if warning.category is TileWarning)
-        mpp = float(mpps[index]) if mpps is not None and mpps[index] == mpps[index] else None
-        results.append(Item(index, job(tile, str(ids[index]), mpp), pixel_hash(tile), notes))
-    return results
+    mpps = source.table["mpp"].tolist() if "mpp" in source.table else None
+    known = [None if mpps is None or mpps[index] != mpps[index] else float(mpps[index]) for index in indices]
+    return [(int(index), str(ids[index]), mpp) for index, mpp in zip(indices, known, strict=True)]
 
 
-def _unwrap(results: list[Any], on_error: str) -> Iterator[Any]:
+def _unwrap(results: list[Result], on_error: str) -> Iterator[Item[T] | Skipped]:
     for result in results:
         if isinstance(result, Item):
             yield result

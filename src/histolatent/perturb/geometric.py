@@ -64,6 +64,7 @@ ROTATION = register(
         path=_rotation,
         describes="free rotation to either side, corners filled with white",
         misleads="interpolation and the white corners move the embedding too: read it against rotation-there-and-back",
+        control="rotation-there-and-back",
     )
 )
 THERE_AND_BACK = register(

@@ -25,9 +25,10 @@ class Operation:
     """A perturbation with five severities in physical units; severity 0 is the tile itself.
 
     `role` says what a good encoder does: a `must-ignore` change holds no biology, a `must-react` change destroys some,
-    a `control` shows what the machinery alone does. `graded` is false where the five levels are variants of one
-    another, not more and more of something. `path(tile, mpp, random)` makes all random choices and does the work that
-    all levels share; what it returns maps a level to a new tile. So the severities of a tile lie on one path.
+    a `control` shows what the machinery alone does, and is named by the operation that it is for. `graded` is false
+    where the five levels are variants of one another, not more and more of something. `path(tile, mpp, random)`
+    makes all random choices and does the work that all levels share; what it returns maps a level to a new tile. So
+    the severities of a tile lie on one path.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Operation:
     graded: bool = True
     misleads: str = ""
     reference: str = ""
+    control: str | None = None
 
     def level(self, severity: int) -> float | None:
         """Return the physical level of a severity, None for 0."""

@@ -33,7 +33,8 @@ def write_report(
     """Write `report.html`, `audit.json`, `doses.csv`, `probes.csv` and `figures/` into the folder `out`.
 
     The page needs no network and no other file. `seconds` (where the time went) goes into `timings.json`, apart from
-    `audit.json`, which is the same for two runs of one audit but for `created`. `embeddings` is a folder to move in.
+    `audit.json`, which is the same for two runs of one audit but for `created`. The tables (`*.zarr`) of the folder
+    `embeddings` are moved in.
 
     Raises
     ------
@@ -60,7 +61,9 @@ def write_report(
         if seconds is not None:
             (part / "timings.json").write_text(json.dumps(dict(seconds), indent=1), encoding="utf-8")
         if embeddings is not None:
-            shutil.move(embeddings, part / "embeddings")
+            (part / "embeddings").mkdir()
+            for table in Path(embeddings).glob("*.zarr"):
+                shutil.move(table, part / "embeddings")
     return Path(out)
 
 

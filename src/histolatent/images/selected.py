@@ -1,0 +1,42 @@
+"""Some tiles of another source, or the same ones under another table."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from .._types import Codes, Tile
+from .columns import check_table, rename_columns
+from .tiles import TileSource
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedTiles:
+    """Rows of a source. `rows` are their numbers there, `table` is theirs."""
+
+    source: TileSource
+    rows: Codes
+    table: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """The name of the whole."""
+        return self.source.name
+
+    def read(self, index: int) -> Tile:
+        """Read row `index` of the selection."""
+        return self.source.read(int(self.rows[index]))
+
+
+def select_rows(source: TileSource, rows: Codes) -> SelectedTiles:
+    """Return some rows of a source, in the order of `rows`."""
+    return SelectedTiles(source, rows, pd.DataFrame(source.table.iloc[rows]))
+
+
+def with_columns(source: TileSource, columns: Mapping[str, str]) -> TileSource:
+    """Return a source whose columns are known by other names. See `rename_columns` for its errors."""
+    if not columns:
+        return source
+    table = check_table(rename_columns(source.table, columns), origin=source.name)
+    return SelectedTiles(source, np.arange(len(table)), table)
