@@ -69,8 +69,9 @@ def _measure(bench, source) -> None:
     for part in ("views", "prepare", "forward", "storing"):
         bench.check(f"share_of_work_{part}", spent[part] / work)
     naive = seconds(lambda: _naive(source, loaded, list(plan.operations))) / NAIVE_TILES
-    bench.measured["seconds_per_tile"] = {"naive_one_process": naive, "ours": spent["total"] / len(source.table)}
-    bench.check("speed_against_reading_again_for_each_view", naive * len(source.table) / spent["total"], ">= 1")
+    ours = work / len(source.table)
+    bench.measured["work_seconds_per_tile"] = {"reading_again_for_each_view": naive, "ours": ours}
+    bench.check("less_work_than_reading_again_for_each_view", naive / ours, ">= 1")
 
 
 def _naive(source, loaded, operations: list[str]) -> None:

@@ -1,10 +1,8 @@
 """A phantom cohort as files: tiles, manifest, truth, annotations and a card."""
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import cv2
 import pandas as pd
+from loky import ProcessPoolExecutor
 from PIL import Image
 
 from ...errors import OptionError
@@ -78,13 +77,12 @@ def write_phantom(
 
 @contextmanager
 def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Yield an ordered map, in this process or over spawned ones."""
+    """Yield an ordered map, in this process or over fresh ones."""
     if workers == 0:
         yield map
         return
-    context = multiprocessing.get_context("spawn")
     # One thread each: the processes are the parallelism.
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield pool.map
 
 
