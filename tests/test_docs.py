@@ -31,8 +31,6 @@ RUNNABLE = re.compile(r"^<!-- runnable(?:: ([\w.-]+))? -->\n```python\n(.*?)^```
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-#: AnnData announces its next defaults at each write; what the store makes of that is tested there.
-pytestmark = pytest.mark.filterwarnings("ignore:.*[zZ]arr.*:UserWarning")
 
 
 def name_of(page: Path) -> str:

@@ -333,8 +333,6 @@ def test_an_interrupted_audit_goes_on_and_ends_the_same(small, tmp_path):
     assert {path.suffix for path in (tmp_path / "work").iterdir()} == {".partial"}  # kept until the result is safe
 
 
-# 2026-11-22: AnnData announces a default of its next version, Zarr that 3 has no consolidated metadata yet.
-@pytest.mark.filterwarnings("ignore:zarr v3 autosharding will be the default", "ignore:Consolidated metadata is")
 def test_kept_tables_hold_every_view(small, tmp_path):
     from histolatent.embeddings import read_table
 

@@ -22,8 +22,6 @@ from histolatent.report import read_result
 
 VERBS = ("demo", "audit", "embed", "convert", "phantom", "encoders", "doctor")
 TILES = "phantom:sites=2,patients=3,slides=1,tiles_per_site=6,tile_px=32"
-# 2026-11-22: AnnData announces a default of its next version, Zarr that 3 has no consolidated metadata yet.
-ZARR = ("ignore:zarr v3 autosharding will be the default", "ignore:Consolidated metadata is")
 QUICKLY = ("--resamples", "100", "--workers", "0", "--quiet")
 
 
@@ -76,7 +74,6 @@ def test_the_version(run):
     assert (found.exit_code, found.output.strip()) == (0, version())
 
 
-@pytest.mark.filterwarnings(*ZARR)
 def test_embed_and_convert(run, tmp_path):
     out = tmp_path / "a [bold] name.zarr"
     found = run("embed", TILES, "-e", "toy:od-moments", "-o", out, "--workers", "0", "--quiet")
@@ -87,7 +84,6 @@ def test_embed_and_convert(run, tmp_path):
     assert np.load(tmp_path / "emb.npy").shape == (12, 12)
 
 
-@pytest.mark.filterwarnings(*ZARR)
 def test_embed_counts_what_it_skipped(run, tmp_path):
     run("phantom", "-o", tmp_path / "c", *PHANTOM, "--workers", "0", "--quiet")
     tile = next((tmp_path / "c").rglob("*.png"))
@@ -132,7 +128,6 @@ def test_audit(run, tmp_path):
     assert [item.name for item in read_result(out).encoders] == ["toy:od-moments"]
 
 
-@pytest.mark.filterwarnings(*ZARR)
 def test_audit_keeps_embeddings_where_asked(run, tmp_path):
     out = tmp_path / "audit"
     run("audit", TILES, "-e", "toy:constant", "-o", out, *QUICKLY, "--no-baseline", "--keep-embeddings")

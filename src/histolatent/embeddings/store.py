@@ -11,6 +11,7 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+import zarr
 from anndata import AnnData
 
 from ..errors import InputError, OptionError
@@ -119,8 +120,8 @@ def read_table(path: str | os.PathLike[str]) -> AnnData:
 
 def _write_zarr(table: AnnData, part: Path) -> None:
     # Zarr 2 on purpose: text and consolidated metadata have no frozen specification in Zarr 3 yet.
-    with _without_known_warnings(), anndata.settings.override(zarr_write_format=2):
-        table.write_zarr(part)
+    with _without_known_warnings():
+        anndata.io.write_elem(zarr.open_group(part, mode="w", zarr_format=2), "/", table)
 
 
 def _write_h5ad(table: AnnData, part: Path) -> None:
@@ -130,9 +131,8 @@ def _write_h5ad(table: AnnData, part: Path) -> None:
 
 @contextlib.contextmanager
 def _without_known_warnings() -> Iterator[None]:
-    """Silence what AnnData says of our choice of Zarr 2, and of a pandas option that it asks for (2026-11)."""
+    """Silence what pandas says of an option that AnnData asks for (2026-11)."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Writing zarr v2 data")
         warnings.filterwarnings("ignore", message="The 'future.infer_string' option is deprecated")
         yield
 
@@ -170,13 +170,12 @@ def _from_wide(source: Path) -> AnnData:
 
 def _read_csv(source: Path) -> pd.DataFrame:
     text: Any = dict.fromkeys(TEXT, str)
-    exact: Any = "round_trip"  # the stubs of pandas do not know it
+    # Pandas 3 reads every digit by itself, and has deprecated the option.
+    exact: Any = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
     with warnings.catch_warnings():
         # Without index_col=False, a row with a cell too many would shift every column by one.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            source, dtype=text, keep_default_na=False, na_values=[""], float_precision=exact, index_col=False
-        )
+        return pd.read_csv(source, dtype=text, keep_default_na=False, na_values=[""], index_col=False, **exact)
 
 
 def _is_vector(column: object) -> bool:
