@@ -146,7 +146,7 @@ def test_paths_that_lead_outside_are_refused(folder, path):
     folder("secret.png", into=".")
     root = folder("a.png")
     file = manifest(root, f"path\na.png\n{path}\n")
-    with pytest.raises(InputError, match=r"1 paths lead out .*Valid: paths below .*Fix: pass --allow-outside"):
+    with pytest.raises(InputError, match=r"1 path leads out .*Valid: paths below .*Fix: pass --allow-outside"):
         open_tiles(file)
     assert len(open_tiles(file, allow_outside=True).table) == 2
 

@@ -20,7 +20,7 @@ from ..provenance import combined_digest, environment, now, version
 from .findings import find
 from .measure import Measured, measure_encoder
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
-from .result import AuditResult, OperationResult, Step
+from .result import AuditResult, EncoderResult, OperationResult, Step
 
 
 def audit_encoders(
@@ -102,7 +102,7 @@ def audit_encoders(
         plan=plan.model_dump(mode="json"),
         tiles=source_card(source, embedded.stores[0]) if pixel else _unread(source),
         clusters=facts,
-        warnings=warnings + (scale_warnings(table, plan) if pixel else []),
+        warnings=[*warnings, *_unprobed(results[0]), *(scale_warnings(table, plan) if pixel else [])],
         operations=operations,
         encoders=results,
         findings=[],
@@ -124,6 +124,11 @@ def _matched(encoder: Encoder | VectorEncoder, source: TileSource, plan: Plan) -
         )
     rows = chosen_rows(len(source.table), plan.max_tiles, plan.seed)
     return replace(encoder, vectors=encoder.vectors[rows])
+
+
+def _unprobed(encoder: EncoderResult) -> list[str]:
+    """Return what to say of columns that no probe could be fitted to: the same for every encoder."""
+    return [f"{probe.title} was not probed: {probe.reason}" for probe in encoder.probes if probe.reason]
 
 
 def _keep(embedded: Embedded, source: TileSource, encoders: Sequence[Encoder], targets: Sequence[Path]) -> None:

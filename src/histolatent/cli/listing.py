@@ -22,7 +22,10 @@ def encoders(
     if json:
         typer.echo(canonical_json([{**entry.model_dump(mode="json"), "cached": in_cache(entry)} for entry in entries]))
         return
-    table = Table("name", "dim", "input px", "pooling", "licence", "gated", "cached", title="Pretrained encoders")
+    table = Table(title="Pretrained encoders")
+    table.add_column("name", no_wrap=True)  # to be copied
+    for heading in ("dim", "px", "pooling", "licence", "gated", "cached"):
+        table.add_column(heading, overflow="fold")
     for entry in entries:
         table.add_row(
             entry.name,

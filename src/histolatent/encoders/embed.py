@@ -155,6 +155,8 @@ def embed_views(
     finally:
         for store in stores:
             store.checkpoint()
+            if not store.kept.any():
+                store.remove()  # there is nothing to go on from
     seconds.total = time.perf_counter() - started
     return Embedded(tuple(stores), views.names, seconds)
 

@@ -88,7 +88,7 @@ def manifest_tiles(
     outside = [text for text, file in zip(texts, files, strict=True) if not file.startswith(str(root) + os.sep)]
     if outside and not allow_outside:
         raise InputError(
-            f"{len(outside)} paths lead out of the manifest's folder",
+            f"{len(outside)} path{' leads' if len(outside) == 1 else 's lead'} out of the manifest's folder",
             received=outside[0],
             valid=f"paths below {root}",
             fix="pass --allow-outside if you trust this manifest",

@@ -48,7 +48,9 @@ def decode(path: str | os.PathLike[str]) -> Tile:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise InputError("image file not found", received=path) from None
+        raise InputError(
+            "image file not found", received=path, fix="mend the manifest, or pass --on-error skip"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"image file cannot be opened ({error})", received=path) from None
     if size == 0:
@@ -63,7 +65,11 @@ def decode(path: str | os.PathLike[str]) -> Tile:
             f"not an image: the file looks like {_looks_like(path)}", received=path, valid=", ".join(SUFFIXES)
         ) from None
     except Image.DecompressionBombError:
-        raise InputError(f"image is far larger than a tile (at most {MAX_SIDE_PX} px a side)", received=path) from None
+        raise InputError(
+            f"image is far larger than a tile (at most {MAX_SIDE_PX} px a side)",
+            received=path,
+            fix="cut it into tiles first",
+        ) from None
     except _DAMAGE as error:
         raise InputError(f"image file cannot be opened ({error})", received=path) from None
     with image:
