@@ -153,7 +153,7 @@ def test_paths_that_lead_outside_are_refused(folder, path):
 
 def test_a_folder_whose_name_starts_alike_is_outside(folder):
     folder("a.png", into="tiles-2")
-    with pytest.raises(InputError, match="lead out"):
+    with pytest.raises(InputError, match="leads out"):
         open_tiles(manifest(folder("a.png"), "path\n../tiles-2/a.png\n"))
 
 

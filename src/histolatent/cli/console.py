@@ -18,7 +18,7 @@ Columns = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Processes that prepare tiles; 0 does it in this one. Default: one for two cores, at most 8."
+        min=0, help="Processes that prepare tiles; 0 does it in this one. Default: one a core, at most 8."
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Tiles per forward pass.")]

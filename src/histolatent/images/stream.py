@@ -29,12 +29,9 @@ class Skipped:
 
 
 def default_workers() -> int:
-    """Return the number of worker processes that a command starts: one for two cores, at most eight.
-
-    The encoder needs the other cores, if there is no GPU.
-    """
+    """Return the number of worker processes that a command starts: one a core, at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // 2, 8))
+    return min(cores, 8)
 
 
 def stream_tiles(
