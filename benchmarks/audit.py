@@ -5,6 +5,7 @@ Real tiles are used where HISTOLATENT_DATA names them, else phantom tiles of the
 """
 
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def _measure(bench, source) -> None:
         _, parts = audit_encoders(source, [loaded], plan=plan, workers=default_workers())
         spent.update(parts)
 
+    before = _cpu_seconds()
     total = seconds(whole)
+    ours = (_cpu_seconds() - before) / len(source.table)
     bench.measured["setting"] = {
         "source": source.name,
         "tiles": len(source.table),
@@ -68,10 +71,17 @@ def _measure(bench, source) -> None:
     work = spent["views"] + spent["prepare"] + spent["forward"] + spent["storing"]
     for part in ("views", "prepare", "forward", "storing"):
         bench.check(f"share_of_work_{part}", spent[part] / work)
-    naive = seconds(lambda: _naive(source, loaded, list(plan.operations))) / NAIVE_TILES
-    ours = work / len(source.table)
-    bench.measured["work_seconds_per_tile"] = {"reading_again_for_each_view": naive, "ours": ours}
-    bench.check("less_work_than_reading_again_for_each_view", naive / ours, ">= 1")
+    before = _cpu_seconds()
+    _naive(source, loaded, list(plan.operations))
+    naive = (_cpu_seconds() - before) / NAIVE_TILES
+    bench.measured["cpu_seconds_per_tile"] = {"reading_again_for_each_view": naive, "whole_audit": ours}
+    bench.check("less_cpu_than_reading_again_for_each_view", naive / ours, ">= 1")
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of its workers that have ended."""
+    own, workers = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + workers.ru_utime + workers.ru_stime
 
 
 def _naive(source, loaded, operations: list[str]) -> None:

@@ -17,9 +17,7 @@ Columns = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        min=0, help="Processes that prepare tiles; 0 does it in this one. Default: one a core, at most 8."
-    ),
+    typer.Option(min=0, help="Processes that prepare tiles; 0 does it in this one. Default: one a core, at most 8."),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Tiles per forward pass.")]
 OnError = Annotated[
