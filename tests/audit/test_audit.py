@@ -339,7 +339,7 @@ def test_kept_tables_hold_every_view(small, tmp_path):
     audit_encoders(small, [encoder("toy:od-moments")], tmp_path / "work", plan=QUICK, keep=True)
     table = read_table(tmp_path / "work" / "toy_od-moments.zarr")
     assert table.shape == (12, 12)
-    assert len(table.layers) == 45
+    assert len([name for name in table.layers if name]) == 45
     np.testing.assert_array_equal(table.layers["flip@1"], table.X)
 
 
