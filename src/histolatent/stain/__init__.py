@@ -1,15 +1,63 @@
-"""Optical density and stain separation. Arrays in, arrays out."""
+"""Optical density, stain separation, normalisation and the stain manifold. Arrays in, arrays out; no torch here.
 
-from .density import RUIFROK, add_stain, concentrations, optical_density, stain_matrix, to_tile, white_level
+The torch path, `histolatent.stain.tensors`, is imported by name.
+"""
+
+from .density import add_stain, concentrations, optical_density, stain_matrix, to_tile, white_level
+from .fit import Sample, fit_colour, fit_colour_samples, fit_samples, fit_stains, fit_tile, sample_pixels
+from .model import REASONS, ColourModel, Fit, StainBook, StainModel, read_book
+from .normalize import (
+    NORMALIZERS,
+    PerTileWarning,
+    colour_change,
+    normalize,
+    normalize_tile,
+    reference_names,
+    shipped_reference,
+)
 from .nuclei import hematoxylin, label_nuclei, tissue_mask
+from .recolour import ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, recolour
+from .separate import separate, stain_image
+from .vectors import MACENKO_REFERENCE, RUIFROK, STAIN_SETS, canonical_vectors
 
 __all__ = [
+    "MACENKO_REFERENCE",
+    "NORMALIZERS",
+    "REASONS",
     "RUIFROK",
+    "STAIN_SETS",
+    "ColourChange",
+    "ColourModel",
+    "DensityChange",
+    "Fit",
+    "NoChange",
+    "PerTileWarning",
+    "Sample",
+    "SpaceChange",
+    "SparseChange",
+    "StainBook",
+    "StainModel",
     "add_stain",
+    "canonical_vectors",
+    "colour_change",
     "concentrations",
+    "fit_colour",
+    "fit_colour_samples",
+    "fit_samples",
+    "fit_stains",
+    "fit_tile",
     "hematoxylin",
     "label_nuclei",
+    "normalize",
+    "normalize_tile",
     "optical_density",
+    "read_book",
+    "recolour",
+    "reference_names",
+    "sample_pixels",
+    "separate",
+    "shipped_reference",
+    "stain_image",
     "stain_matrix",
     "tissue_mask",
     "to_tile",

@@ -1,12 +1,11 @@
 """Optical density: natural logarithm, one background intensity per channel, the sign kept."""
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from .._types import Plane, Tile
+from .vectors import canonical_vectors, complete
 
-#: Ruifrok & Johnston 2001, Anal. Quant. Cytol. Histol. 23:291: optical density of hematoxylin, eosin, DAB in R, G, B.
-RUIFROK = {"hematoxylin": (0.65, 0.70, 0.29), "eosin": (0.07, 0.99, 0.11), "dab": (0.27, 0.57, 0.78)}
 DARKEST_WHITE = 200.0
 
 
@@ -16,26 +15,28 @@ def stain_matrix() -> Float32[np.ndarray, "3 3"]:
     >>> np.linalg.norm(stain_matrix(), axis=1).round(6).tolist()
     [1.0, 1.0, 1.0]
     """
-    stains = np.array([RUIFROK["hematoxylin"], RUIFROK["eosin"]])
-    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
-    residual = np.cross(stains[0], stains[1])
-    return np.vstack([stains, residual / np.linalg.norm(residual)]).astype(np.float32)
+    return complete(canonical_vectors()).astype(np.float32)
 
 
 def white_level(tile: Tile) -> Float32[np.ndarray, "3"]:
-    """Estimate the intensity of the empty slide per channel: the 99th percentile, at least 200 of 255.
+    """Return how bright a tile's brightest part is, per channel: the 99th percentile, at least 200 of 255.
 
-    Misleads on a tile without any background: the brightest tissue is taken for white then, and densities read low.
+    Made for perturbing one tile. Misleads on a tile without any background: the brightest tissue is taken for white
+    then, and densities read low. Fits look for background instead, over the whole slide.
     """
     levels = np.array([np.bincount(tile[..., c].ravel(), minlength=256).cumsum() for c in range(3)])
     percentile = (levels < 0.99 * levels[:, -1:]).sum(axis=1)
     return np.maximum(percentile, DARKEST_WHITE).astype(np.float32)
 
 
-def optical_density(tile: Tile, white: Float32[np.ndarray, "3"]) -> Float32[np.ndarray, "h w 3"]:
-    """Return `-ln(max(I, 1) / white)`; brighter than white is negative."""
-    steps = np.maximum(np.arange(256, dtype=np.float32), 1.0)
-    table = -np.log(steps[:, None] / white[None, :]).astype(np.float32)
+def log_table(offset: int = 0) -> Float32[np.ndarray, "256"]:
+    """Return `ln(max(I + offset, 1))` of each level; `offset` 1 is torchstain's convention, 0 is ours."""
+    return np.log(np.maximum(np.arange(256) + offset, 1)).astype(np.float32)
+
+
+def optical_density(tile: Tile, white: Float[np.ndarray, "3"], offset: int = 0) -> Float32[np.ndarray, "_h _w 3"]:
+    """Return `-ln(max(I + offset, 1) / white)`; brighter than white is negative."""
+    table = (np.log(white)[None, :] - log_table(offset)[:, None]).astype(np.float32)
     return np.stack([table[:, c][tile[..., c]] for c in range(3)], axis=2)
 
 

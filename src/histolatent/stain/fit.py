@@ -1,0 +1,337 @@
+"""Fit staining: pixels of many tiles in, one frozen model out."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ..errors import InputError, OptionError, unknown
+from .colour import SPACES, to_space
+from .macenko import macenko_vectors, tail_percentile
+from .model import ColourModel, Reason, StainModel
+from .pixels import as_bytes, read_levels
+from .tissue import DEFAULT_WHITE, Densities, Pixels, absorbing, background_level, densities, tissue
+from .vahadane import CODE_PENALTY, sparse_codes, vahadane_vectors
+from .vectors import (
+    MACENKO_REFERENCE,
+    RUIFROK,
+    STAIN_SETS,
+    Rows,
+    angle,
+    canonical_vectors,
+    check_vectors,
+    complete,
+    order_stains,
+    unit_rows,
+    unmixing,
+)
+
+FEWEST_TISSUE = 100
+FARTHEST_DEGREES = 45.0
+CLOSEST_DEGREES = 6.0
+NEARER_TO_DAB_DEGREES = 5.0
+FAINTEST = 0.1
+SAMPLE = 4096
+#: 0.15 in natural-log density, as in the code lineage of torchstain and squidpy. Read as log10, as HistomicsTK does,
+#: the 0.15 of Macenko's paper is 0.345 in natural logarithm.
+BETA = 0.15
+METHODS = ("fixed", "macenko", "vahadane")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pixels of one tile that a fit looks at. `masked` says that a mask chose them: then no tissue is looked for."""
+
+    pixels: Pixels
+    masked: bool = False
+
+
+def sample_pixels(
+    image: np.ndarray, mask: Bool[np.ndarray, "_h _w"] | None = None, *, limit: int | None = SAMPLE, layout: str = "HWC"
+) -> Sample:
+    """Return the pixels of an image, or of its mask: all of them, or every k-th so that at most `limit` are left.
+
+    Raises
+    ------
+    InputError
+        If the image is not usable (see `read_levels`), or the mask has another shape.
+    """
+    tile = as_bytes(read_levels(image, layout))
+    pixels = np.stack(cv2.split(tile)).reshape(3, -1)
+    if mask is not None:
+        if mask.shape != tile.shape[:2]:
+            raise InputError("the mask has another shape than the tile", received=mask.shape, valid=tile.shape[:2])
+        pixels = pixels[:, mask.ravel()]
+    step = 1 if limit is None else max(1, -(-pixels.shape[1] // limit))
+    return Sample(np.ascontiguousarray(pixels[:, ::step]), mask is not None)
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What is the same for all tiles of a fit."""
+
+    method: str
+    stains: str
+    canonical: Rows
+    #: Densities to canonical amounts, as rows.
+    unmix: Float[np.ndarray, "3 3"]
+    white: Float[np.ndarray, "3"]
+    white_source: Literal["background", "default", "given"]
+    offset: Literal[0, 1]
+    beta: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class _OneTile:
+    """What one tile says. `tissue` holds the pixels that count."""
+
+    reason: Reason
+    vectors: Rows | None
+    tissue: Pixels
+    density: Densities
+
+
+def fit_samples(
+    samples: Sequence[Sample],
+    method: str = "macenko",
+    *,
+    stains: str = "H&E",
+    vectors: Any = None,
+    white: Any = None,
+    offset: Literal[0, 1] = 0,
+    beta: float = BETA,
+    alpha: float = 1.0,
+) -> StainModel:
+    """Fit one model to samples of the tiles of a slide.
+
+    I0 is estimated over all samples, unless `white` gives it. Vectors are fitted to each tile alone; their median over
+    the tiles that are valid, at length 1, is the slide's. `max_concentrations` is over the tissue of those tiles
+    together. `method` is `macenko`, `vahadane` or `fixed`; `vectors` gives your own. `stains` is `H&E`, `H-DAB` or,
+    with `fixed` only, `H&E-DAB`. Macenko's vectors are fitted where every channel has a natural-log density of `beta`
+    or more, at the `alpha` and `100 - alpha` percentiles of the angle. `offset` 1 adds 1 to every level before the
+    logarithm, as torchstain does.
+
+    A fit that is not usable is no error: `reason` says why, and normalising with it changes nothing.
+
+    Raises
+    ------
+    InputError
+        If there are no samples.
+    OptionError
+        If an option is unknown or out of range.
+    """
+    setting = _set_up(samples, method, stains, vectors, white, offset, beta, alpha)
+    tiles = [_fit_tile(sample, setting) for sample in samples]
+    used = [tile for tile in tiles if tile.reason == "ok"]
+    if not used:
+        reason: Reason = Counter[Reason](tile.reason for tile in tiles).most_common(1)[0][0]
+        return _build(setting, setting.canonical, [], tiles, reason)
+    fitted = [tile.vectors for tile in used if tile.vectors is not None]
+    rows = fitted[0] if len(fitted) == 1 else unit_rows(np.median(fitted, axis=0))
+    return _build(setting, rows, used, tiles, "ok")
+
+
+def fit_stains(
+    images: Iterable[np.ndarray], method: str = "macenko", *, layout: str = "HWC", **options: Any
+) -> StainModel:
+    """Fit one model to the tiles of a slide, which are read once and not kept. Options as in `fit_samples`.
+
+    Looks at 4,096 pixels of each tile, on a grid, and holds 12 kB a tile.
+    """
+    return fit_samples([sample_pixels(image, layout=layout) for image in images], method, **options)
+
+
+def fit_tile(
+    image: np.ndarray,
+    method: str = "macenko",
+    *,
+    mask: Bool[np.ndarray, "_h _w"] | None = None,
+    limit: int | None = 4 * SAMPLE,
+    layout: str = "HWC",
+    **options: Any,
+) -> StainModel:
+    """Fit a model to one image: to about `limit` pixels on a grid, or all with None. Options as in `fit_samples`.
+
+    With `mask` the masked pixels are the tissue, and no background is looked for among them.
+
+    Misleads as a model of a slide: fitted tile by tile, the same pixel comes out differently in overlapping tiles.
+    """
+    return fit_samples([sample_pixels(image, mask, limit=limit, layout=layout)], method, **options)
+
+
+def fit_colour_samples(
+    samples: Sequence[Sample], space: str = "lab", *, white: Any = None, beta: float = BETA
+) -> ColourModel:
+    """Fit mean and standard deviation of the tissue in a colour space (`lab`, `ruderman`) over samples of tiles.
+
+    Tissue is what `fit_samples` takes for tissue of H&E. Population standard deviation.
+    """
+    if space not in SPACES:
+        raise unknown("colour space", space, SPACES)
+    setting = _set_up(samples, "fixed", "H&E", None, white, 0, beta, 1.0)
+    pixels = np.concatenate([_tissue(sample, setting)[0] for sample in samples], axis=1)
+    reason: Reason = "ok" if pixels.shape[1] >= FEWEST_TISSUE else "too-little-tissue"
+    values = (
+        to_space(np.ascontiguousarray(pixels.T)[None], space)[0].astype(np.float64) if pixels.size else np.zeros((1, 3))
+    )
+    sd = values.std(axis=0)
+    if reason == "ok" and sd.min() < 1e-3 * SPACES[space]:
+        reason = "flat-colour"
+    return ColourModel(
+        space=space,  # pyright: ignore[reportArgumentType]
+        mean=_triple(values.mean(axis=0)),
+        sd=_triple(sd),
+        **_common(setting, pixels, len(samples), len(samples) if reason == "ok" else 0, reason),
+    )
+
+
+def fit_colour(images: Iterable[np.ndarray], space: str = "lab", *, layout: str = "HWC", **options: Any) -> ColourModel:
+    """Fit mean and standard deviation of the tissue of a slide's tiles. See `fit_colour_samples`."""
+    return fit_colour_samples([sample_pixels(image, layout=layout) for image in images], space, **options)
+
+
+def _set_up(
+    samples: Sequence[Sample],
+    method: str,
+    stains: str,
+    vectors: Any,
+    white: Any,
+    offset: Literal[0, 1],
+    beta: float,
+    alpha: float,
+) -> _Setting:
+    if not samples:
+        raise InputError("there are no tiles to fit staining to")
+    if method not in METHODS:
+        raise unknown("separation method", method, METHODS)
+    canonical = canonical_vectors(stains)
+    if vectors is not None:
+        method, canonical = "given", check_vectors(vectors)
+    elif method != "fixed" and len(canonical) != 2:
+        raise OptionError(f"{method} finds two stains", received=stains, valid="H&E, H-DAB", fix="--method fixed")
+    if not (0 <= beta < 3 and 0 < alpha < 50 and offset in (0, 1)):
+        raise OptionError(
+            "an option of the fit is out of range",
+            received=f"beta {beta}, alpha {alpha}, offset {offset}",
+            valid="beta 0 to 3 (natural log), alpha above 0 and below 50 (percent), offset 0 or 1",
+        )
+    source: Literal["background", "default", "given"] = "given"
+    if white is None:
+        found = background_level(np.concatenate([sample.pixels for sample in samples], axis=1))
+        source = "default" if found is None else "background"
+        level = np.array(DEFAULT_WHITE) if found is None else found
+    else:
+        level = _check_white(white)
+    return _Setting(
+        method,
+        stains,
+        canonical,
+        np.linalg.inv(complete(canonical)).T,
+        level,
+        source,
+        offset,
+        float(beta),
+        float(alpha),
+    )
+
+
+def _check_white(white: Any) -> Float[np.ndarray, "3"]:
+    level = np.broadcast_to(np.asarray(white, np.float64), (3,)) if np.shape(white) in ((), (3,)) else np.zeros(3)
+    if not ((level >= 1) & (level <= 256)).all():
+        raise OptionError("white is not one or three levels", received=white, valid="1 to 256")
+    return level
+
+
+def _tissue(sample: Sample, setting: _Setting) -> tuple[Pixels, Densities]:
+    density = densities(sample.pixels, setting.white, setting.offset)
+    if sample.masked:
+        return sample.pixels, density
+    chosen = tissue(sample.pixels, density, setting.unmix, len(setting.canonical))
+    return sample.pixels.take(chosen, axis=1), density.take(chosen, axis=1)
+
+
+def _fit_tile(sample: Sample, setting: _Setting) -> _OneTile:
+    pixels, density = _tissue(sample, setting)
+    if pixels.shape[1] < FEWEST_TISSUE:
+        return _OneTile("too-little-tissue", None, pixels, density)
+    if setting.method in ("fixed", "given"):
+        return _OneTile("ok", setting.canonical, pixels, density)
+    if setting.method == "macenko":
+        opaque = density.take(np.flatnonzero(absorbing(pixels, setting.white, setting.offset, setting.beta)), axis=1)
+        rows = macenko_vectors(opaque, setting.alpha) if opaque.shape[1] >= FEWEST_TISSUE else None
+    else:
+        rows = vahadane_vectors(pixels, density, setting.canonical)
+    if rows is None:
+        return _OneTile("one-stain", None, pixels, density)
+    rows = order_stains(rows, setting.canonical)
+    return _OneTile(_judge(rows, setting), rows, pixels, density)
+
+
+def _judge(rows: Rows, setting: _Setting) -> Reason:
+    """Return what is wrong with fitted vectors, if anything."""
+    if angle(rows[0], rows[1]) < CLOSEST_DEGREES:
+        return "one-stain"
+    if max(angle(row, true) for row, true in zip(rows, setting.canonical, strict=True)) > FARTHEST_DEGREES:
+        return "far-from-canonical"
+    to_dab = angle(rows[1], np.array(RUIFROK["dab"]))
+    to_eosin = angle(rows[1], np.array(MACENKO_REFERENCE["eosin"]))
+    if setting.stains == "H&E" and to_dab + NEARER_TO_DAB_DEGREES < to_eosin:
+        return "looks-like-dab"
+    return "ok"
+
+
+def _amounts(density: Densities, rows: Rows, method: str) -> np.ndarray:
+    if method == "vahadane":
+        return sparse_codes(density, rows.astype(np.float32), CODE_PENALTY)
+    return unmixing(rows).T.astype(np.float32) @ density
+
+
+def _build(setting: _Setting, rows: Rows, used: list[_OneTile], tiles: list[_OneTile], reason: Reason) -> StainModel:
+    counted = used or tiles
+    pixels = np.concatenate([tile.tissue for tile in counted], axis=1)
+    largest = np.zeros(len(rows))
+    if used:
+        amounts = _amounts(np.concatenate([tile.density for tile in used], axis=1), rows, setting.method)
+        largest = np.array([max(tail_percentile(column, 99.0), 0.0) for column in amounts])
+        if setting.method in ("macenko", "vahadane") and largest.min() < FAINTEST:
+            reason = "one-stain"
+    turned = [
+        [angle(*pair) for pair in zip(tile.vectors, rows, strict=True)] for tile in used if tile.vectors is not None
+    ]
+    spread = np.median(turned, axis=0) if len(turned) > 1 else np.zeros(len(rows))
+    names = (
+        STAIN_SETS[setting.stains] if setting.method != "given" else tuple(f"stain {k + 1}" for k in range(len(rows)))
+    )
+    canonical = setting.canonical
+    return StainModel(
+        method=setting.method,  # pyright: ignore[reportArgumentType]
+        stains=names,
+        vectors=tuple(_triple(row) for row in rows),
+        max_concentrations=tuple(round(float(value), 6) for value in largest),
+        canonical_degrees=tuple(round(angle(row, true), 3) for row, true in zip(rows, canonical, strict=True)),
+        spread_degrees=tuple(round(float(value), 3) for value in spread),
+        **_common(setting, pixels, len(tiles), len(used), reason),
+    )
+
+
+def _common(setting: _Setting, pixels: Pixels, tiles: int, used: int, reason: Reason) -> dict[str, Any]:
+    return {
+        "white": _triple(setting.white),
+        "white_source": setting.white_source,
+        "offset": setting.offset,
+        "tissue_colour": _triple(pixels.mean(axis=1) if pixels.size else np.zeros(3)),
+        "tissue_pixels": pixels.shape[1],
+        "tiles": tiles,
+        "tiles_used": used,
+        "reason": reason,
+    }
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    first, second, third = (round(float(value), 6) for value in values)
+    return first, second, third

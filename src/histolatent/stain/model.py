@@ -1,0 +1,172 @@
+"""Frozen results of a fit: how a slide is stained, or what its colours are. They serialise, and never change."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import InputError, OptionError, nearest, unknown
+from ..outputs import whole
+from .vectors import Rows
+
+FORMAT = 1
+Vector = tuple[float, float, float]
+Level = Annotated[float, Field(ge=1, le=256)]
+White = tuple[Level, Level, Level]
+#: Why a fit is not usable; the first that applies. `ok` is the only one that is.
+REASONS: Mapping[str, str] = {
+    "ok": "usable",
+    "too-little-tissue": "fewer than 100 pixels of stained tissue",
+    "one-stain": "the colours do not span two stains",
+    "far-from-canonical": "a stain lies more than 45 degrees from its canonical vector",
+    "looks-like-dab": "the second stain is nearer to DAB than to eosin: immunohistochemistry given as H&E?",
+    "flat-colour": "the tissue has one colour, so no spread to match",
+}
+Reason = Literal["ok", "too-little-tissue", "one-stain", "far-from-canonical", "looks-like-dab", "flat-colour"]
+FINITE = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Fit(BaseModel):
+    model_config = FINITE
+
+    #: I0: the level of empty slide per channel, where it came from, and what was added to a level before the logarithm.
+    white: White
+    white_source: Literal["background", "default", "given"]
+    offset: Literal[0, 1] = 0
+    #: Mean colour of the tissue, levels.
+    tissue_colour: Vector
+    tissue_pixels: int = Field(ge=0)
+    tiles: int = Field(ge=1)
+    tiles_used: int = Field(ge=0)
+    reason: Reason = "ok"
+
+    @property
+    def valid(self) -> bool:
+        """Whether the fit may be used. If not, tiles are left as they are."""
+        return self.reason == "ok"
+
+    @property
+    def why(self) -> str:
+        """The reason in words."""
+        return REASONS[self.reason]
+
+
+class StainModel(_Fit):
+    """How a slide is stained.
+
+    `vectors` are unit rows of natural-log optical density, one per stain; `max_concentrations` the 99th percentile of
+    each stain's amount over tissue; `canonical_degrees` the angle of each vector to the Ruifrok-Johnston one;
+    `spread_degrees` the median angle of single tiles to the slide's vector (0 with one tile): a wide spread says that
+    the slide has no one staining.
+    """
+
+    kind: Literal["stain"] = "stain"
+    method: Literal["fixed", "given", "macenko", "vahadane"]
+    stains: tuple[str, ...] = Field(min_length=2, max_length=3)
+    vectors: tuple[Vector, ...]
+    max_concentrations: tuple[Annotated[float, Field(ge=0)], ...]
+    canonical_degrees: tuple[float, ...]
+    spread_degrees: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> "StainModel":
+        for name in ("vectors", "max_concentrations", "canonical_degrees", "spread_degrees"):
+            if len(getattr(self, name)) != len(self.stains):
+                raise ValueError(f"{name} must have one entry for each of {len(self.stains)} stains")
+        if any(abs(math.hypot(*vector) - 1) > 1e-3 for vector in self.vectors):
+            raise ValueError("vectors must be of length 1")
+        return self
+
+    @property
+    def rows(self) -> Rows:
+        """The vectors as an array `(stains, 3)`."""
+        return np.array(self.vectors)
+
+    @property
+    def separation_degrees(self) -> float:
+        """The angle between the first two stains."""
+        from .vectors import angle
+
+        return angle(self.rows[0], self.rows[1])
+
+
+class ColourModel(_Fit):
+    """Mean and standard deviation of a slide's tissue per channel of a colour space: what Reinhard's method matches."""
+
+    kind: Literal["colour"] = "colour"
+    space: Literal["lab", "ruderman"]
+    mean: Vector
+    sd: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+
+
+Fit = StainModel | ColourModel
+
+
+class StainBook(BaseModel):
+    """The fits of a cohort: one per slide, and one over all of it. This is what `stain.json` holds."""
+
+    model_config = FINITE
+
+    format: Literal[1] = FORMAT
+    source: str
+    method: str
+    overall: Annotated[Fit, Field(discriminator="kind")]
+    slides: dict[str, Annotated[Fit, Field(discriminator="kind")]] = {}
+    provenance: dict[str, Any] = {}
+
+    def of(self, slide: str) -> Fit:
+        """Return the fit of a slide. Raises OptionError, with the nearest name, if there is none."""
+        if slide not in self.slides:
+            raise unknown("slide in the stain file", slide, self.slides)
+        return self.slides[slide]
+
+    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write as JSON. Raises OutputError if it cannot, or the file exists."""
+        text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False)
+        with whole(path, overwrite=overwrite) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_book(path: str | os.PathLike[str]) -> StainBook:
+    """Read a `stain.json`.
+
+    Raises
+    ------
+    InputError
+        If it is missing, no JSON, of another format, or a field is wrong: the message names the field.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "stain file not found", received=path, fix="histolatent stain fit SRC --out stain.json"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"the stain file cannot be read ({error})", received=path) from None
+    if not isinstance(document, dict) or "overall" not in document:
+        raise InputError("this is JSON, but no stain file: it has no 'overall'", received=path)
+    if document.get("format") != FORMAT:
+        raise InputError("unknown format of a stain file", received=document.get("format"), valid=FORMAT)
+    try:
+        return StainBook.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        guess = nearest(str(first["loc"][-1]), StainModel.model_fields) if first["type"] == "extra_forbidden" else None
+        raise InputError(
+            f"stain file: field {field}: {first['msg'].removeprefix('Value error, ')}",
+            received=f"{path}: {str(first['input'])[:80]}",
+            fix=f"did you mean {guess!r}?" if guess else "fit it again: histolatent stain fit SRC --out stain.json",
+        ) from None
+
+
+def need_valid(fit: Fit, what: str) -> None:
+    """Raise OptionError if a fit is not usable: for references, which nothing can be matched to then."""
+    if not fit.valid:
+        raise OptionError(f"{what} cannot be a reference: {fit.why}", received=f"{fit.tissue_pixels} tissue pixels")

@@ -1,0 +1,189 @@
+"""Make one slide look like another: a change of colour from a fit of the slide to a fit of the reference."""
+
+import json
+import warnings
+from colorsys import rgb_to_hsv
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import OptionError, unknown
+from .fit import fit_colour, fit_tile
+from .model import ColourModel, Fit, StainBook, StainModel, need_valid
+from .recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, change_levels, recolour
+from .vectors import unmixing
+
+#: How a slide may be matched to a reference: by name, what is fitted for it.
+NORMALIZERS = MappingProxyType(
+    {
+        "macenko": "macenko",
+        "vahadane": "vahadane",
+        "fixed": "fixed",
+        "reinhard": "lab",
+        "reinhard-ruderman": "ruderman",
+        "reinhard-modified": "lab",
+    }
+)
+FARTHEST_HUE = 40.0
+
+
+class PerTileWarning(UserWarning):
+    """Fitting tile by tile, and what it costs."""
+
+
+def colour_change(
+    fit: Fit, reference: Fit, *, modified: bool = False, background: Literal["keep", "map"] = "keep"
+) -> ColourChange:
+    """Return the change that gives tissue fitted as `fit` the look of `reference`.
+
+    Stain models match the 99th percentiles of the amounts and swap the vectors. Colour models match mean and standard
+    deviation per component; `modified` (Roy et al. 2021) keeps the mean lightness, widens lightness by
+    `1 + (sd_reference - sd) / sd_reference` (0.05 for what is not positive) and shifts a and b by their means.
+    With `background="map"` empty slide is changed as tissue is.
+
+    A fit that is not usable, or a change that would turn the tissue's mean hue by more than 40 degrees, gives a
+    NoChange with the reason.
+
+    Raises
+    ------
+    OptionError
+        If the two fits are of different kinds or stains, or the reference is not usable.
+    """
+    need_valid(reference, "this fit")
+    if background not in ("keep", "map"):
+        raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
+    if not fit.valid:
+        return NoChange(fit.reason, fit.why)
+    keep = background == "keep"
+    change: Change
+    if isinstance(fit, StainModel) and isinstance(reference, StainModel):
+        change = _between_stains(fit, reference, keep)
+    elif isinstance(fit, ColourModel) and isinstance(reference, ColourModel):
+        change = _between_colours(fit, reference, modified, keep)
+    else:
+        raise OptionError("a stain model and a colour model cannot be matched", fix="fit both with the same method")
+    turn = _hue_turn(fit, change)
+    if turn > FARTHEST_HUE:
+        return NoChange(
+            "hue-flip", f"the tissue's mean hue would turn by {turn:.0f} degrees, more than {FARTHEST_HUE:g}"
+        )
+    return change
+
+
+def normalize(
+    image: np.ndarray,
+    fit: Fit,
+    reference: Fit,
+    *,
+    modified: bool = False,
+    background: Literal["keep", "map"] = "keep",
+    layout: str = "HWC",
+) -> np.ndarray:
+    """Return one image in the look of the reference, by the fit of its slide. See `colour_change`, `recolour`.
+
+    For many tiles of a slide, make the change once and call `recolour`.
+    """
+    return recolour(image, colour_change(fit, reference, modified=modified, background=background), layout=layout)
+
+
+def normalize_tile(
+    image: np.ndarray, reference: Fit, method: str = "macenko", *, layout: str = "HWC", **options: Any
+) -> tuple[np.ndarray, ColourChange]:
+    """Fit and normalise one image by itself; return it with the change that was made (or NoChange, and why).
+
+    Warns with PerTileWarning: neighbouring tiles get different changes, so that the same pixel differs between
+    overlapping tiles, and a tile of lymphocytes is made as pink as one of muscle. Fit per slide where you can.
+    """
+    warnings.warn(
+        PerTileWarning(
+            "fitted to one tile: the same pixel comes out differently in the next tile, and what differs in tissue is "
+            "taken for stain. Fit per slide with fit_stains or fit_colour where you can"
+        ),
+        stacklevel=2,
+    )
+    if method not in NORMALIZERS:
+        raise unknown("normalisation method", method, NORMALIZERS)
+    target = NORMALIZERS[method]
+    fit = fit_tile(image, method, layout=layout, **options) if target == method else _tile_colour(image, target, layout)
+    change = colour_change(fit, reference, modified=method == "reinhard-modified")
+    return recolour(image, change, layout=layout), change
+
+
+def reference_names() -> tuple[str, ...]:
+    """Return the references that come with the package: numbers, not images."""
+    return tuple(_shipped())
+
+
+def shipped_reference(name: str, method: str) -> Fit:
+    """Return a shipped reference for a normalisation method.
+
+    `phantom` is the source site of the phantom; `macenko` the vectors and amounts of Macenko's code lineage, without
+    means of colours, so for `macenko`, `vahadane` and `fixed` only.
+
+    Raises
+    ------
+    OptionError
+        If there is no such reference, or it has no numbers for this method.
+    """
+    shipped = _shipped()
+    if name not in shipped:
+        raise unknown("reference", name, shipped)
+    if method not in NORMALIZERS:
+        raise unknown("normalisation method", method, NORMALIZERS)
+    fits = shipped[name].slides
+    target = NORMALIZERS[method]
+    if target not in fits:
+        raise OptionError(f"the reference {name!r} has no numbers for {method}", valid=", ".join(fits))
+    return fits[target]
+
+
+@cache
+def _shipped() -> dict[str, StainBook]:
+    text = files("histolatent.stain").joinpath("references.json").read_text(encoding="utf-8")
+    return {name: StainBook.model_validate(book) for name, book in json.loads(text).items()}
+
+
+def _tile_colour(image: np.ndarray, space: str, layout: str) -> ColourModel:
+    return fit_colour([image], space, layout=layout)
+
+
+def _between_stains(fit: StainModel, reference: StainModel, keep: bool) -> Change:
+    named = "given" not in (fit.method, reference.method)
+    if len(fit.stains) != len(reference.stains) or (named and fit.stains != reference.stains):
+        raise OptionError(
+            "the fit and the reference are of different stains",
+            received=", ".join(fit.stains),
+            valid=", ".join(reference.stains),
+        )
+    floor = np.maximum(fit.max_concentrations, 1e-6)
+    gains = np.array(reference.max_concentrations) / floor
+    white_in, white_out = np.array(fit.white), np.array(reference.white)
+    if fit.method == "vahadane":
+        return SparseChange(white_in, white_out, fit.rows, reference.rows, gains, fit.offset, keep)
+    matrix = (unmixing(fit.rows) @ (gains[:, None] * reference.rows)).T
+    return DensityChange(white_in, white_out, matrix, offset=fit.offset, keep_background=keep)
+
+
+def _between_colours(fit: ColourModel, reference: ColourModel, modified: bool, keep: bool) -> SpaceChange:
+    if fit.space != reference.space:
+        raise OptionError("the two fits are in different colour spaces", received=fit.space, valid=reference.space)
+    mean, sd = np.array(fit.mean), np.array(fit.sd)
+    target_mean, target_sd = np.array(reference.mean), np.array(reference.sd)
+    scale, about = target_sd / np.maximum(sd, 1e-9), target_mean
+    if modified:
+        wider = (target_sd[0] - sd[0]) / target_sd[0]
+        scale = np.array([1 + (wider if wider > 0 else 0.05), 1.0, 1.0])
+        about = np.array([mean[0], *target_mean[1:]])
+    return SpaceChange(np.array(fit.white), fit.space, scale, about - scale * mean, keep)
+
+
+def _hue_turn(fit: Fit, change: Change) -> float:
+    """Return by how many degrees of HSV hue the tissue's mean colour would turn."""
+    colour = np.array(fit.tissue_colour, np.float32).reshape(1, 1, 3)
+    before, after = (
+        360 * rgb_to_hsv(*levels.ravel().tolist())[0] for levels in (colour, change_levels(colour, change))
+    )
+    return abs((after - before + 180) % 360 - 180)

@@ -1,0 +1,151 @@
+"""Frozen changes of colour, and how one is applied to a tile.
+
+A change looks at one pixel at a time and at nothing else: a pixel comes out the same in every tile that shows it, and a
+tile the same whatever is beside it. It is made of plain numbers; `histolatent.stain.tensors` applies the same one to
+torch tensors.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32
+
+from .colour import at_least, shift_in_space
+from .density import log_table
+from .pixels import Levels, read_levels, write_levels
+from .tissue import tissue_weight
+from .vahadane import CODE_PENALTY, sparse_codes
+
+Three = Float[np.ndarray, "3"]
+
+
+@dataclass(frozen=True, eq=False)
+class DensityChange:
+    """A linear map of optical density: `I' = white_out exp(-(matrix OD + tissue * bias)) - offset`.
+
+    `matrix` acts on columns (R, G, B). `bias` is added where there is tissue.
+    """
+
+    white_in: Three
+    white_out: Three
+    matrix: Float[np.ndarray, "3 3"]
+    bias: Three = field(default_factory=lambda: np.zeros(3))
+    offset: Literal[0, 1] = 0
+    keep_background: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class SparseChange:
+    """Sparse non-negative amounts of the rows of `vectors_in`, times `gains`, mixed by the rows of `vectors_out`."""
+
+    white_in: Three
+    white_out: Three
+    vectors_in: Float[np.ndarray, "2 3"]
+    vectors_out: Float[np.ndarray, "2 3"]
+    gains: Float[np.ndarray, "2"]
+    offset: Literal[0, 1] = 0
+    keep_background: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceChange:
+    """`scale * component + shift` for each component of a colour space."""
+
+    white_in: Three
+    space: Literal["lab", "ruderman"]
+    scale: Three
+    shift: Three
+    keep_background: bool = True
+
+
+@dataclass(frozen=True)
+class NoChange:
+    """The tile as it is, and the reason why: what normalising with a fit that is not usable does."""
+
+    reason: str
+    why: str
+
+
+Change = DensityChange | SparseChange | SpaceChange
+ColourChange = Change | NoChange
+
+
+def recolour(image: np.ndarray, change: ColourChange, *, layout: str = "HWC") -> np.ndarray:
+    """Return the image under a change, in the type and layout that it came in; the image itself is not changed.
+
+    uint8 is rounded to the nearest level; a float image in 0 to 1 comes back unrounded, in 0 to 1. With
+    `keep_background`, pixels fade from their own colour to the new one between optical densities of 0.05 and 0.15.
+
+    Raises
+    ------
+    InputError
+        If the image is not usable (see `read_levels`).
+    """
+    levels = read_levels(image, layout)
+    if isinstance(change, NoChange):
+        return np.array(image)
+    row = _in_one_row(levels)
+    changed = change_levels(row, change)
+    if change.keep_background:
+        changed = _keep_background(row, changed, change.white_in)
+    if levels.dtype == np.uint8:
+        changed = np.asarray(cv2.convertScaleAbs(changed), np.uint8)
+    changed = changed[0, : levels.shape[0] * levels.shape[1]].reshape(levels.shape)
+    return write_levels(changed, image, layout)
+
+
+def _in_one_row(levels: Levels) -> Levels:
+    """Return the pixels as one row, filled up to a multiple of 64.
+
+    Vectorised loops end in a scalar one whose last bit may differ. Without a rest, no pixel is ever in it.
+    """
+    row = np.ascontiguousarray(levels).reshape(1, -1, 3)
+    rest = -row.shape[1] % 64
+    return np.concatenate([row, np.repeat(row[:, :1], rest, axis=1)], axis=1) if rest else row
+
+
+def change_levels(levels: Levels, change: DensityChange | SparseChange | SpaceChange) -> Float32[np.ndarray, "_h _w 3"]:
+    """Return levels under a change, the background with them; not below 0, and not clipped above 255."""
+    if isinstance(change, SpaceChange):
+        return shift_in_space(levels, change.space, change.scale, change.shift)
+    logs = _logarithms(levels, change.offset)
+    if isinstance(change, SparseChange):
+        logs = _sparse(logs, change)
+    else:
+        shift = np.log(change.white_out) - change.matrix @ np.log(change.white_in)
+        out = cv2.transform(logs, np.column_stack([change.matrix, shift]).astype(np.float32))
+        if np.any(change.bias):
+            out -= tissue_plane(levels, change.white_in)[..., None] * change.bias.astype(np.float32)
+        logs = out
+    changed = cv2.exp(logs, dst=logs)
+    return at_least(changed - np.float32(change.offset), 0.0) if change.offset else changed
+
+
+def tissue_plane(levels: Levels, white: Three) -> Float32[np.ndarray, "_h _w"]:
+    """Return how much each pixel counts as tissue, 0 to 1. See `tissue_weight`."""
+    grey = cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY)
+    if grey.dtype == np.uint8:
+        return cv2.LUT(grey, tissue_weight(np.arange(256), white)[None])
+    return tissue_weight(grey, white)
+
+
+def _logarithms(levels: Levels, offset: int) -> Float32[np.ndarray, "_h _w 3"]:
+    if levels.dtype == np.uint8:
+        return cv2.LUT(levels, log_table(offset)[None])
+    return cv2.log(np.maximum(levels + np.float32(offset), np.float32(1)))
+
+
+def _sparse(logs: Float32[np.ndarray, "_h _w 3"], change: SparseChange) -> Float32[np.ndarray, "_h _w 3"]:
+    density = np.log(change.white_in).astype(np.float32) - logs
+    amounts = sparse_codes(density.reshape(-1, 3).T, change.vectors_in.astype(np.float32), CODE_PENALTY)
+    mixed = amounts.T @ (change.gains[:, None] * change.vectors_out).astype(np.float32)
+    return np.log(change.white_out).astype(np.float32) - mixed.reshape(logs.shape)
+
+
+def _keep_background(
+    levels: Levels, changed: Float32[np.ndarray, "_h _w 3"], white: Three
+) -> Float32[np.ndarray, "_h _w 3"]:
+    weight = tissue_plane(levels, white)
+    return cv2.blendLinear(changed, levels.astype(np.float32), weight, np.float32(1) - weight)

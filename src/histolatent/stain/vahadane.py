@@ -1,0 +1,67 @@
+"""Sparse non-negative separation: Vahadane et al. 2016, IEEE TMI 35:1962, https://doi.org/10.1109/TMI.2016.2529665.
+
+For two stains the sparse code of a pixel has a closed form, so no solver is needed.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from .tissue import Densities, Pixels
+from .vectors import Rows
+
+DICTIONARY_PENALTY, CODE_PENALTY = 0.1, 0.01
+ITERATIONS, TOLERANCE = 200, 1e-5
+
+
+def sparse_codes(
+    density: Float[np.ndarray, "3 _m"], vectors: Float[np.ndarray, "2 3"], penalty: float
+) -> Float[np.ndarray, "2 _m"]:
+    """Return the amounts `c >= 0` that minimise `|v - W^T c|^2 / 2 + penalty (c_1 + c_2)` for each density `v`.
+
+    Exact: with unit rows and overlap `g`, the optimum is the unconstrained one where both amounts are positive, and
+    the better single stain elsewhere.
+    """
+    overlap = float(vectors[0] @ vectors[1])
+    alone = vectors.astype(density.dtype) @ density - density.dtype.type(penalty)
+    mix = np.array([[1.0, -overlap], [-overlap, 1.0]]) / (1.0 - overlap * overlap)
+    codes = mix.astype(density.dtype) @ alone
+    np.maximum(alone, 0, out=alone)
+    first, second = codes[0] < 0, codes[1] < 0
+    np.copyto(codes[1], alone[1], where=first)
+    np.copyto(codes[0], alone[0], where=second)
+    return np.maximum(codes, 0, out=codes)
+
+
+def vahadane_vectors(pixels: Pixels, density: Densities, start: Rows) -> Float[np.ndarray, "2 3"] | None:
+    """Return the two unit rows, in the order of `start`, that code the densities sparsely; None if one is not used.
+
+    Alternates exact codes (penalty 0.1) with updates of one vector at a time until no coordinate moves by 1e-5. Works
+    on colours binned to 5 bits a channel, each with its mean density and its count: some twenty times fewer columns.
+    """
+    density, counts = _bin(pixels, density)
+    vectors = np.array(start, np.float64)
+    for _ in range(ITERATIONS):
+        codes = sparse_codes(density, vectors, DICTIONARY_PENALTY)
+        weighted = codes * counts
+        gram, moment = weighted @ codes.T, weighted @ density.T
+        before = vectors.copy()
+        for k in range(2):
+            row = np.maximum(moment[k] - gram[k, 1 - k] * vectors[1 - k], 0.0)
+            length = np.linalg.norm(row)
+            if gram[k, k] <= 1e-9 * counts.sum() or length < 1e-12:
+                return None
+            vectors[k] = row / length
+        if vectors[0] @ vectors[1] > 1 - 1e-6:
+            return None
+        if np.abs(vectors - before).max() < TOLERANCE:
+            break
+    return vectors
+
+
+def _bin(pixels: Pixels, density: Densities) -> tuple[Float[np.ndarray, "3 _b"], Float[np.ndarray, " _b"]]:
+    red, green, blue = pixels.astype(np.uint16) >> 3
+    keys = (red << 10) | (green << 5) | blue
+    counts = np.bincount(keys)
+    used = np.flatnonzero(counts)
+    sums = np.stack([np.bincount(keys, row)[used] for row in density])
+    return sums / counts[used], counts[used].astype(np.float64)
