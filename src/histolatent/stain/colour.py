@@ -5,6 +5,7 @@ in the space is then one matrix between two powers, so a tile is changed without
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
@@ -34,46 +35,46 @@ _LINEAR = np.where(
 
 def to_space(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
     """Return L, a, b (L 0 to 100) or Ruderman's l, alpha, beta (decimal logarithm of levels) of RGB levels 0 to 255."""
-    return _apply(_roots(levels, space), *_outer(space))
+    return cv2.transform(_roots(levels, space), np.column_stack(_outer(space)))
 
 
 def shift_in_space(
     levels: Levels, space: str, scale: Float[np.ndarray, "3"], shift: Float[np.ndarray, "3"]
 ) -> Float32[np.ndarray, "_h _w 3"]:
     """Return RGB levels after each component of the space became `scale * component + shift`. Not clipped above 255."""
+    return _levels(cv2.transform(_roots(levels, space), _in_roots(space, tuple(scale), tuple(shift))), space)
+
+
+@lru_cache(maxsize=64)
+def _in_roots(space: str, scale: tuple[float, ...], shift: tuple[float, ...]) -> np.ndarray:
+    """Return what a change in the space is for the roots: one affine matrix. Kept, since a slide has many tiles."""
     matrix, offset = _outer(space)
-    inverse = np.linalg.inv(matrix)
-    roots = _apply(
-        _roots(levels, space), inverse @ (scale[:, None] * matrix), inverse @ (scale * offset + shift - offset)
-    )
-    return _levels(roots, space)
+    wider = np.array(scale)[:, None] * matrix
+    moved = (np.array(scale) - 1) * offset + np.array(shift)
+    return np.linalg.inv(matrix) @ np.column_stack([wider, moved])
 
 
 def _outer(space: str) -> tuple[np.ndarray, np.ndarray]:
     return (_LAB, _LAB_SHIFT) if space == "lab" else (_OPPONENT / np.log(10.0), np.zeros(3))
 
 
-def _apply(values: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> Float32[np.ndarray, "_h _w 3"]:
-    return cv2.transform(values, np.column_stack([matrix, offset]).astype(np.float32))
-
-
 def _roots(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
     """Return cube roots of XYZ, or natural logarithms of LMS."""
     if space == "ruderman":
-        cones = _apply(levels.astype(np.float32), _LMS, np.zeros(3))
+        cones = cv2.transform(levels.astype(np.float32), _LMS)
         return cv2.log(at_least(cones, _LEAST), dst=cones)
     linear = cv2.LUT(levels, _LINEAR[None]) if levels.dtype == np.uint8 else _linear(levels)
-    xyz = _apply(linear, _XYZ, np.zeros(3))
+    xyz = cv2.transform(linear, _XYZ)
     return _bend(np.cbrt(xyz), xyz, _TOE**3, 1 / (3 * _TOE**2), 4 / 29)
 
 
 def _levels(roots: Float32[np.ndarray, "_h _w 3"], space: str) -> Float32[np.ndarray, "_h _w 3"]:
     if space == "ruderman":
-        return at_least(_apply(cv2.exp(roots, dst=roots), _FROM_LMS, np.zeros(3)), 0.0)
+        return at_least(cv2.transform(cv2.exp(roots, dst=roots), _FROM_LMS), 0.0)
     cubes = roots * roots
     cubes *= roots
     xyz = _bend(cubes, roots, _TOE, 3 * _TOE**2, -4 / 29 * 3 * _TOE**2)
-    linear = _apply(xyz, _FROM_XYZ, np.zeros(3))
+    linear = cv2.transform(xyz, _FROM_XYZ)
     # 1.055 x^(1 / 2.4) - 0.055, by logarithms; what has none lies below the bend.
     out = cv2.log(linear)
     out *= np.float32(1 / 2.4)
