@@ -79,8 +79,9 @@ def failure(before: np.ndarray, make: Callable[[np.ndarray], np.ndarray]) -> str
         return f"{type(error).__name__}"
     if after.shape != before.shape or after.dtype != np.uint8:
         return "another shape or type"
-    if tint(before, after) > MOST_TINT:
-        return "tinted background"
+    tinted = tint(before, after)
+    if tinted > MOST_TINT:
+        return f"tinted background, {tinted:.0f} levels"
     tissue = find_tissue(before)
     if not tissue.any():
         return ""

@@ -55,7 +55,9 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # Typer turns Ctrl-C into 130
             raise
-        error_console().print("stopped; given again, audit, embed and stain normalize go on where they were", soft_wrap=True)
+        error_console().print(
+            "stopped; given again, audit, embed and stain normalize go on where they were", soft_wrap=True
+        )
         sys.exit(130)
 
 

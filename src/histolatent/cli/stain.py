@@ -131,6 +131,9 @@ def normalize(
     background: Annotated[
         str, typer.Option(metavar="keep|map", help="Leave empty slide as it is, or change it as tissue is.")
     ] = "keep",
+    hue_limit: Annotated[
+        float, typer.Option(help="Leave tiles whose mean hue would turn by more degrees; 180 lets every turn pass.")
+    ] = 40.0,
     stains: Stains = "H&E",
     white: White = None,
     vector: Vectors = None,
@@ -168,6 +171,7 @@ def normalize(
             by=by,
             book=stain,
             background=background,
+            hue_limit=hue_limit,
             max_tiles=max_tiles,
             stains=stains,
             white=parse_white(white),

@@ -37,17 +37,35 @@ class GroupChanges:
 
 
 @dataclass(frozen=True, eq=False)
+class Match:
+    """How fits are matched to a reference. Options as in `colour_change`."""
+
+    reference: Fit
+    method: str
+    background: Literal["keep", "map"]
+    hue_limit: float
+
+    def __call__(self, fit: Fit) -> ColourChange:
+        """Return the change that gives tissue fitted so the look of the reference."""
+        return colour_change(
+            fit,
+            self.reference,
+            modified=self.method == "reinhard-modified",
+            background=self.background,
+            hue_limit=self.hue_limit,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class OwnChanges:
     """A change per tile, from a fit to the tile alone."""
 
     fitter: Fitter
-    reference: Fit
-    background: Literal["keep", "map"]
+    match: Match
 
     def of(self, tile: Tile, tile_id: str) -> ColourChange:
         """Fit the tile, and return its change."""
-        fit, modified = self.fitter.fit_tile(tile), self.fitter.method == "reinhard-modified"
-        return colour_change(fit, self.reference, modified=modified, background=self.background)
+        return self.match(self.fitter.fit_tile(tile))
 
 
 #: From a tile to the change that it gets.

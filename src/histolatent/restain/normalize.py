@@ -16,12 +16,13 @@ import pandas as pd
 from ..errors import InputError, OptionError
 from ..images import Skipped, TileSource, open_tiles, stream_tiles
 from ..provenance import combined_digest, digest, environment, file_digest, now
-from ..stain import ColourChange, Fit, NoChange, PerTileWarning, StainBook, colour_change, read_book
+from ..stain import NoChange, PerTileWarning, StainBook, read_book
 from ..stain.fit import BETA
+from ..stain.normalize import FARTHEST_HUE, check_matching
 from .fit import Progress, fit_source, mixed_notes, table_digest
 from .fitter import Fitter
 from .groups import MAX_TILES, Groups, find_groups
-from .jobs import Changes, GroupChanges, OwnChanges, WriteTile
+from .jobs import Changes, GroupChanges, Match, OwnChanges, WriteTile
 from .paths import tile_paths
 from .reference import Reference, check_method, find_reference, split_slide
 from .unfinished import KIND, UnfinishedFolder, refuse_place
@@ -71,6 +72,7 @@ def normalize_source(
     by: str = "slide",
     book: StainBook | str | os.PathLike[str] | None = None,
     background: str = "keep",
+    hue_limit: float = FARTHEST_HUE,
     max_tiles: int = MAX_TILES,
     stains: str = "H&E",
     vectors: Any = None,
@@ -93,7 +95,8 @@ def normalize_source(
     that of the book, or of the stain file that `to` names, else `macenko`. `progress` counts the tiles that a fit
     reads and those that are written.
 
-    Tiles whose fit is not usable, or whose hue would flip, are written unchanged, and the manifest says why. Called
+    Tiles whose fit is not usable, or whose mean hue would turn by more than `hue_limit` degrees, are written unchanged,
+    and the manifest says why. Called
     again with the same arguments, an interrupted run goes on where it stopped, and ends as an uninterrupted one would.
 
     Raises
@@ -108,8 +111,7 @@ def normalize_source(
     target = Path(out).absolute()
     given = read_book(book) if isinstance(book, str | os.PathLike) else book
     fitter = Fitter(method or _method_of(given, to), stains, vectors, white, beta, alpha)
-    if background not in ("keep", "map"):
-        raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
+    check_matching(background, hue_limit)
     treatment: Literal["keep", "map"] = "keep" if background == "keep" else "map"
     source = open_tiles(src)
     refuse_place(source, target, overwrite=overwrite)
@@ -119,7 +121,8 @@ def normalize_source(
         _check_slides(given, groups)
     reference = find_reference(to, fitter, max_tiles=max_tiles, workers=workers, seed=seed, on_error=on_error)
     steps = _Steps(progress, len(source.table))
-    run = _Run(source, target, reference, fitter, by, groups, treatment, workers, on_error)
+    match = Match(reference.fit, fitter.method, treatment, hue_limit)
+    run = _Run(source, target, reference, match, fitter, by, groups, workers, on_error)
     plan = run.plan(given, max_tiles, seed)
     if by == "tile":
         warnings.warn(PerTileWarning(PER_TILE), stacklevel=2)
@@ -163,10 +166,10 @@ class _Run:
     source: TileSource
     target: Path
     reference: Reference
+    match: Match
     fitter: Fitter
     by: str
     groups: Groups
-    background: Literal["keep", "map"]
     workers: int
     on_error: str
 
@@ -178,7 +181,8 @@ class _Run:
             "method": self.fitter.method,
             "reference": {"name": self.reference.name, "fit": digest(self.reference.fit.model_dump(mode="json"))},
             "by": self.by,
-            "background": self.background,
+            "background": self.match.background,
+            "hue_limit": self.match.hue_limit,
             "stain file": fits,
             "options": {**self.fitter.to_dict(), "max_tiles": max_tiles, "seed": seed},
         }
@@ -186,10 +190,10 @@ class _Run:
     def changes(self, book: StainBook | None) -> tuple[Changes, dict[str, str]]:
         """Return what changes each tile, and the groups that stay as they are with the reason in words."""
         if book is None:
-            return OwnChanges(self.fitter, self.reference.fit, self.background), {}
+            return OwnChanges(self.fitter, self.match), {}
         names = [name if name is not None and book.slides else None for name in self.groups.names]
         order = list(dict.fromkeys(names))
-        made = [self._change(book.overall if name is None else book.of(name)) for name in order]
+        made = [self.match(book.overall if name is None else book.of(name)) for name in order]
         numbers = {name: number for number, name in enumerate(order)}
         of_tile = {str(tile): numbers[name] for tile, name in zip(self.source.table.index, names, strict=True)}
         unchanged = {
@@ -198,10 +202,6 @@ class _Run:
             if isinstance(change, NoChange)
         }
         return GroupChanges(tuple(made), of_tile), unchanged
-
-    def _change(self, fit: Fit) -> ColourChange:
-        modified = self.fitter.method == "reinhard-modified"
-        return colour_change(fit, self.reference.fit, modified=modified, background=self.background)
 
 
 def _method_of(book: StainBook | None, to: Any) -> str:
@@ -322,7 +322,7 @@ def _finish(
             "format": FORMAT,
             "kind": KIND,
             "created": now(),
-            **{key: plan[key] for key in ("method", "by", "background", "options")},
+            **{key: plan[key] for key in ("method", "by", "background", "hue_limit", "options")},
             "reference": {**asdict(run.reference), "fit": run.reference.fit.model_dump(mode="json")},
             "source": {"name": run.source.name, "tiles": len(run.source.table), "table_sha256": plan["tiles"]},
             "tiles": len(kept),

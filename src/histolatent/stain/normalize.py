@@ -35,7 +35,12 @@ class PerTileWarning(UserWarning):
 
 
 def colour_change(
-    fit: Fit, reference: Fit, *, modified: bool = False, background: Literal["keep", "map"] = "keep"
+    fit: Fit,
+    reference: Fit,
+    *,
+    modified: bool = False,
+    background: Literal["keep", "map"] = "keep",
+    hue_limit: float = FARTHEST_HUE,
 ) -> ColourChange:
     """Return the change that gives tissue fitted as `fit` the look of `reference`.
 
@@ -47,7 +52,7 @@ def colour_change(
     With `background="map"` empty slide is changed as tissue is.
 
     A fit that is not usable, or a change that would turn the mean hue of the tissue, or of all that is not background,
-    by more than 40 degrees, gives a NoChange with the reason.
+    by more than `hue_limit` degrees of HSV, gives a NoChange with the reason. 180 lets every turn pass.
 
     Raises
     ------
@@ -55,8 +60,7 @@ def colour_change(
         If the two fits are of different kinds or stains, or the reference is not usable.
     """
     need_valid(reference, "this fit")
-    if background not in ("keep", "map"):
-        raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
+    check_matching(background, hue_limit)
     if not fit.valid:
         return NoChange(fit.reason, fit.why)
     keep = background == "keep"
@@ -68,27 +72,25 @@ def colour_change(
     else:
         raise OptionError("a stain model and a colour model cannot be matched", fix="fit both with the same method")
     turn = _hue_turn(fit, change)
-    if turn > FARTHEST_HUE:
-        return NoChange(
-            "hue-flip", f"the tissue's mean hue would turn by {turn:.0f} degrees, more than {FARTHEST_HUE:g}"
-        )
+    if turn > hue_limit:
+        return NoChange("hue-flip", f"the tissue's mean hue would turn by {turn:.0f} degrees, more than {hue_limit:g}")
     return change
 
 
-def normalize(
-    image: np.ndarray,
-    fit: Fit,
-    reference: Fit,
-    *,
-    modified: bool = False,
-    background: Literal["keep", "map"] = "keep",
-    layout: str = "HWC",
-) -> np.ndarray:
-    """Return one image in the look of the reference, by the fit of its slide. See `colour_change`, `recolour`.
+def check_matching(background: str, hue_limit: float) -> None:
+    """Raise OptionError unless these are options of `colour_change`."""
+    if background not in ("keep", "map"):
+        raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
+    if not 0 < hue_limit <= 180:
+        raise OptionError("the hue limit is out of range", received=hue_limit, valid="above 0, up to 180 degrees")
+
+
+def normalize(image: np.ndarray, fit: Fit, reference: Fit, *, layout: str = "HWC", **options: Any) -> np.ndarray:
+    """Return one image in the look of the reference, by the fit of its slide. Options as in `colour_change`.
 
     For many tiles of a slide, make the change once and call `recolour`.
     """
-    return recolour(image, colour_change(fit, reference, modified=modified, background=background), layout=layout)
+    return recolour(image, colour_change(fit, reference, **options), layout=layout)
 
 
 def normalize_tile(

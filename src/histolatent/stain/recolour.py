@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32
 
 from .colour import at_least, shift_in_space
 from .density import log_table
-from .pixels import Levels, read_levels, write_levels
+from .pixels import Levels, in_one_row, read_levels, write_levels
 from .tissue import tissue_weight
 from .vahadane import CODE_PENALTY, sparse_codes
 
@@ -89,7 +89,7 @@ def recolour(image: np.ndarray, change: ColourChange, *, layout: str = "HWC") ->
     levels = read_levels(image, layout)
     if isinstance(change, NoChange):
         return np.array(image)
-    row = _in_one_row(levels)
+    row = in_one_row(levels)
     changed = change_levels(row, change)
     if change.keep_background:
         changed = _keep_background(row, changed, change.white_in)
@@ -97,16 +97,6 @@ def recolour(image: np.ndarray, change: ColourChange, *, layout: str = "HWC") ->
         changed = np.asarray(cv2.convertScaleAbs(changed), np.uint8)
     changed = changed[0, : levels.shape[0] * levels.shape[1]].reshape(levels.shape)
     return write_levels(changed, image, layout)
-
-
-def _in_one_row(levels: Levels) -> Levels:
-    """Return the pixels as one row, filled up to a multiple of 64.
-
-    Vectorised loops end in a scalar one whose last bit may differ. Without a rest, no pixel is ever in it.
-    """
-    row = np.ascontiguousarray(levels).reshape(1, -1, 3)
-    rest = -row.shape[1] % 64
-    return np.concatenate([row, np.repeat(row[:, :1], rest, axis=1)], axis=1) if rest else row
 
 
 def change_levels(levels: Levels, change: DensityChange | SparseChange | SpaceChange) -> Float32[np.ndarray, "_h _w 3"]:
