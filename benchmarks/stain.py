@@ -89,6 +89,7 @@ def main() -> None:
     full = bench.mode == "full"
     warnings.simplefilter("ignore", PerTileWarning)
     warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.simplefilter("ignore", RuntimeWarning)  # torchstain on blank tiles
     cv2.setNumThreads(1)
     data = os.environ.get("HISTOLATENT_DATA")
     folder = Path(data) if data and Path(data).is_dir() else None
@@ -426,26 +427,27 @@ def check_vahadane(bench: Bench, tiles: np.ndarray, target: np.ndarray, peers: P
 
 def check_vectors(bench: Bench, tiles: np.ndarray, spams: dict[int, dict]) -> None:
     """Compare vectors on the same pixels, where ours are valid; and whose reach the lower loss."""
-    degrees, solver, better = [], [], 0
+    degrees, losses, solver = [], [], []
     for index, tile in enumerate(tiles):
-        inside, density = staintools_pixels(tile)
-        fit = fit_tile(tile, "vahadane", mask=inside, limit=None, white=255)
-        if not fit.valid:
-            continue
-        theirs = dictionary(density)
-        degrees.append(worst(fit.rows, theirs))
-        better += sparse_loss(density, fit.rows) <= sparse_loss(density, theirs) * (1 + 1e-4)
         known = spams.get(index, {}).get("vectors")
-        if known:
-            solver.append(worst(fit.rows, np.array(known)))
-    bench.measured["vahadane_degrees"] = {"scikit-learn": degrees, "spams": solver, "valid": len(degrees)}
-    what = "scikit-learn's online dictionary learning: StainTools' objective and algorithm"
+        every = fit_tile(tile, "vahadane", mask=staintools_pixels(tile)[0], limit=None, white=255)
+        if known and every.valid:
+            solver.append(worst(every.rows, np.array(known)))
+        inside, density = staintools_pixels(tile, 27)
+        fit = fit_tile(tile, "vahadane", mask=inside, limit=None, white=255)
+        if fit.valid:
+            theirs = dictionary(density)
+            degrees.append(worst(fit.rows, theirs))
+            losses.append(sparse_loss(density, fit.rows) / sparse_loss(density, theirs) - 1)
+    bench.measured["vahadane_degrees"] = {"scikit-learn": degrees, "loss_above_scikit-learn": losses, "spams": solver}
+    what = f"{len(degrees)} tiles with a valid fit; scikit-learn's online dictionary learning, as StainTools' spams"
+    flat = "where the loss is flat: ours is then no larger"
     bench.check("vahadane_degrees_to_staintools_median", float(np.median(degrees)), "<= 3", what)
-    bench.check("vahadane_degrees_to_staintools_max", max(degrees), "<= 3", what)
-    bench.check("vahadane_share_with_no_larger_loss", better / len(degrees), "== 1")
+    bench.check("vahadane_degrees_to_staintools_max", max(degrees), "<= 3", f"{what}; beyond {flat}")
+    bench.check("vahadane_loss_above_staintools_max", max(losses), "<= 1e-4")
     reason = "the solver that StainTools calls, one second a tile" if solver else "spams is not there"
     bench.check("vahadane_degrees_to_spams_median", float(np.median(solver)) if solver else None, "<= 3", reason)
-    bench.check("vahadane_degrees_to_spams_max", max(solver) if solver else None, None, reason)
+    bench.check("vahadane_degrees_to_spams_max", max(solver) if solver else None, "<= 3", f"{reason}; beyond {flat}")
 
 
 def own_vahadane(tile: np.ndarray, change: ColourChange) -> np.ndarray:
@@ -454,9 +456,11 @@ def own_vahadane(tile: np.ndarray, change: ColourChange) -> np.ndarray:
     return recolour(tile, change)
 
 
-def staintools_pixels(tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return StainTools' mask (CIELab lightness under 0.8) and its densities (natural log, I0 255) as rows."""
-    inside = cv2.cvtColor(tile, cv2.COLOR_RGB2LAB)[..., 0] / 255 < 0.8
+def staintools_pixels(tile: np.ndarray, every: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return StainTools' mask (CIELab lightness under 0.8), thinned, and its densities (I0 255) as rows."""
+    chosen = np.flatnonzero(cv2.cvtColor(tile, cv2.COLOR_RGB2LAB)[..., 0] / 255 < 0.8)[::every]
+    inside = np.zeros(tile.shape[:2], bool)
+    inside.ravel()[chosen] = True
     return inside, -np.log(np.maximum(tile[inside], 1) / 255)
 
 
@@ -486,12 +490,12 @@ def dictionary(density: np.ndarray) -> np.ndarray:
         positive_code=True,
         positive_dict=True,
         dict_init=canonical_vectors(),
-        batch_size=64,
-        max_iter=12,
+        batch_size=32,
+        max_iter=20,
         max_no_improvement=None,
         tol=0,
         random_state=0,
-    ).fit(density[::9])
+    ).fit(density)
     rows = unit_rows(learned.components_)
     return rows if rows[0, 0] > rows[1, 0] else rows[::-1]
 
