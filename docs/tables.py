@@ -218,7 +218,5 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table
-    for table in (operations, suites, metrics, encoders, toys, protocols, policy, stains, reasons, planted, axes, commands)
-}
+ALL = (operations, suites, metrics, encoders, toys, protocols, policy, stains, reasons, planted, axes, commands)
+TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}
