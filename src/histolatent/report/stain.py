@@ -4,6 +4,7 @@ import io
 import math
 import textwrap
 
+import cv2
 import matplotlib
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +37,8 @@ HATCHES = ("", "//", "..")
 LETTERS = 150
 #: Amounts of each stain in the grid, relative to the tile.
 GAINS = (0.5, 1.0, 2.0)
+#: Tiles of the grid are drawn at about 110 px; larger ones would only cost memory.
+GRID_TILE = 256
 
 
 @matplotlib.rc_context(STYLE)
@@ -215,6 +218,8 @@ def _draw_grid(axis, tile: Tile, fit: StainModel) -> None:
         text = reason or "no stain manifold without a usable fit"
         axis.text(0.5, 0.5, text, color=GREY, ha="center", va="center", transform=axis.transAxes)
         return
+    shrink = min(1.0, GRID_TILE / max(tile.shape[:2]))
+    tile = np.asarray(cv2.resize(tile, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
     logs = [math.log(gain) for gain in GAINS]
     images = StainManifold(fit).grid(tile, "eosin_gain", "hematoxylin_gain", logs, logs).tiles
     n, (height, width) = len(GAINS), tile.shape[:2]
