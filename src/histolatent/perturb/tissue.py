@@ -62,6 +62,81 @@ def _ground(
     return local + strength * (noise / noise.std())[..., None]
 
 
+def resize_nuclei(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
+    """Return the tile as a function of how far the outline of every nucleus moves out (above 0) or in, in um.
+
+    Outward, density is dilated: each pixel near a nucleus takes the largest density within reach. Inward, the rim is
+    filled as erased nuclei are.
+    """
+    count, labels = label_nuclei(tile, mpp)
+    if not count:
+        return lambda um: tile.copy()
+    nuclei = (labels > 0).astype(np.uint8)
+    white = white_level(tile)
+    density = optical_density(tile, white)
+    margin = _disk(MARGIN_UM / mpp)
+    between = (cv2.dilate(nuclei, margin) == 0) & tissue_mask(tile)
+    filled = _ground(density, between, mpp, random)
+
+    def resize(um: float) -> Tile:
+        reach = _disk(abs(um) / mpp)
+        if um > 0:
+            changed = cv2.dilate(nuclei, reach)
+            target = cv2.dilate(density, reach)
+        else:
+            changed = cv2.dilate(nuclei, margin) - cv2.erode(nuclei, reach)
+            target = filled
+        soft = cv2.GaussianBlur(changed.astype(np.float32), (0, 0), max(0.25 / mpp, 0.5))[..., None]
+        mixed = density + soft * (target - density)
+        return np.where(soft > 1e-3, to_tile((white * np.exp(-mixed)).astype(np.float32)), tile)
+
+    return resize
+
+
+def _disk(radius_px: float) -> np.ndarray:
+    size = 2 * max(1, round(radius_px)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+
+
+def shuffle_patches(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
+    """Return the tile as a function of the number of patches a side: cut into that many squares, put back at random.
+
+    What is left over at the right and the bottom stays. Colour and fine texture are kept exactly; architecture is lost.
+    """
+    seed = int(random.integers(2**32))
+
+    def shuffle(across: float) -> Tile:
+        side = int(across)
+        height, width = tile.shape[0] // side, tile.shape[1] // side
+        if not (height and width):
+            return tile.copy()
+        cut = tile[: height * side, : width * side].reshape(side, height, side, width, 3)
+        patches = cut.transpose(0, 2, 1, 3, 4).reshape(side * side, height, width, 3)
+        mixed = patches[np.random.default_rng([seed, side]).permutation(side * side)]
+        shuffled = tile.copy()
+        whole = mixed.reshape(side, side, height, width, 3).transpose(0, 2, 1, 3, 4)
+        shuffled[: height * side, : width * side] = whole.reshape(height * side, width * side, 3)
+        return shuffled
+
+    return shuffle
+
+
+def scramble_phases(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
+    """Return the tile as a function of how far its Fourier phases are moved to random ones; the same for R, G and B.
+
+    The power spectrum of each channel, and so its mean and its texture's grain, stays; where things are is lost.
+    """
+    spectrum = np.fft.rfft2(tile.astype(np.float64), axes=(0, 1))
+    noise = np.angle(np.fft.rfft2(random.standard_normal(tile.shape[:2])))
+    noise[0, 0] = 0.0
+
+    def scramble(share: float) -> Tile:
+        moved = spectrum * np.exp(1j * share * noise)[..., None]
+        return to_tile(np.fft.irfft2(moved, s=tile.shape[:2], axes=(0, 1)).astype(np.float32))
+
+    return scramble
+
+
 NUCLEI_ERASED = register(
     Operation(
         name="nuclei-erased",
@@ -73,5 +148,57 @@ NUCLEI_ERASED = register(
         path=erase_nuclei,
         describes="nuclei replaced by the tissue around them",
         misleads="tiles with few nuclei change little; the filled places are smoother than tissue",
+    )
+)
+NUCLEI_DILATED = register(
+    Operation(
+        name="nuclei-dilated",
+        family="must-react",
+        role="must-react",
+        parameter="outline moved out",
+        unit="um",
+        levels=(0.5, 1.0, 1.5, 2.0, 3.0),
+        path=resize_nuclei,
+        describes="every nucleus larger",
+        misleads="neighbours merge; tiles with few nuclei change little",
+    )
+)
+NUCLEI_ERODED = register(
+    Operation(
+        name="nuclei-eroded",
+        family="must-react",
+        role="must-react",
+        parameter="outline moved",
+        unit="um",
+        levels=(-0.5, -1.0, -1.5, -2.0, -3.0),
+        path=resize_nuclei,
+        describes="every nucleus smaller, its rim filled with the tissue around",
+        misleads="small nuclei vanish at the last levels; tiles with few nuclei change little",
+    )
+)
+PATCH_SHUFFLE = register(
+    Operation(
+        name="patch-shuffle",
+        family="must-react",
+        role="must-react",
+        parameter="patches a side",
+        unit="",
+        levels=(2.0, 3.0, 4.0, 6.0, 8.0),
+        path=shuffle_patches,
+        describes="cut into squares and put back at random: cells are kept, architecture is lost",
+        misleads="seams are a cue of their own; in a sheet of equal cells little is lost",
+    )
+)
+PHASE_SCRAMBLE = register(
+    Operation(
+        name="phase-scramble",
+        family="must-react",
+        role="must-react",
+        parameter="share of the way to random phases",
+        unit="",
+        levels=(0.2, 0.4, 0.6, 0.8, 1.0),
+        path=scramble_phases,
+        describes="Fourier phases moved to random ones: colour and grain are kept, every object is lost",
+        misleads="the last levels look like no tissue: any encoder should react",
     )
 )
