@@ -27,7 +27,7 @@ class Bench:
 
     def check(self, what: str, value: float | None, target: str | None = None, reason: str = "") -> None:
         """Record a figure against its target (`>= 0.9`, `< 0.3`), or without one."""
-        ok = None if target is None or value is None else _meets(value, target)
+        ok = None if target is None or value is None else bool(_meets(value, target))
         entry = {"value": None if value is None else float(f"{value:.4g}"), "target": target, "ok": ok}
         self.checks[what] = entry | ({"reason": reason} if reason else {})
         print(
@@ -86,7 +86,8 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def _meets(value: float, target: str) -> bool:
     sign, bound = target.split()
-    return {">=": value >= float(bound), "<": value < float(bound), "<=": value <= float(bound)}[sign]
+    limit = float(bound)
+    return {">=": value >= limit, "<": value < limit, "<=": value <= limit, "==": value == limit}[sign]
 
 
 def _git(*arguments: str) -> str:

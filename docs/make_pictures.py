@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation from the demo: docs/img/report.png and docs/img/phantom.png.
+"""Make the pictures of the documentation in docs/img: report.png from the demo, phantom.png, stain.png, manifold.png.
 
     python docs/make_pictures.py                                  # runs the demo in a temporary folder first
     python docs/make_pictures.py --report demo/audit/report.html  # takes a report that is there
@@ -7,6 +7,7 @@ Needs chromium (Debian's package) for the report; nothing is fetched. Each pictu
 """
 
 import argparse
+import io
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,20 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from histolatent import PhantomSpec, PhantomTiles
+from histolatent.report.stain import draw_stain
+from histolatent.stain import StainManifold, fit_stains
 
 IMAGES = Path(__file__).parent / "img"
 MOST_BYTES = 300_000
 WIDTH_PX = 1120
 FAINT = 200  # grey level: the rules of a table are lighter, text and chips are darker
 TILE_PX, GAP_PX, LEFT_PX, TOP_PX = 144, 6, 150, 30
+AXIS_PAIRS = (
+    ("hematoxylin_gain", "eosin_gain"),
+    ("hematoxylin_turn", "eosin_turn"),
+    ("illuminant_red", "illuminant_blue"),
+    ("blur", "gamma"),
+)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--headless",
@@ -38,7 +47,7 @@ QUIET = (
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, help="a report.html; without it, the demo is run")
     parser.add_argument("--height", type=int, default=900, help="px of the page that the picture shows")
@@ -47,7 +56,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = arguments.report or run_demo(Path(folder))
         page = photograph(report, Path(folder), arguments.height)
-    for name, picture in (("report.png", trim(page)), ("phantom.png", draw_phantom())):
+    pictures = {"report.png": trim(page), **draw_stains(), "phantom.png": draw_phantom()}
+    for name, picture in pictures.items():
         size = save_small(picture, IMAGES / name)
         sys.stdout.write(f"{IMAGES / name}: {picture.width} x {picture.height} px, {size // 1000} kB\n")
 
@@ -99,6 +109,31 @@ def draw_phantom() -> Image.Image:
             tile = Image.fromarray(tiles.read_as(index, site)).resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
             sheet.paste(tile, (LEFT_PX + step * column, TOP_PX + step * row))
     return sheet
+
+
+def draw_stains() -> dict[str, Image.Image]:
+    """Draw `stain show` of a phantom tile, and what four pairs of axes of the stain manifold do to it."""
+    spec = PhantomSpec(sites=1, patients=2, slides=1, tiles_per_site=20, tile_px=192)
+    tiles = PhantomTiles(spec)
+    slides = tiles.table["slide"].tolist()
+    chosen = int(np.flatnonzero(tiles.table["label"].to_numpy() == "adenocarcinoma")[1])
+    slide = [tiles.read(row) for row, name in enumerate(slides) if name == slides[chosen]]
+    fit = fit_stains(slide)
+    shown = Image.open(io.BytesIO(draw_stain(tiles.read(chosen), fit, name="a tile of the phantom", whose="its slide")))
+    manifold, step = StainManifold(fit), TILE_PX // 2 + GAP_PX
+    wide, high = 5 * step + 50, 5 * step + 60
+    sheet = Image.new("RGB", (2 * wide, 2 * high), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for number, (across, down) in enumerate(AXIS_PAIRS):
+        left, top = number % 2 * wide + 20, number // 2 * high
+        grid = manifold.grid(tiles.read(chosen), down, across, mpp=spec.mpp)
+        pen.text((left, top + 4), f"across: {across}", fill="#1c2330", font=font)
+        pen.text((left, top + 22), f"down: {down}", fill="#1c2330", font=font)
+        for row, line in enumerate(grid.tiles):
+            for column, tile in enumerate(line):
+                small = Image.fromarray(tile).resize((TILE_PX // 2, TILE_PX // 2), Image.Resampling.LANCZOS)
+                sheet.paste(small, (left + column * step, top + 44 + row * step))
+    return {"stain.png": shown.convert("RGB"), "manifold.png": sheet}
 
 
 def save_small(picture: Image.Image, path: Path) -> int:

@@ -45,6 +45,7 @@ def macenko() -> StainBook:
         white=(240.0, 240.0, 240.0),
         white_source="given",
         tissue_colour=(0.0, 0.0, 0.0),
+        stained_colour=(0.0, 0.0, 0.0),
         tissue_pixels=0,
         tiles=1,
         tiles_used=1,

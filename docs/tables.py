@@ -4,7 +4,7 @@ MkDocs calls `on_page_markdown` for each page. A line `<!-- table: NAME -->` bec
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
@@ -111,6 +111,44 @@ def policy() -> str:
     return _table(("field", "default"), [(f"`{n}`", f"{f.default:g}") for n, f in Policy.model_fields.items()])
 
 
+def stains() -> str:
+    """Return the published stain vectors."""
+    from histolatent.stain import MACENKO_REFERENCE, RUIFROK
+
+    published = {"Ruifrok and Johnston 2001": RUIFROK, "Macenko's code lineage": MACENKO_REFERENCE}
+    rows = [
+        (f"`{stain}`", origin, *(f"{value:.4g}" for value in vector))
+        for origin, vectors in published.items()
+        for stain, vector in vectors.items()
+    ]
+    return _table(("stain", "from", "red", "green", "blue"), rows)
+
+
+def reasons() -> str:
+    """Return why a fit is not usable."""
+    from histolatent.stain import REASONS
+
+    return _table(("reason", "what it says"), [(f"`{name}`", text) for name, text in REASONS.items()])
+
+
+def axes() -> str:
+    """Return the coordinates of the stain manifold."""
+    from histolatent.stain.manifold import AXES
+
+    rows = [
+        (
+            f"`{axis.name}`",
+            axis.part,
+            axis.unit,
+            f"{axis.sd:g}",
+            f"{axis.limits[0]:g} to {axis.limits[1]:g}",
+            axis.describes,
+        )
+        for axis in AXES.values()
+    ]
+    return _table(("axis", "part", "unit", "sd of the fixed prior", "limits", "what it is"), rows)
+
+
 def commands() -> str:
     """Return every verb of the command line with its arguments and options."""
     import typer
@@ -118,11 +156,20 @@ def commands() -> str:
     from histolatent.cli.app import app
 
     parts = []
-    for verb, command in typer.main.get_command(app).commands.items():  # pyright: ignore[reportAttributeAccessIssue]
+    for verb, command in _verbs(typer.main.get_command(app)):
         example = str(command.epilog or "").removeprefix("Example: ")
         rows = [_option(parameter) for parameter in command.params if parameter.name != "help"]
         parts += [f"## `{verb}`", str(command.help), f"```sh\n{example}\n```", _table(("", "what", "default"), rows)]
     return "\n\n".join(parts)
+
+
+def _verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every verb with its name, `stain fit` for one of a group."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _verbs(command, f"{before}{name} ")
+        else:
+            yield before + name, command
 
 
 def _option(parameter: Any) -> tuple[object, ...]:
@@ -150,5 +197,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    table.__name__: table for table in (operations, suites, metrics, encoders, toys, protocols, policy, commands)
+    table.__name__: table
+    for table in (operations, suites, metrics, encoders, toys, protocols, policy, stains, reasons, axes, commands)
 }

@@ -12,8 +12,9 @@ import histolatent
 SPY = """
 import json, logging, os, sys, warnings
 def environment():
-    # OpenCV's wheel prepends its own folder to this one variable when it is imported.
-    return {{name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}}
+    # When they are imported, OpenCV's wheel prepends its own folder to the one, and threadpoolctl sets the other.
+    others = ("LD_LIBRARY_PATH", "KMP_DUPLICATE_LIB_OK")
+    return {{name: value for name, value in os.environ.items() if name not in others}}
 before = environment()
 handlers = len(logging.getLogger().handlers)
 filters = list(warnings.filters)

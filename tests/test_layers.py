@@ -14,7 +14,7 @@ GROUND = ("errors", "registry", "provenance", "_types", "_lazy", "outputs")
 FLOORS = (
     GROUND,
     ("stain", "images", "neighbors", "stats", "embeddings"),
-    ("perturb", "encoders"),
+    ("perturb", "encoders", "restain"),
     ("audit", "compact", "explore"),
     ("benchmark",),
     ("report",),

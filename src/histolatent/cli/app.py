@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, embed, health, listing
+from . import audit, cohort, embed, health, listing, stain
 from .console import error_console
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
 app.command("embed", epilog=embed.EXAMPLE)(embed.embed)
 app.command("convert", epilog=embed.CONVERT_EXAMPLE)(embed.convert)
 app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
+app.add_typer(stain.app, name="stain")
 app.command("encoders", epilog=listing.EXAMPLE)(listing.encoders)
 app.command("doctor", epilog=health.DOCTOR_EXAMPLE)(health.doctor)
 
@@ -54,7 +55,9 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != 130:  # Typer turns Ctrl-C into 130
             raise
-        error_console().print("stopped; given again, audit and embed go on where they were", soft_wrap=True)
+        error_console().print(
+            "stopped; given again, audit, embed and stain normalize go on where they were", soft_wrap=True
+        )
         sys.exit(130)
 
 

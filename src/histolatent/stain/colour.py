@@ -5,6 +5,7 @@ in the space is then one matrix between two powers, so a tile is changed without
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
@@ -14,17 +15,17 @@ from jaxtyping import Float, Float32
 from .pixels import Levels
 
 #: IEC 61966-2-1 to XYZ, D65, divided by the white point, rows X, Y, Z.
-_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-_XYZ = _XYZ / _XYZ.sum(axis=1, keepdims=True)
+XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+XYZ = XYZ / XYZ.sum(axis=1, keepdims=True)
 #: From the cube roots to L, a, b: L = 116 y - 16, a = 500 (x - y), b = 200 (y - z).
 _LAB = np.array([[0.0, 116.0, 0.0], [500.0, -500.0, 0.0], [0.0, 200.0, -200.0]])
 _LAB_SHIFT = np.array([-16.0, 0.0, 0.0])
-_TOE = 6.0 / 29.0
+TOE = 6.0 / 29.0
 #: Ruderman, Cronin & Chiao 1998, with the matrices of Reinhard et al. 2001 (rows L, M, S); RGB in levels.
-_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
+LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 _OPPONENT = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array([[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]])
-_LEAST = 1.0
-_FROM_XYZ, _FROM_LMS = np.linalg.inv(_XYZ), np.linalg.inv(_LMS)
+LEAST_CONE = 1.0
+FROM_XYZ, FROM_LMS = np.linalg.inv(XYZ), np.linalg.inv(LMS)
 #: The spaces, and the size of a typical value of each.
 SPACES: Mapping[str, float] = MappingProxyType({"lab": 50.0, "ruderman": 1.0})
 _LINEAR = np.where(
@@ -34,46 +35,46 @@ _LINEAR = np.where(
 
 def to_space(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
     """Return L, a, b (L 0 to 100) or Ruderman's l, alpha, beta (decimal logarithm of levels) of RGB levels 0 to 255."""
-    return _apply(_roots(levels, space), *_outer(space))
+    return cv2.transform(_roots(levels, space), np.column_stack(space_matrix(space)))
 
 
 def shift_in_space(
     levels: Levels, space: str, scale: Float[np.ndarray, "3"], shift: Float[np.ndarray, "3"]
 ) -> Float32[np.ndarray, "_h _w 3"]:
     """Return RGB levels after each component of the space became `scale * component + shift`. Not clipped above 255."""
-    matrix, offset = _outer(space)
-    inverse = np.linalg.inv(matrix)
-    roots = _apply(
-        _roots(levels, space), inverse @ (scale[:, None] * matrix), inverse @ (scale * offset + shift - offset)
-    )
-    return _levels(roots, space)
+    return _levels(cv2.transform(_roots(levels, space), _in_roots(space, tuple(scale), tuple(shift))), space)
 
 
-def _outer(space: str) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=64)
+def _in_roots(space: str, scale: tuple[float, ...], shift: tuple[float, ...]) -> np.ndarray:
+    """Return what a change in the space is for the roots: one affine matrix. Kept, since a slide has many tiles."""
+    matrix, offset = space_matrix(space)
+    wider = np.array(scale)[:, None] * matrix
+    moved = (np.array(scale) - 1) * offset + np.array(shift)
+    return np.linalg.inv(matrix) @ np.column_stack([wider, moved])
+
+
+def space_matrix(space: str) -> tuple[np.ndarray, np.ndarray]:
     return (_LAB, _LAB_SHIFT) if space == "lab" else (_OPPONENT / np.log(10.0), np.zeros(3))
-
-
-def _apply(values: np.ndarray, matrix: np.ndarray, offset: np.ndarray) -> Float32[np.ndarray, "_h _w 3"]:
-    return cv2.transform(values, np.column_stack([matrix, offset]).astype(np.float32))
 
 
 def _roots(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
     """Return cube roots of XYZ, or natural logarithms of LMS."""
     if space == "ruderman":
-        cones = _apply(levels.astype(np.float32), _LMS, np.zeros(3))
-        return cv2.log(at_least(cones, _LEAST), dst=cones)
+        cones = cv2.transform(levels.astype(np.float32), LMS)
+        return cv2.log(at_least(cones, LEAST_CONE), dst=cones)
     linear = cv2.LUT(levels, _LINEAR[None]) if levels.dtype == np.uint8 else _linear(levels)
-    xyz = _apply(linear, _XYZ, np.zeros(3))
-    return _bend(np.cbrt(xyz), xyz, _TOE**3, 1 / (3 * _TOE**2), 4 / 29)
+    xyz = cv2.transform(linear, XYZ)
+    return _bend(np.cbrt(xyz), xyz, TOE**3, 1 / (3 * TOE**2), 4 / 29)
 
 
 def _levels(roots: Float32[np.ndarray, "_h _w 3"], space: str) -> Float32[np.ndarray, "_h _w 3"]:
     if space == "ruderman":
-        return at_least(_apply(cv2.exp(roots, dst=roots), _FROM_LMS, np.zeros(3)), 0.0)
+        return at_least(cv2.transform(cv2.exp(roots, dst=roots), FROM_LMS), 0.0)
     cubes = roots * roots
     cubes *= roots
-    xyz = _bend(cubes, roots, _TOE, 3 * _TOE**2, -4 / 29 * 3 * _TOE**2)
-    linear = _apply(xyz, _FROM_XYZ, np.zeros(3))
+    xyz = _bend(cubes, roots, TOE, 3 * TOE**2, -4 / 29 * 3 * TOE**2)
+    linear = cv2.transform(xyz, FROM_XYZ)
     # 1.055 x^(1 / 2.4) - 0.055, by logarithms; what has none lies below the bend.
     out = cv2.log(linear)
     out *= np.float32(1 / 2.4)

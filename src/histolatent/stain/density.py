@@ -1,5 +1,7 @@
 """Optical density: natural logarithm, one background intensity per channel, the sign kept."""
 
+from functools import cache
+
 import numpy as np
 from jaxtyping import Float, Float32
 
@@ -29,9 +31,12 @@ def white_level(tile: Tile) -> Float32[np.ndarray, "3"]:
     return np.maximum(percentile, DARKEST_WHITE).astype(np.float32)
 
 
+@cache
 def log_table(offset: int = 0) -> Float32[np.ndarray, "256"]:
-    """Return `ln(max(I + offset, 1))` of each level; `offset` 1 is torchstain's convention, 0 is ours."""
-    return np.log(np.maximum(np.arange(256) + offset, 1)).astype(np.float32)
+    """Return `ln(max(I + offset, 1))` of each level, read-only; `offset` 1 is torchstain's convention, 0 is ours."""
+    table = np.log(np.maximum(np.arange(256) + offset, 1)).astype(np.float32)
+    table.setflags(write=False)
+    return table
 
 
 def optical_density(tile: Tile, white: Float[np.ndarray, "3"], offset: int = 0) -> Float32[np.ndarray, "_h _w 3"]:

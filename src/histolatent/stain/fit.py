@@ -1,5 +1,6 @@
 """Fit staining: pixels of many tiles in, one frozen model out."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ FEWEST_TISSUE = 100
 FARTHEST_DEGREES = 45.0
 CLOSEST_DEGREES = 6.0
 NEARER_TO_DAB_DEGREES = 5.0
+CLEARLY_DAB_DEGREES = 20.0
 FAINTEST = 0.1
 SAMPLE = 4096
 #: 0.15 in natural-log density, as in the code lineage of torchstain and squidpy. Read as log10, as HistomicsTK does,
@@ -44,16 +46,20 @@ METHODS = ("fixed", "macenko", "vahadane")
 
 @dataclass(frozen=True)
 class Sample:
-    """Pixels of one tile that a fit looks at. `masked` says that a mask chose them: then no tissue is looked for."""
+    """Pixels of one tile that a fit looks at.
+
+    `outside` holds pixels that a mask left out: where there is a mask, it says what is tissue, and background is looked
+    for outside it only. None without a mask.
+    """
 
     pixels: Pixels
-    masked: bool = False
+    outside: Pixels | None = None
 
 
 def sample_pixels(
     image: np.ndarray, mask: Bool[np.ndarray, "_h _w"] | None = None, *, limit: int | None = SAMPLE, layout: str = "HWC"
 ) -> Sample:
-    """Return the pixels of an image, or of its mask: all of them, or every k-th so that at most `limit` are left.
+    """Return the pixels of an image, or of its mask: all of them, or every k-th, which leaves about `limit`.
 
     Raises
     ------
@@ -62,12 +68,19 @@ def sample_pixels(
     """
     tile = as_bytes(read_levels(image, layout))
     pixels = np.stack(cv2.split(tile)).reshape(3, -1)
-    if mask is not None:
-        if mask.shape != tile.shape[:2]:
-            raise InputError("the mask has another shape than the tile", received=mask.shape, valid=tile.shape[:2])
-        pixels = pixels[:, mask.ravel()]
-    step = 1 if limit is None else max(1, -(-pixels.shape[1] // limit))
-    return Sample(np.ascontiguousarray(pixels[:, ::step]), mask is not None)
+    if mask is None:
+        return Sample(_thin(pixels, limit, tile.shape[1]))
+    if mask.shape != tile.shape[:2]:
+        raise InputError("the mask has another shape than the tile", received=mask.shape, valid=tile.shape[:2])
+    inside = mask.ravel()
+    return Sample(_thin(pixels[:, inside], limit, 1), _thin(pixels[:, ~inside], limit, 1))
+
+
+def _thin(pixels: Pixels, limit: int | None, width: int) -> Pixels:
+    step = 1 if limit is None else -(-pixels.shape[1] // limit)
+    while step > 1 and math.gcd(step, width) > 1:  # or else the same columns would be taken from every row
+        step += 1
+    return np.ascontiguousarray(pixels[:, :: max(step, 1)])
 
 
 @dataclass(frozen=True)
@@ -87,13 +100,22 @@ class _Setting:
 
 
 @dataclass(frozen=True)
+class _Tissue:
+    """The pixels of a tile that count, their densities, and mean colour and number of all that is not background."""
+
+    pixels: Pixels
+    density: Densities
+    stained_colour: Float[np.ndarray, "3"]
+    stained_pixels: int
+
+
+@dataclass(frozen=True)
 class _OneTile:
-    """What one tile says. `tissue` holds the pixels that count."""
+    """What one tile says."""
 
     reason: Reason
     vectors: Rows | None
-    tissue: Pixels
-    density: Densities
+    tissue: _Tissue
 
 
 def fit_samples(
@@ -151,30 +173,29 @@ def fit_tile(
     method: str = "macenko",
     *,
     mask: Bool[np.ndarray, "_h _w"] | None = None,
-    limit: int | None = 4 * SAMPLE,
+    limit: int | None = None,
     layout: str = "HWC",
     **options: Any,
 ) -> StainModel:
-    """Fit a model to one image: to about `limit` pixels on a grid, or all with None. Options as in `fit_samples`.
+    """Fit a model to one image: to all its pixels, or about `limit` on a grid. Options as in `fit_samples`.
 
-    With `mask` the masked pixels are the tissue, and no background is looked for among them.
+    With `mask` the masked pixels are the tissue, and background is looked for among the others.
 
     Misleads as a model of a slide: fitted tile by tile, the same pixel comes out differently in overlapping tiles.
     """
     return fit_samples([sample_pixels(image, mask, limit=limit, layout=layout)], method, **options)
 
 
-def fit_colour_samples(
-    samples: Sequence[Sample], space: str = "lab", *, white: Any = None, beta: float = BETA
-) -> ColourModel:
+def fit_colour_samples(samples: Sequence[Sample], space: str = "lab", *, white: Any = None) -> ColourModel:
     """Fit mean and standard deviation of the tissue in a colour space (`lab`, `ruderman`) over samples of tiles.
 
     Tissue is what `fit_samples` takes for tissue of H&E. Population standard deviation.
     """
     if space not in SPACES:
         raise unknown("colour space", space, SPACES)
-    setting = _set_up(samples, "fixed", "H&E", None, white, 0, beta, 1.0)
-    pixels = np.concatenate([_tissue(sample, setting)[0] for sample in samples], axis=1)
+    setting = _set_up(samples, "fixed", "H&E", None, white, 0, BETA, 1.0)
+    found = [_tissue(sample, setting) for sample in samples]
+    pixels = np.concatenate([one.pixels for one in found], axis=1)
     reason: Reason = "ok" if pixels.shape[1] >= FEWEST_TISSUE else "too-little-tissue"
     values = (
         to_space(np.ascontiguousarray(pixels.T)[None], space)[0].astype(np.float64) if pixels.size else np.zeros((1, 3))
@@ -186,7 +207,7 @@ def fit_colour_samples(
         space=space,  # pyright: ignore[reportArgumentType]
         mean=_triple(values.mean(axis=0)),
         sd=_triple(sd),
-        **_common(setting, pixels, len(samples), len(samples) if reason == "ok" else 0, reason),
+        **_common(setting, found, len(samples), len(samples) if reason == "ok" else 0, reason),
     )
 
 
@@ -222,7 +243,8 @@ def _set_up(
         )
     source: Literal["background", "default", "given"] = "given"
     if white is None:
-        found = background_level(np.concatenate([sample.pixels for sample in samples], axis=1))
+        looked_at = [sample.pixels if sample.outside is None else sample.outside for sample in samples]
+        found = background_level(np.concatenate([_thin(pixels, SAMPLE, 1) for pixels in looked_at], axis=1))
         source = "default" if found is None else "background"
         level = np.array(DEFAULT_WHITE) if found is None else found
     else:
@@ -241,48 +263,55 @@ def _set_up(
 
 
 def _check_white(white: Any) -> Float[np.ndarray, "3"]:
-    level = np.broadcast_to(np.asarray(white, np.float64), (3,)) if np.shape(white) in ((), (3,)) else np.zeros(3)
+    try:
+        level = np.broadcast_to(np.asarray(white, np.float64), (3,))
+    except (TypeError, ValueError):
+        level = np.zeros(3)
     if not ((level >= 1) & (level <= 256)).all():
         raise OptionError("white is not one or three levels", received=white, valid="1 to 256")
     return level
 
 
-def _tissue(sample: Sample, setting: _Setting) -> tuple[Pixels, Densities]:
-    density = densities(sample.pixels, setting.white, setting.offset)
-    if sample.masked:
-        return sample.pixels, density
-    chosen = tissue(sample.pixels, density, setting.unmix, len(setting.canonical))
-    return sample.pixels.take(chosen, axis=1), density.take(chosen, axis=1)
+def _tissue(sample: Sample, setting: _Setting) -> _Tissue:
+    pixels, density = sample.pixels, densities(sample.pixels, setting.white, setting.offset)
+    if sample.outside is not None:
+        return _Tissue(pixels, density, _mean(pixels), pixels.shape[1])
+    chosen, absorbs = tissue(pixels, density, setting.unmix, len(setting.canonical))
+    all_stained = pixels.compress(absorbs, axis=1)
+    return _Tissue(pixels.take(chosen, axis=1), density.take(chosen, axis=1), _mean(all_stained), all_stained.shape[1])
 
 
 def _fit_tile(sample: Sample, setting: _Setting) -> _OneTile:
-    pixels, density = _tissue(sample, setting)
-    if pixels.shape[1] < FEWEST_TISSUE:
-        return _OneTile("too-little-tissue", None, pixels, density)
+    found = _tissue(sample, setting)
+    if found.pixels.shape[1] < FEWEST_TISSUE:
+        return _OneTile("too-little-tissue", None, found)
     if setting.method in ("fixed", "given"):
-        return _OneTile("ok", setting.canonical, pixels, density)
+        return _OneTile("ok", setting.canonical, found)
     if setting.method == "macenko":
-        opaque = density.take(np.flatnonzero(absorbing(pixels, setting.white, setting.offset, setting.beta)), axis=1)
-        rows = macenko_vectors(opaque, setting.alpha) if opaque.shape[1] >= FEWEST_TISSUE else None
+        opaque = absorbing(found.pixels, setting.white, setting.offset, setting.beta)
+        density = found.density.take(np.flatnonzero(opaque), axis=1)
+        rows = macenko_vectors(density, setting.alpha) if density.shape[1] >= FEWEST_TISSUE else None
     else:
-        rows = vahadane_vectors(pixels, density, setting.canonical)
+        rows = vahadane_vectors(found.pixels, found.density, setting.canonical)
     if rows is None:
-        return _OneTile("one-stain", None, pixels, density)
+        return _OneTile("one-stain", None, found)
     rows = order_stains(rows, setting.canonical)
-    return _OneTile(_judge(rows, setting), rows, pixels, density)
+    return _OneTile(_judge(rows, setting), rows, found)
 
 
 def _judge(rows: Rows, setting: _Setting) -> Reason:
     """Return what is wrong with fitted vectors, if anything."""
     if angle(rows[0], rows[1]) < CLOSEST_DEGREES:
         return "one-stain"
-    if max(angle(row, true) for row, true in zip(rows, setting.canonical, strict=True)) > FARTHEST_DEGREES:
-        return "far-from-canonical"
     to_dab = angle(rows[1], np.array(RUIFROK["dab"]))
     to_eosin = angle(rows[1], np.array(MACENKO_REFERENCE["eosin"]))
-    if setting.stains == "H&E" and to_dab + NEARER_TO_DAB_DEGREES < to_eosin:
+    brown = setting.stains == "H&E" and to_dab + NEARER_TO_DAB_DEGREES < to_eosin
+    # DAB itself is more than 45 degrees from canonical eosin: the reason that helps comes first.
+    if brown and to_dab < CLEARLY_DAB_DEGREES:
         return "looks-like-dab"
-    return "ok"
+    if max(angle(row, true) for row, true in zip(rows, setting.canonical, strict=True)) > FARTHEST_DEGREES:
+        return "far-from-canonical"
+    return "looks-like-dab" if brown else "ok"
 
 
 def _amounts(density: Densities, rows: Rows, method: str) -> np.ndarray:
@@ -292,11 +321,9 @@ def _amounts(density: Densities, rows: Rows, method: str) -> np.ndarray:
 
 
 def _build(setting: _Setting, rows: Rows, used: list[_OneTile], tiles: list[_OneTile], reason: Reason) -> StainModel:
-    counted = used or tiles
-    pixels = np.concatenate([tile.tissue for tile in counted], axis=1)
     largest = np.zeros(len(rows))
     if used:
-        amounts = _amounts(np.concatenate([tile.density for tile in used], axis=1), rows, setting.method)
+        amounts = _amounts(np.concatenate([tile.tissue.density for tile in used], axis=1), rows, setting.method)
         largest = np.array([max(tail_percentile(column, 99.0), 0.0) for column in amounts])
         if setting.method in ("macenko", "vahadane") and largest.min() < FAINTEST:
             reason = "one-stain"
@@ -315,21 +342,29 @@ def _build(setting: _Setting, rows: Rows, used: list[_OneTile], tiles: list[_One
         max_concentrations=tuple(round(float(value), 6) for value in largest),
         canonical_degrees=tuple(round(angle(row, true), 3) for row, true in zip(rows, canonical, strict=True)),
         spread_degrees=tuple(round(float(value), 3) for value in spread),
-        **_common(setting, pixels, len(tiles), len(used), reason),
+        **_common(setting, [tile.tissue for tile in used or tiles], len(tiles), len(used), reason),
     )
 
 
-def _common(setting: _Setting, pixels: Pixels, tiles: int, used: int, reason: Reason) -> dict[str, Any]:
+def _common(setting: _Setting, found: Sequence[_Tissue], tiles: int, used: int, reason: Reason) -> dict[str, Any]:
+    pixels = np.concatenate([one.pixels for one in found], axis=1)
+    weights = np.array([one.stained_pixels for one in found], float)
+    colours = np.array([one.stained_colour for one in found])
     return {
         "white": _triple(setting.white),
         "white_source": setting.white_source,
         "offset": setting.offset,
-        "tissue_colour": _triple(pixels.mean(axis=1) if pixels.size else np.zeros(3)),
+        "tissue_colour": _triple(_mean(pixels)),
+        "stained_colour": _triple(weights @ colours / max(weights.sum(), 1.0)),
         "tissue_pixels": pixels.shape[1],
         "tiles": tiles,
         "tiles_used": used,
         "reason": reason,
     }
+
+
+def _mean(pixels: Pixels) -> Float[np.ndarray, "3"]:
+    return pixels.mean(axis=1) if pixels.size else np.zeros(3)
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:

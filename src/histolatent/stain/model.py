@@ -38,8 +38,9 @@ class _Fit(BaseModel):
     white: White
     white_source: Literal["background", "default", "given"]
     offset: Literal[0, 1] = 0
-    #: Mean colour of the tissue, levels.
+    #: Mean colour of the tissue, and of all that is not background, ink included; levels.
     tissue_colour: Vector
+    stained_colour: Vector
     tissue_pixels: int = Field(ge=0)
     tiles: int = Field(ge=1)
     tiles_used: int = Field(ge=0)

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import OptionError, unknown
-from .fit import fit_colour, fit_tile
+from .fit import FAINTEST, fit_colour, fit_tile
 from .model import ColourModel, Fit, StainBook, StainModel, need_valid
 from .recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, change_levels, recolour
-from .vectors import unmixing
+from .vectors import complete, unmixing
 
 #: How a slide may be matched to a reference: by name, what is fitted for it.
 NORMALIZERS = MappingProxyType(
@@ -35,17 +35,24 @@ class PerTileWarning(UserWarning):
 
 
 def colour_change(
-    fit: Fit, reference: Fit, *, modified: bool = False, background: Literal["keep", "map"] = "keep"
+    fit: Fit,
+    reference: Fit,
+    *,
+    modified: bool = False,
+    background: Literal["keep", "map"] = "keep",
+    hue_limit: float = FARTHEST_HUE,
 ) -> ColourChange:
     """Return the change that gives tissue fitted as `fit` the look of `reference`.
 
-    Stain models match the 99th percentiles of the amounts and swap the vectors. Colour models match mean and standard
-    deviation per component; `modified` (Roy et al. 2021) keeps the mean lightness, widens lightness by
-    `1 + (sd_reference - sd) / sd_reference` (0.05 for what is not positive) and shifts a and b by their means.
+    Stain models match the 99th percentiles of the amounts and swap the vectors; the residual is dropped, but for
+    `fixed` vectors, which leave too much over. A stain of which there is next to none (below 0.1) is not blown up.
+    Colour models match mean and standard deviation per component; `modified` (Roy et al. 2021, EUSIPCO) keeps the mean
+    lightness, widens lightness by `1 + (sd_reference - sd) / sd_reference` (0.05 for what is not positive) and shifts a
+    and b by their means.
     With `background="map"` empty slide is changed as tissue is.
 
-    A fit that is not usable, or a change that would turn the tissue's mean hue by more than 40 degrees, gives a
-    NoChange with the reason.
+    A fit that is not usable, or a change that would turn the mean hue of the tissue, or of all that is not background,
+    by more than `hue_limit` degrees of HSV, gives a NoChange with the reason. 180 lets every turn pass.
 
     Raises
     ------
@@ -53,8 +60,7 @@ def colour_change(
         If the two fits are of different kinds or stains, or the reference is not usable.
     """
     need_valid(reference, "this fit")
-    if background not in ("keep", "map"):
-        raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
+    check_matching(background, hue_limit)
     if not fit.valid:
         return NoChange(fit.reason, fit.why)
     keep = background == "keep"
@@ -66,27 +72,25 @@ def colour_change(
     else:
         raise OptionError("a stain model and a colour model cannot be matched", fix="fit both with the same method")
     turn = _hue_turn(fit, change)
-    if turn > FARTHEST_HUE:
-        return NoChange(
-            "hue-flip", f"the tissue's mean hue would turn by {turn:.0f} degrees, more than {FARTHEST_HUE:g}"
-        )
+    if turn > hue_limit:
+        return NoChange("hue-flip", f"the tissue's mean hue would turn by {turn:.0f} degrees, more than {hue_limit:g}")
     return change
 
 
-def normalize(
-    image: np.ndarray,
-    fit: Fit,
-    reference: Fit,
-    *,
-    modified: bool = False,
-    background: Literal["keep", "map"] = "keep",
-    layout: str = "HWC",
-) -> np.ndarray:
-    """Return one image in the look of the reference, by the fit of its slide. See `colour_change`, `recolour`.
+def check_matching(background: str, hue_limit: float) -> None:
+    """Raise OptionError unless these are options of `colour_change`."""
+    if background not in ("keep", "map"):
+        raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
+    if not 0 < hue_limit <= 180:
+        raise OptionError("the hue limit is out of range", received=hue_limit, valid="above 0, up to 180 degrees")
+
+
+def normalize(image: np.ndarray, fit: Fit, reference: Fit, *, layout: str = "HWC", **options: Any) -> np.ndarray:
+    """Return one image in the look of the reference, by the fit of its slide. Options as in `colour_change`.
 
     For many tiles of a slide, make the change once and call `recolour`.
     """
-    return recolour(image, colour_change(fit, reference, modified=modified, background=background), layout=layout)
+    return recolour(image, colour_change(fit, reference, **options), layout=layout)
 
 
 def normalize_tile(
@@ -158,12 +162,16 @@ def _between_stains(fit: StainModel, reference: StainModel, keep: bool) -> Chang
             received=", ".join(fit.stains),
             valid=", ".join(reference.stains),
         )
-    floor = np.maximum(fit.max_concentrations, 1e-6)
-    gains = np.array(reference.max_concentrations) / floor
+    gains = np.array(reference.max_concentrations) / np.maximum(fit.max_concentrations, FAINTEST)
     white_in, white_out = np.array(fit.white), np.array(reference.white)
     if fit.method == "vahadane":
         return SparseChange(white_in, white_out, fit.rows, reference.rows, gains, fit.offset, keep)
-    matrix = (unmixing(fit.rows) @ (gains[:, None] * reference.rows)).T
+    if fit.method == "fixed" and reference.method == "fixed":
+        # Published vectors never fit exactly: what they leave over is colour too, and stays.
+        rows, gains = complete(fit.rows), np.append(gains, np.ones(3 - len(gains)))
+        matrix = (np.linalg.inv(rows) @ (gains[:, None] * rows)).T
+    else:
+        matrix = (unmixing(fit.rows) @ (gains[:, None] * reference.rows)).T
     return DensityChange(white_in, white_out, matrix, offset=fit.offset, keep_background=keep)
 
 
@@ -181,9 +189,10 @@ def _between_colours(fit: ColourModel, reference: ColourModel, modified: bool, k
 
 
 def _hue_turn(fit: Fit, change: Change) -> float:
-    """Return by how many degrees of HSV hue the tissue's mean colour would turn."""
-    colour = np.array(fit.tissue_colour, np.float32).reshape(1, 1, 3)
-    before, after = (
-        360 * rgb_to_hsv(*levels.ravel().tolist())[0] for levels in (colour, change_levels(colour, change))
-    )
-    return abs((after - before + 180) % 360 - 180)
+    """Return by how many degrees of HSV hue the mean colour would turn: of the tissue, or of it and any ink."""
+    colours = np.array([[fit.tissue_colour, fit.stained_colour]], np.float32)
+    turns = []
+    for before, after in zip(colours[0].tolist(), change_levels(colours, change)[0].tolist(), strict=True):
+        turn = 360 * (rgb_to_hsv(*after)[0] - rgb_to_hsv(*before)[0])
+        turns.append(abs((turn + 180) % 360 - 180))
+    return max(turns)

@@ -57,6 +57,16 @@ def write_levels(levels: Levels, image: np.ndarray, layout: str) -> np.ndarray:
     return np.ascontiguousarray(out.transpose(2, 0, 1)) if layout == "CHW" else out
 
 
+def in_one_row(levels: Levels) -> Levels:
+    """Return the pixels as one row, filled up to a multiple of 64.
+
+    Vectorised loops end in a scalar one whose last bit may differ. Without a rest, no pixel is ever in it.
+    """
+    row = np.ascontiguousarray(levels).reshape(1, -1, 3)
+    rest = -row.shape[1] % 64
+    return np.concatenate([row, np.repeat(row[:, :1], rest, axis=1)], axis=1) if rest else row
+
+
 def as_bytes(levels: Levels) -> UInt8[np.ndarray, "_h _w 3"]:
     """Return levels as uint8; float levels are rounded."""
     return levels if levels.dtype == np.uint8 else np.clip(np.rint(levels), 0, 255).astype(np.uint8)

@@ -6,6 +6,7 @@ torch tensors.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal
 
 import cv2
@@ -14,10 +15,12 @@ from jaxtyping import Float, Float32
 
 from .colour import at_least, shift_in_space
 from .density import log_table
-from .pixels import Levels, read_levels, write_levels
+from .pixels import Levels, in_one_row, read_levels, write_levels
 from .tissue import tissue_weight
 from .vahadane import CODE_PENALTY, sparse_codes
 
+#: A power of two: what is scaled by it and divided by it again is exact.
+SCALE = 1024.0
 Three = Float[np.ndarray, "3"]
 
 
@@ -86,7 +89,7 @@ def recolour(image: np.ndarray, change: ColourChange, *, layout: str = "HWC") ->
     levels = read_levels(image, layout)
     if isinstance(change, NoChange):
         return np.array(image)
-    row = _in_one_row(levels)
+    row = in_one_row(levels)
     changed = change_levels(row, change)
     if change.keep_background:
         changed = _keep_background(row, changed, change.white_in)
@@ -94,16 +97,6 @@ def recolour(image: np.ndarray, change: ColourChange, *, layout: str = "HWC") ->
         changed = np.asarray(cv2.convertScaleAbs(changed), np.uint8)
     changed = changed[0, : levels.shape[0] * levels.shape[1]].reshape(levels.shape)
     return write_levels(changed, image, layout)
-
-
-def _in_one_row(levels: Levels) -> Levels:
-    """Return the pixels as one row, filled up to a multiple of 64.
-
-    Vectorised loops end in a scalar one whose last bit may differ. Without a rest, no pixel is ever in it.
-    """
-    row = np.ascontiguousarray(levels).reshape(1, -1, 3)
-    rest = -row.shape[1] % 64
-    return np.concatenate([row, np.repeat(row[:, :1], rest, axis=1)], axis=1) if rest else row
 
 
 def change_levels(levels: Levels, change: DensityChange | SparseChange | SpaceChange) -> Float32[np.ndarray, "_h _w 3"]:
@@ -127,8 +120,13 @@ def tissue_plane(levels: Levels, white: Three) -> Float32[np.ndarray, "_h _w"]:
     """Return how much each pixel counts as tissue, 0 to 1. See `tissue_weight`."""
     grey = cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY)
     if grey.dtype == np.uint8:
-        return cv2.LUT(grey, tissue_weight(np.arange(256), white)[None])
+        return cv2.LUT(grey, _weight_table(tuple(white)))
     return tissue_weight(grey, white)
+
+
+@lru_cache(maxsize=64)
+def _weight_table(white: tuple[float, ...]) -> Float32[np.ndarray, "1 256"]:
+    return tissue_weight(np.arange(256), np.array(white))[None]
 
 
 def _logarithms(levels: Levels, offset: int) -> Float32[np.ndarray, "_h _w 3"]:
@@ -148,4 +146,8 @@ def _keep_background(
     levels: Levels, changed: Float32[np.ndarray, "_h _w 3"], white: Three
 ) -> Float32[np.ndarray, "_h _w 3"]:
     weight = tissue_plane(levels, white)
-    return cv2.blendLinear(changed, levels.astype(np.float32), weight, np.float32(1) - weight)
+    if weight.min() == 1:
+        return changed
+    # blendLinear divides by the sum of the weights and 1e-5: beside large weights that is nothing.
+    weight *= np.float32(SCALE)
+    return cv2.blendLinear(changed, levels.astype(np.float32), weight, np.float32(SCALE) - weight)

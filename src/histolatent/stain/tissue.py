@@ -56,8 +56,12 @@ def absorbing(pixels: Pixels, white: Float[np.ndarray, "3"], offset: int, beta: 
     return red & green & blue
 
 
-def tissue(pixels: Pixels, density: Densities, unmix: Float[np.ndarray, "3 3"], stains: int) -> Int[np.ndarray, " _k"]:
-    """Return which pixels are stained tissue: a grey optical density of at least 0.15, of a plausible colour.
+def tissue(
+    pixels: Pixels, density: Densities, unmix: Float[np.ndarray, "3 3"], stains: int
+) -> tuple[Int[np.ndarray, " _k"], Bool[np.ndarray, " _m"]]:
+    """Return where stained tissue is, and which pixels are not background: a grey optical density of at least 0.15.
+
+    Tissue is what is not background and of a plausible colour.
 
     Plausible is what is not black, and a mixture of the stains: `unmix` separates the density by canonical vectors, and
     a stain below -0.35, or with two stains a residual beyond 0.65, of its length is another substance; pen, mostly.
@@ -68,9 +72,10 @@ def tissue(pixels: Pixels, density: Densities, unmix: Float[np.ndarray, "3 3"], 
     first, second, third, grey = matrix @ density
     squared = np.einsum("cm,cm->m", density, density)
     bound = np.sqrt(squared) * np.float32(-NEGATIVE)
-    found = (grey >= STAINED) & (np.maximum(np.maximum(red, green), blue) >= BLACK) & (first > bound) & (second > bound)
+    absorbs = grey >= STAINED
+    found = absorbs & (np.maximum(np.maximum(red, green), blue) >= BLACK) & (first > bound) & (second > bound)
     found &= third > bound if stains == 3 else third * third < np.float32(RESIDUAL**2) * squared
-    return np.flatnonzero(found)
+    return np.flatnonzero(found), absorbs
 
 
 def tissue_weight(grey: np.ndarray, white: Float[np.ndarray, "3"]) -> Float32[np.ndarray, "..."]:

@@ -1,0 +1,165 @@
+"""A folder that fills up with tiles beside its final place, so that an interrupted run goes on where it stopped."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from ..images import TileSource
+from ..images.files import MANIFEST_SUFFIXES, FileTiles
+from ..images.selected import SelectedTiles
+from ..outputs import disk_errors, refuse_existing, remove
+from ..provenance import canonical_json
+
+KIND = "histolatent normalized tiles"
+
+
+@dataclass
+class UnfinishedFolder:
+    """What will be the folder `target`, in `OUT.unfinished`: `whole` becomes it, `parts` holds tiles that are written.
+
+    `done` says of each finished tile what the card needs. A tile is in `whole` before it is in `done`.
+    """
+
+    target: Path
+    place: Path
+    done: dict[str, Any] = field(repr=False)
+    _unsaved: list[str] = field(repr=False, default_factory=list)
+
+    @classmethod
+    def open(cls, target: Path, plan: Mapping[str, Any], *, restart: bool = False) -> "UnfinishedFolder":
+        """Start the folder, or go on with the one that an interrupted run left.
+
+        Raises
+        ------
+        OutputError
+            If one is there that was started under another plan.
+        """
+        place = target.with_name(target.name + ".unfinished")
+        text = canonical_json(plan)
+        if restart:
+            remove(place)
+        with disk_errors(place):
+            if not (place / "plan.json").exists():
+                remove(place)
+                for name in ("whole", "parts"):
+                    (place / name).mkdir(parents=True)
+                (place / "done.jsonl").touch()
+                part = place / "plan.json.new"
+                part.write_text(text, encoding="utf-8")
+                part.replace(place / "plan.json")
+            found = (place / "plan.json").read_text(encoding="utf-8")
+            if found != text:
+                raise OutputError(
+                    f"an interrupted run with another {_difference(found, text)} is there",
+                    received=place,
+                    fix="pass --restart to drop it, or choose another --out",
+                )
+            done = _read_lines((place / "done.jsonl").read_text(encoding="utf-8"))
+        return cls(target, place, done)
+
+    @property
+    def whole(self) -> Path:
+        """What becomes the output."""
+        return self.place / "whole"
+
+    def keep(self, tile_id: str, fact: object) -> None:
+        """Count a tile that was written as done."""
+        self.done[tile_id] = fact
+        self._unsaved.append(canonical_json([tile_id, fact]) + "\n")
+
+    def checkpoint(self) -> None:
+        """Make all that was counted so far survive the end of the process."""
+        with disk_errors(self.place), (self.place / "done.jsonl").open("a", encoding="utf-8") as file:
+            file.write("\n" + "".join(self._unsaved))  # the line before may be torn, by a full disk
+        self._unsaved.clear()
+
+    def remove(self) -> None:
+        """Remove all of it."""
+        remove(self.place)
+
+    def finish(self, write: Callable[[Path], None]) -> None:
+        """Let `write` add the tables, then put the whole in place of the target."""
+        with disk_errors(self.target):
+            write(self.whole)
+            remove(self.target)
+            self.whole.rename(self.target)
+            remove(self.place)
+
+
+def refuse_place(source: TileSource, out: Path, *, overwrite: bool = False) -> None:
+    """Raise OutputError if `out` exists and must be kept, or the tiles to read lie in it, or it among them.
+
+    A folder that this command did not write is always kept.
+    """
+    files = _files(source)
+    place = str(out.absolute())
+    if any(file.startswith(place + os.sep) or file == place for file in files):
+        raise OutputError("the tiles to read lie in the output", received=out, fix="choose another --out")
+    root = _scanned_folder(source)
+    if root is not None and (place + os.sep).startswith(root + os.sep):
+        raise OutputError(
+            "the output would lie in the folder that is read, and be read with it the next time",
+            received=out,
+            fix="choose an --out beside that folder, or give a manifest",
+        )
+    if overwrite and out.exists() and not (out.is_dir() and not any(out.iterdir())) and _kind(out) != KIND:
+        raise OutputError(
+            "the output exists and was not written by this command, so it is not replaced",
+            received=out,
+            valid="a new folder, or an older one that stain normalize wrote",
+            fix="choose another --out",
+        )
+    refuse_existing(out, overwrite=overwrite)
+
+
+def _files(source: TileSource) -> tuple[str, ...]:
+    from ..images.arrays import ArrayTiles
+
+    while isinstance(source, SelectedTiles):
+        source = source.source
+    if isinstance(source, ArrayTiles):
+        return (os.path.realpath(source.reader.path),)
+    return tuple(map(os.path.abspath, source.reader.files)) if isinstance(source, FileTiles) else ()
+
+
+def _scanned_folder(source: TileSource) -> str | None:
+    """Return the folder of a source whose tiles are what is found in it; None if a manifest names them."""
+    while isinstance(source, SelectedTiles):
+        source = source.source
+    if not isinstance(source, FileTiles):
+        return None
+    file, tile = os.path.abspath(source.reader.files[0]), str(source.table.index[0])  # noqa: PTH100
+    root = file.removesuffix("/" + tile)
+    listed = root == file or any((Path(root) / f"manifest{end}").exists() for end in MANIFEST_SUFFIXES)
+    return None if listed or source.name != Path(root).name else root
+
+
+def _kind(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "card.json").read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _difference(found: str, wanted: str) -> str:
+    try:
+        old, new = json.loads(found), json.loads(wanted)
+        return ", ".join(sorted(key for key in {*old, *new} if old.get(key) != new.get(key))) or "plan"
+    except (ValueError, AttributeError):
+        return "plan"
+
+
+def _read_lines(text: str) -> dict[str, Any]:
+    """Read the lines that were written whole."""
+    found: dict[str, Any] = {}
+    for line in text.split("\n"):
+        try:
+            tile_id, fact = json.loads(line)
+        except ValueError:
+            continue
+        found[tile_id] = fact
+    return found
