@@ -98,12 +98,13 @@ def test_graded_operations_do_more_and_more(phantom, name):
         assert (steps > 0).all() or (steps < 0).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("mpp", [None, 0.1, 2.0])
-def test_odd_tiles_never_raise(odd, name, mpp):
-    for result in climb(odd, name, tile_id="t", mpp=mpp):
-        assert result.shape == odd.shape
-        assert result.dtype == np.uint8
+def test_odd_tiles_never_raise(odd, mpp):
+    for name in NAMES:
+        print(name)
+        for result in climb(odd, name, tile_id="t", mpp=mpp):
+            assert result.shape == odd.shape, name
+            assert result.dtype == np.uint8, name
 
 
 def test_blank_slide_stays_blank_but_for_the_lamp():

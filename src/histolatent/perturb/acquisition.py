@@ -8,16 +8,17 @@ from jaxtyping import Float32
 
 from .._types import Tile
 from ..stain import to_tile
+from ..stain.manifold import camera
 from .operation import Operation, register
 from .photometric import MEDMNIST
+from .scanner import SCANNERS, Matrix3, Scanner, scan
 
-#: How a scanner's colours differ from the next one's: rows sum to 1, so that grey stays grey.
-CROSS_TALK = np.array([[1.0, -0.7, -0.3], [-0.4, 0.8, -0.4], [-0.1, -0.9, 1.0]])
+NOISE_TILE = "noise"
 
 
 def blur(tile: Tile, sigma_um: float, mpp: float) -> Tile:
-    """Blur with a Gaussian of `sigma_um`; the border is mirrored."""
-    return np.asarray(cv2.GaussianBlur(tile, (0, 0), sigma_um / mpp, borderType=cv2.BORDER_REFLECT_101), np.uint8)
+    """Blur with a Gaussian of `sigma_um`; the border is mirrored. Not rounded before the end."""
+    return to_tile(camera.blur(tile.astype(np.float32), sigma_um / mpp))
 
 
 def defocus(tile: Tile, radius_um: float, mpp: float) -> Tile:
@@ -46,39 +47,20 @@ def _convolve(tile: Tile, kernel: np.ndarray) -> Tile:
 
 def compress(tile: Tile, quality: int) -> Tile:
     """Encode as JPEG with 4:2:0 chroma at `quality` and decode again."""
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-    ]
-    return _through_file(tile, ".jpg", options)
+    return camera.through_jpeg(tile, quality)
 
 
-def _through_file(tile: Tile, suffix: str, options: list[int]) -> Tile:
-    _, data = cv2.imencode(suffix, cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), options)
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return np.asarray(cv2.cvtColor(np.asarray(decoded), cv2.COLOR_BGR2RGB), np.uint8)
+def _through_png(tile: Tile, effort: int) -> Tile:
+    _, data = cv2.imencode(".png", cv2.cvtColor(tile, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, effort])
+    return np.asarray(cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def pixelate(tile: Tile, factor: float) -> Tile:
-    """Make the tile smaller by `factor` (area mean) and larger again (bilinear): the detail of a lower magnification."""
+    """Make the tile smaller by `factor` (area mean) and larger again (bilinear), as at a lower magnification."""
     height, width = tile.shape[:2]
     small = (max(1, round(width * factor)), max(1, round(height * factor)))
     reduced = cv2.resize(tile, small, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def _noise(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
-    field = random.standard_normal(tile.shape, np.float32)
-    light = tile.astype(np.float32)
-
-    def add(level: float) -> Tile:
-        # Of the variance at white, half is shot noise, which falls with the light, and half is read noise.
-        size = np.float32(level) * np.sqrt(0.5 * light / 255 + 0.5)
-        return to_tile(light + size * field)
-
-    return add
 
 
 def vignette(tile: Tile, percent: float) -> Tile:
@@ -89,10 +71,27 @@ def vignette(tile: Tile, percent: float) -> Tile:
     return to_tile(tile * fall[..., None])
 
 
-def mix_colours(tile: Tile, share: float) -> Tile:
-    """Multiply RGB by a colour matrix, `share` of the way from none to a strong one; greys stay."""
-    matrix = np.eye(3) + share * (CROSS_TALK - np.eye(3))
-    return to_tile(cv2.transform(tile.astype(np.float32), matrix.astype(np.float32)))
+def _noise(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
+    seed = int(random.integers(2**31))
+    return lambda levels: scan(tile, Scanner(noise_levels=levels), tile_id=NOISE_TILE, seed=seed, mpp=mpp)
+
+
+def _cross_talk(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
+    drawn = random.uniform(-1, 1, (3, 3)) * (1 - np.eye(3))
+    drawn /= np.abs(drawn).max()
+
+    def mix(share: float) -> Tile:
+        off = share * drawn
+        colours: Matrix3 = tuple(map(tuple, (off + np.diag(1 - off.sum(axis=1))).tolist()))  # pyright: ignore[reportAssignmentType]
+        return scan(tile, Scanner(colours=colours), tile_id=NOISE_TILE, mpp=mpp)
+
+    return mix
+
+
+def _virtual_scanner(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
+    scanner = list(SCANNERS.values())[random.integers(len(SCANNERS))]
+    seed = int(random.integers(2**31))
+    return lambda share: scan(tile, scanner.part(share), tile_id=NOISE_TILE, seed=seed, mpp=mpp)
 
 
 BLUR = register(
@@ -103,6 +102,7 @@ BLUR = register(
         parameter="Gaussian sigma",
         unit="um",
         levels=(0.25, 0.5, 0.75, 1.0, 1.5),
+        limits=(0.01, 50.0),
         path=lambda tile, mpp, random: lambda sigma_um: blur(tile, sigma_um, mpp),
         describes="out of focus",
         misleads="from about 1 um on, chromatin texture is gone: a good encoder may react",
@@ -116,6 +116,7 @@ DEFOCUS = register(
         parameter="disk radius",
         unit="um",
         levels=(0.5, 1.0, 1.5, 2.0, 3.0),
+        limits=(0.1, 50.0),
         path=lambda tile, mpp, random: lambda radius_um: defocus(tile, radius_um, mpp),
         describes="out of focus, as a disk: rings stay where a Gaussian leaves none",
         misleads="from about 1.5 um on, chromatin texture is gone: a good encoder may react",
@@ -136,6 +137,7 @@ MOTION = register(
         parameter="length",
         unit="um",
         levels=(1.0, 2.0, 3.0, 4.0, 6.0),
+        limits=(0.1, 100.0),
         path=_motion,
         describes="the stage moved during exposure, in a direction drawn for the tile",
         misleads="from about 3 um on, chromatin texture is gone: a good encoder may react",
@@ -149,8 +151,10 @@ NOISE = register(
         parameter="standard deviation at white",
         unit="grey levels",
         levels=(2.0, 4.0, 7.0, 11.0, 16.0),
+        limits=(0.1, 20.0),
         path=_noise,
-        describes="shot and read noise in equal parts, one field per tile",
+        describes="sensor noise, mostly shot noise, one field per tile",
+        misleads="the noise of a tile is drawn for each pixel: a scanner that smooths leaves blotches instead",
     )
 )
 JPEG = register(
@@ -161,7 +165,8 @@ JPEG = register(
         parameter="quality",
         unit="",
         levels=(50.0, 30.0, 15.0, 10.0, 7.0),
-        path=lambda tile, mpp, random: lambda quality: compress(tile, int(quality)),
+        limits=(1.0, 100.0),
+        path=lambda tile, mpp, random: lambda quality: compress(tile, round(quality)),
         describes="JPEG compression, 4:2:0",
         reference="levels of MedMNIST-C (pathmnist), arXiv 2406.17536",
     )
@@ -174,6 +179,7 @@ PIXELATE = register(
         parameter="size factor",
         unit="x",
         levels=(0.8, 0.6, 0.4, 0.3, 0.25),
+        limits=(0.01, 0.99),
         path=lambda tile, mpp, random: lambda factor: pixelate(tile, factor),
         describes="made smaller and larger again: scanned at a lower magnification",
         misleads="from 0.4 on, chromatin texture is gone: a good encoder may react",
@@ -188,31 +194,67 @@ VIGNETTE = register(
         parameter="darkening in the corners",
         unit="%",
         levels=(5.0, 10.0, 20.0, 30.0, 40.0),
+        limits=(0.1, 100.0),
         path=lambda tile, mpp, random: lambda percent: vignette(tile, percent),
         describes="darker toward the corners",
     )
 )
-COLOUR_MATRIX = register(
+CROSS_TALK = register(
     Operation(
-        name="colour-matrix",
+        name="cross-talk",
         family="acquisition",
         role="must-ignore",
-        parameter="share of a strong matrix",
+        parameter="largest share of another channel",
         unit="",
-        levels=(0.05, 0.1, 0.2, 0.3, 0.4),
-        path=lambda tile, mpp, random: lambda share: mix_colours(tile, share),
-        describes="cross-talk between channels as between two scanners; greys stay",
+        levels=(0.03, 0.06, 0.1, 0.14, 0.2),
+        limits=(0.001, 0.3),
+        path=_cross_talk,
+        describes="a colour matrix between the channels, drawn for the tile; empty slide keeps its colour",
+        misleads="the direction is drawn for each tile, while a real scanner has one for all",
+    )
+)
+VIRTUAL_SCANNER = register(
+    Operation(
+        name="virtual-scanner",
+        family="acquisition",
+        role="must-ignore",
+        parameter="share of the way to it",
+        unit="",
+        levels=(0.2, 0.4, 0.6, 0.8, 1.0),
+        limits=(0.01, 1.0),
+        path=_virtual_scanner,
+        describes="another scanner, drawn for the tile out of "
+        + ", ".join(SCANNERS)
+        + ": optics, colour and light, noise, tone, JPEG, in this order",
+        misleads="the scanners are invented, typical ones: an encoder that ignores them may still react to "
+        "yours; fit one with fit_scanner",
     )
 )
 ROUND_TRIP = register(
     Operation(
-        name="file-round-trip",
+        name="jpeg-round-trip",
         family="acquisition",
         role="control",
-        parameter="JPEG quality",
+        parameter="quality",
         unit="",
         levels=(100.0, 98.0, 95.0, 92.0, 90.0),
-        path=lambda tile, mpp, random: lambda quality: compress(tile, int(quality)),
-        describes="saved and read again at the qualities that nobody looks at twice",
+        limits=(1.0, 100.0),
+        path=lambda tile, mpp, random: lambda quality: compress(tile, round(quality)),
+        describes="saved as JPEG and read again at qualities that nobody looks at twice",
+    )
+)
+PNG_ROUND_TRIP = register(
+    Operation(
+        name="png-round-trip",
+        family="acquisition",
+        role="control",
+        parameter="compression effort",
+        unit="variant",
+        levels=(1.0, 3.0, 5.0, 7.0, 9.0),
+        limits=(0.0, 9.0),
+        path=lambda tile, mpp, random: lambda effort: _through_png(tile, round(effort)),
+        describes="saved as PNG and read again: the same pixels",
+        graded=False,
+        misleads="anything but 0 is a fault of the encoder, or of its numbers",
     )
 )

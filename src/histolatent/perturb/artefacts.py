@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from .._types import Tile
-from ..stain import optical_density, to_tile, white_level
+from ..stain import optical_density, to_tile
+from .glass import slide_white
 from .operation import Operation, register
 
 INK = {"black": (0.10, 0.10, 0.12), "blue": (0.15, 0.25, 0.60), "green": (0.10, 0.55, 0.35), "red": (0.80, 0.12, 0.18)}
@@ -45,16 +46,14 @@ def _pen(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float
 
 def _fold(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
     distance = _stroke(tile, random)
-    white = white_level(tile)
+    white = slide_white(tile)
     density = np.maximum(optical_density(tile, white), 0)
     shifted = np.roll(density, int(random.integers(8, 24)), axis=1)
     side = min(tile.shape[:2])
 
     def lay(share: float) -> Tile:
         covered = _inside(distance, share * side / 2)
-        return np.where(
-            covered > 0, to_tile((white * np.exp(-(density + covered * shifted))).astype(np.float32)), tile
-        )
+        return np.where(covered > 0, to_tile((white * np.exp(-(density + covered * shifted))).astype(np.float32)), tile)
 
     return lay
 
@@ -63,10 +62,10 @@ def _bubble(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[fl
     height, width = tile.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     centre = random.uniform(0.25, 0.75, 2) * (width, height)
-    distance = np.hypot(x - centre[0], y - centre[1])
-    white = white_level(tile)
+    distance = np.hypot(x - centre[0], y - centre[1]).astype(np.float32)
+    white = slide_white(tile)
     blurred = cv2.GaussianBlur(tile, (0, 0), max(2.0 / mpp, 1.0)).astype(np.float32)
-    inner = 0.6 * blurred + 0.4 * white
+    inner = np.float32(0.6) * blurred + np.float32(0.4) * white
     light = tile.astype(np.float32)
     rim_px = max(1.5 / mpp, 1.0)
 
@@ -96,7 +95,7 @@ def _dust(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[floa
 def _cut_out(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
     height, width = tile.shape[:2]
     at = random.random(2)
-    white = np.rint(white_level(tile)).astype(np.uint8)
+    white = np.rint(slide_white(tile)).astype(np.uint8)
 
     def cut(share: float) -> Tile:
         rows, columns = round(height * np.sqrt(share)), round(width * np.sqrt(share))
@@ -116,6 +115,7 @@ PEN = register(
         parameter="width over tile side",
         unit="",
         levels=(0.03, 0.06, 0.12, 0.2, 0.3),
+        limits=(0.005, 1.0),
         path=_pen,
         describes="a stroke of black, blue, green or red ink, as drawn for the tile",
         misleads="tissue under the ink is hard to see: an encoder that reacts to a wide stroke is not wrong",
@@ -129,6 +129,7 @@ FOLD = register(
         parameter="width over tile side",
         unit="",
         levels=(0.03, 0.06, 0.12, 0.2, 0.3),
+        limits=(0.005, 1.0),
         path=_fold,
         describes="a strip in which the tissue lies twice: densities add",
     )
@@ -141,6 +142,7 @@ BUBBLE = register(
         parameter="diameter over tile side",
         unit="",
         levels=(0.1, 0.2, 0.35, 0.5, 0.7),
+        limits=(0.01, 2.0),
         path=_bubble,
         describes="an air bubble: pale and out of focus inside, with a dark rim",
         misleads="what lies in a large bubble cannot be seen: reacting to it is not wrong",
@@ -154,6 +156,7 @@ DUST = register(
         parameter="covered area",
         unit="%",
         levels=(0.25, 0.5, 1.0, 2.0, 4.0),
+        limits=(0.01, 50.0),
         path=_dust,
         describes="dark specks",
         misleads="specks are as large as nuclei and may be taken for them",
@@ -167,6 +170,7 @@ CUT_OUT = register(
         parameter="share of the tile",
         unit="",
         levels=(0.02, 0.05, 0.1, 0.2, 0.3),
+        limits=(0.001, 0.95),
         path=_cut_out,
         describes="a rectangle filled with the slide's white",
         misleads="tissue is missing: a large hole changes what there is to see",

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from jaxtyping import Float32
 
 from .._types import Tile
 from .operation import Operation, register
@@ -12,6 +13,7 @@ from .warp import about_centre, warp_affine, white_of
 FLIPS = ("left-right", "up-down", "diagonal", "other diagonal", "half turn")
 QUARTERS = ("90 degrees", "180 degrees", "270 degrees", "90 degrees and mirrored", "270 degrees and mirrored")
 ELASTIC_UM = 12.0
+PAD = 3
 
 
 def rotate(tile: Tile, degrees: float) -> Tile:
@@ -81,7 +83,18 @@ def _translation(tile: Tile, mpp: float, random: np.random.Generator) -> Callabl
 
 
 def magnify(tile: Tile, factor: float) -> Tile:
-    """Show the tile larger by a factor of 1 or more about its centre, bicubic, cut to its size: a wrong um per pixel."""
+    """Show the tile larger or smaller by a factor about its centre, bicubic, at its size: a wrong um per pixel.
+
+    Below 1 it is first averaged over the area that a new pixel covers, and the border is filled with the tile's white.
+    """
+    if factor < 1:
+        height, width = tile.shape[:2]
+        small = (max(1, round(width * factor)), max(1, round(height * factor)))
+        shown = np.empty_like(tile)
+        shown[:] = np.rint(white_of(tile)).astype(np.uint8)
+        top, left = (height - small[1]) // 2, (width - small[0]) // 2
+        shown[top : top + small[1], left : left + small[0]] = cv2.resize(tile, small, interpolation=cv2.INTER_AREA)
+        return shown
     return warp_affine(tile, about_centre(tile, np.eye(2) * factor))
 
 
@@ -101,31 +114,33 @@ def _elastic(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[f
     field = random.standard_normal((2, height, width)).astype(np.float32)
     smooth = [cv2.GaussianBlur(plane, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101) for plane in field]
     size = float(np.sqrt(np.mean(np.square(smooth)) * 2)) or 1.0
+    # OpenCV never ends where it has to mirror an image of one pixel: what the kernel reaches is mirrored here.
+    wider = np.pad(tile, ((PAD, PAD), (PAD, PAD), (0, 0)), mode="reflect")
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
 
     def bend(um: float) -> Tile:
         scale = np.float32(um / mpp / size)
-        return np.asarray(
-            cv2.remap(
-                tile, x + scale * smooth[0], y + scale * smooth[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-            ),
-            np.uint8,
-        )
+        across, down = _mirrored(x + scale * smooth[0], width), _mirrored(y + scale * smooth[1], height)
+        return np.asarray(cv2.remap(wider, across + PAD, down + PAD, cv2.INTER_CUBIC), np.uint8)
 
     return bend
 
 
+def _mirrored(place: Float32[np.ndarray, "_h _w"], side: int) -> Float32[np.ndarray, "_h _w"]:
+    """Return coordinates mirrored about the outermost pixels until they lie within 0 to side - 1."""
+    last = max(side - 1, 0)
+    if not last:
+        return np.zeros_like(place)
+    return last - np.abs(last - np.mod(place, np.float32(2 * last)))
+
+
 def resample(tile: Tile, pixels: float) -> Tile:
     """Shift by a part of a pixel and back, bicubic, and mirror at the border: interpolation and nothing else."""
-    height, width = tile.shape[:2]
     for shift in (pixels, -pixels):
+        wider = np.pad(tile, ((PAD, PAD), (PAD, PAD), (0, 0)), mode="reflect")
         matrix = np.array([[1.0, 0.0, shift], [0.0, 1.0, shift]])
-        tile = np.asarray(
-            cv2.warpAffine(
-                tile, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-            ),
-            np.uint8,
-        )
+        moved = np.asarray(cv2.warpAffine(wider, matrix, wider.shape[1::-1], flags=cv2.INTER_CUBIC), np.uint8)
+        tile = np.ascontiguousarray(moved[PAD:-PAD, PAD:-PAD])
     return tile
 
 
@@ -137,6 +152,7 @@ ROTATION = register(
         parameter="angle",
         unit="degrees",
         levels=(5.0, 10.0, 20.0, 30.0, 45.0),
+        limits=(0.1, 180.0),
         path=_rotation,
         describes="free rotation to either side, corners filled with white",
         misleads="interpolation and the white corners move the embedding too: read it against rotation-there-and-back",
@@ -151,6 +167,7 @@ THERE_AND_BACK = register(
         parameter="angle",
         unit="degrees",
         levels=ROTATION.levels,
+        limits=(0.1, 180.0),
         path=_there_and_back,
         describes="rotated and rotated back: interpolation and white corners without any turn",
     )
@@ -163,6 +180,7 @@ FLIP = register(
         parameter="mirror",
         unit="variant",
         levels=(1.0, 2.0, 3.0, 4.0, 5.0),
+        limits=(1.0, 5.0),
         path=lambda tile, mpp, random: lambda which: flip(tile, int(which)),
         describes="mirrored: " + ", ".join(FLIPS),
         graded=False,
@@ -177,11 +195,12 @@ QUARTER_TURN = register(
         parameter="turn",
         unit="variant",
         levels=(1.0, 2.0, 3.0, 4.0, 5.0),
+        limits=(1.0, 5.0),
         path=lambda tile, mpp, random: lambda which: quarter_turn(tile, int(which)),
         describes="turned without interpolation: " + ", ".join(QUARTERS),
         graded=False,
-        misleads="the five levels are five turns; an encoder trained with right angles only looks invariant here and not "
-        "under rotation",
+        misleads="the five levels are five turns; an encoder trained with right angles only looks invariant here "
+        "and not under rotation",
     )
 )
 TRANSLATION = register(
@@ -192,6 +211,7 @@ TRANSLATION = register(
         parameter="shift",
         unit="um",
         levels=(2.0, 4.0, 8.0, 12.0, 16.0),
+        limits=(0.1, 1000.0),
         path=_translation,
         describes="shifted by whole pixels in a direction drawn for the tile, white coming in",
         misleads="some tissue leaves and white comes in: part of the move is a change of content",
@@ -205,10 +225,25 @@ SCALE = register(
         parameter="magnification",
         unit="x",
         levels=(1.05, 1.1, 1.2, 1.35, 1.5),
+        limits=(1.001, 10.0),
         path=lambda tile, mpp, random: lambda factor: magnify(tile, factor),
         describes="shown larger, as by a wrong um per pixel",
         misleads="nuclei of another size may be read as another grade, and rightly so; the border leaves the tile",
         control="resampling",
+    )
+)
+SCALE_DOWN = register(
+    Operation(
+        name="scale-down",
+        family="geometric",
+        role="must-ignore",
+        parameter="magnification",
+        unit="x",
+        levels=(0.95, 0.9, 0.8, 0.7, 0.6),
+        limits=(0.05, 0.999),
+        path=lambda tile, mpp, random: lambda factor: magnify(tile, factor),
+        describes="shown smaller, as by a wrong um per pixel, with white around",
+        misleads="the white border is a cue of its own; nuclei of another size may be read as another grade",
     )
 )
 SHEAR = register(
@@ -219,6 +254,7 @@ SHEAR = register(
         parameter="angle",
         unit="degrees",
         levels=(2.0, 4.0, 8.0, 12.0, 16.0),
+        limits=(0.1, 60.0),
         path=_shear,
         describes="sheared along the rows to either side, corners filled with white",
         misleads="round nuclei become oval: beyond some 10 degrees that is a change of shape",
@@ -233,6 +269,7 @@ ELASTIC = register(
         parameter="root mean square shift",
         unit="um",
         levels=(0.5, 1.0, 2.0, 3.0, 4.0),
+        limits=(0.01, 50.0),
         path=_elastic,
         describes=f"bent as a section bends, over {ELASTIC_UM:g} um, mirrored at the border",
         misleads="from about 3 um on, nuclei change their shape",
@@ -247,7 +284,23 @@ RESAMPLING = register(
         parameter="shift",
         unit="px",
         levels=(0.1, 0.2, 0.3, 0.4, 0.5),
+        limits=(0.01, 0.5),
         path=lambda tile, mpp, random: lambda pixels: resample(tile, pixels),
         describes="shifted by part of a pixel and back: interpolation without any change of geometry",
+    )
+)
+NO_OP = register(
+    Operation(
+        name="no-op",
+        family="geometric",
+        role="control",
+        parameter="copy",
+        unit="variant",
+        levels=(1.0, 2.0, 3.0, 4.0, 5.0),
+        limits=(1.0, 5.0),
+        path=lambda tile, mpp, random: lambda which: tile.copy(),
+        describes="the same pixels, five times through the whole pipeline",
+        graded=False,
+        misleads="anything but 0 is a fault of the encoder or of its numbers: it depends on its batch, or on luck",
     )
 )

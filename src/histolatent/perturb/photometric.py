@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from .._types import Tile
+from ..stain import to_tile
 from .operation import Operation, register
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
@@ -33,7 +34,7 @@ def bend_tone(tile: Tile, gamma: float) -> Tile:
 def saturate(tile: Tile, factor: float) -> Tile:
     """Move each pixel away from its own grey by `factor`; 0 is grey, 1 the tile. Grey level as in ITU-R BT.601."""
     grey = (tile.astype(np.float32) @ GREY)[..., None]
-    return np.clip(np.rint(grey + np.float32(factor) * (tile - grey)), 0, 255).astype(np.uint8)
+    return to_tile(grey + np.float32(factor) * (tile - grey))
 
 
 def turn_hue(tile: Tile, degrees: float) -> Tile:
@@ -43,13 +44,13 @@ def turn_hue(tile: Tile, degrees: float) -> Tile:
     across = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     matrix = np.cos(angle) * np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * np.outer(axis, axis)
     turned = cv2.transform(tile.astype(np.float32), matrix.astype(np.float32))
-    return np.clip(np.rint(turned), 0, 255).astype(np.uint8)
+    return to_tile(turned)
 
 
 def shift_white(tile: Tile, percent: float) -> Tile:
     """Warm (above 0) or cool the light: red gains, and blue loses, this share of its level."""
     gains = np.array([1 + percent / 100, 1.0, 1 - percent / 100], np.float32)
-    return np.clip(np.rint(tile * gains), 0, 255).astype(np.uint8)
+    return to_tile(tile * gains)
 
 
 def _by_table(tile: Tile, levels: np.ndarray) -> Tile:
@@ -75,6 +76,7 @@ BRIGHTNESS = register(
         parameter="intensity factor",
         unit="x",
         levels=(0.95, 0.9, 0.85, 0.775, 0.7),
+        limits=(0.05, 0.999),
         path=lambda tile, mpp, random: lambda factor: brighten(tile, factor),
         describes="all intensities multiplied, darker and darker",
         reference=MEDMNIST,
@@ -88,6 +90,7 @@ BRIGHTER = register(
         parameter="intensity factor",
         unit="x",
         levels=(1.05, 1.1, 1.15, 1.2, 1.25),
+        limits=(1.001, 5.0),
         path=lambda tile, mpp, random: lambda factor: brighten(tile, factor),
         describes="all intensities multiplied, brighter and brighter",
         misleads="pale tissue reaches 255 and is lost: that is no longer a change of light only",
@@ -102,6 +105,7 @@ CONTRAST_UP = register(
         parameter="contrast factor",
         unit="x",
         levels=(1.1, 1.2, 1.3, 1.45, 1.6),
+        limits=(1.001, 5.0),
         path=lambda tile, mpp, random: lambda factor: change_contrast(tile, factor),
         describes="levels spread about the mean grey level",
         reference=MEDMNIST,
@@ -115,6 +119,7 @@ CONTRAST_DOWN = register(
         parameter="contrast factor",
         unit="x",
         levels=(0.9, 0.85, 0.75, 0.65, 0.55),
+        limits=(0.05, 0.999),
         path=lambda tile, mpp, random: lambda factor: change_contrast(tile, factor),
         describes="levels drawn toward the mean grey level",
         reference=MEDMNIST,
@@ -128,6 +133,7 @@ GAMMA = register(
         parameter="gamma",
         unit="",
         levels=(0.9, 0.8, 0.7, 0.6, 0.5),
+        limits=(0.1, 0.999),
         path=lambda tile, mpp, random: lambda gamma: bend_tone(tile, gamma),
         describes="another tone curve, brighter in the middle",
     )
@@ -140,6 +146,7 @@ SATURATION = register(
         parameter="saturation factor",
         unit="x",
         levels=(1.05, 1.1, 1.15, 1.2, 1.25),
+        limits=(1.001, 5.0),
         path=lambda tile, mpp, random: lambda factor: saturate(tile, factor),
         describes="colours further from grey",
         reference=MEDMNIST,
@@ -153,6 +160,7 @@ GREYING = register(
         parameter="saturation factor",
         unit="x",
         levels=(0.9, 0.75, 0.6, 0.4, 0.2),
+        limits=(0.0, 0.999),
         path=lambda tile, mpp, random: lambda factor: saturate(tile, factor),
         describes="colours nearer to grey",
         misleads="the last levels are past what any scanner does; they say how much is read from colour",
@@ -166,6 +174,7 @@ HUE = register(
         parameter="turn",
         unit="degrees",
         levels=(3.0, 6.0, 10.0, 15.0, 20.0),
+        limits=(0.1, 180.0),
         path=_either_way(turn_hue),
         describes="hue turned about the grey axis, to the side drawn for the tile",
     )
@@ -178,6 +187,7 @@ WHITE_BALANCE = register(
         parameter="red against blue",
         unit="%",
         levels=(2.0, 4.0, 7.0, 10.0, 15.0),
+        limits=(0.1, 90.0),
         path=_either_way(shift_white),
         describes="light warmer or cooler: red up and blue down, or the other way round, as drawn for the tile",
     )

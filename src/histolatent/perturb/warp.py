@@ -5,11 +5,11 @@ import numpy as np
 from jaxtyping import Float
 
 from .._types import Tile
-from ..stain import white_level
+from .glass import slide_white
 
 
 def warp_affine(tile: Tile, matrix: Float[np.ndarray, "2 3"]) -> Tile:
-    """Resample bicubically under a forward matrix on (x, y) pixels; what is uncovered gets the tile's white."""
+    """Resample bicubically under a forward matrix on (x, y) pixels; what is uncovered gets the slide's white."""
     height, width = tile.shape[:2]
     return np.asarray(
         cv2.warpAffine(
@@ -32,6 +32,6 @@ def about_centre(tile: Tile, linear: Float[np.ndarray, "2 2"]) -> Float[np.ndarr
 
 
 def white_of(tile: Tile) -> tuple[float, float, float]:
-    """Return the tile's white as OpenCV takes it."""
-    red, green, blue = map(float, white_level(tile))
+    """Return the white of the slide as OpenCV takes it."""
+    red, green, blue = map(float, slide_white(tile))
     return red, green, blue
