@@ -15,17 +15,20 @@ from .glass import slide_white
 from .operation import ASSUMED_MPP
 from .scanner import IDENTITY, Matrix3, Scanner, Three, scan
 
-Light = Float[np.ndarray, "m 3"]
 #: Levels beyond these may have been cut off by the sensor.
 CUT_OFF = (4.0, 250.0)
-PIXELS = 20_000
-FEWEST_PIXELS = 500
+BLOCK = 8
+PIXELS = 40_000
+FEWEST_BLOCKS = 30
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
 BLURS_UM = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 GAMMAS = (0.8, 1.0, 1.25)
 QUALITIES = range(20, 97)
 #: A tile that was a JPEG changes this much less when compressed at its own quality than at those beside it.
 JPEG_DIP = 0.6
 NOISE_STEPS = 14
+#: What is left when nothing but rounding is, in grey levels: then there is neither noise nor JPEG to find.
+ROUNDED = 0.6
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def fit_scanner(pairs: Sequence[tuple[Tile, Tile]], *, mpp: float | None = None)
 
     Misleads where the pairs do not lie on one another to less than a pixel: what is shifted reads as blur and noise.
     Blur and noise are beside those of the first scanner: where it is the softer one, they are 0. JPEG is found only
-    where tiles are cut along the blocks of 8 px of their file.
+    where tiles are cut along the blocks of 8 px of their file, and the stronger it is, the more noise is found
+    beside it.
 
     Raises
     ------
@@ -81,39 +85,59 @@ def fit_scanner(pairs: Sequence[tuple[Tile, Tile]], *, mpp: float | None = None)
     shares = matrix * white[None, :] / lit[:, None]
     level: Three = tuple(white.tolist())  # pyright: ignore[reportAssignmentType]
     scanner = Scanner(blur_um, _rows(shares), tuple((lit / white).tolist()), 0.0, gamma, None)  # pyright: ignore[reportArgumentType]
-    quality = _jpeg_quality([second for _, second in pairs])
-    noise = _noise(pairs, replace(scanner, jpeg_quality=quality), level, mpp)
     before = math.sqrt(np.mean([np.mean((b.astype(np.float32) - a) ** 2) for a, b in pairs]))
     after = math.sqrt(np.mean([np.mean(_left(a, b, scanner, level, mpp) ** 2) for a, b in pairs]))
+    if after < ROUNDED:
+        return Calibration(scanner, level, before, after, len(pairs))
+    quality = _jpeg_quality([second for _, second in pairs])
+    noise = _noise(pairs, replace(scanner, jpeg_quality=quality), level, mpp)
     return Calibration(replace(scanner, noise_levels=noise, jpeg_quality=quality), level, before, after, len(pairs))
 
 
 class _Fit:
-    """The pixels of all pairs, and what a blur and a gamma leave unexplained of them. Blurred tiles are kept."""
+    """Pixels and blocks of all pairs, and what a blur and a gamma leave unexplained of them.
+
+    The matrix is fitted to means over blocks of 8 x 8 px: JPEG keeps these, noise does not move them, and since both
+    sides are light, the mean of what the matrix gives is what it gives of the mean. Blur shows in the grey of single
+    pixels, of which JPEG keeps more than of their colour.
+    """
 
     def __init__(self, pairs: Sequence[tuple[Tile, Tile]], mpp: float) -> None:
         self.mpp = mpp
         self.first = [first.astype(np.float32) for first, _ in pairs]
-        seconds = np.concatenate([second.reshape(-1, 3) for _, second in pairs]).astype(np.float64)
-        plain = np.concatenate([first.reshape(-1, 3) for first, _ in pairs])
+        self.second = [second.astype(np.float32) for _, second in pairs]
         low, high = CUT_OFF
-        used = np.flatnonzero(((seconds > low) & (seconds < high) & (plain > low) & (plain < 255)).all(axis=1))
-        if len(used) < FEWEST_PIXELS:
-            raise InputError("hardly any pixel of the pairs is neither black nor white", received=f"{len(used)} pixels")
-        self.used = used[:: -(-len(used) // PIXELS)]
-        self.second = seconds[self.used]
+        usable = [((b > low) & (b < high) & (a > low) & (a < 255)).all(axis=2) for a, b in pairs]
+        self.pixels = np.flatnonzero(np.concatenate([mask.ravel() for mask in usable]))
+        self.blocks = np.flatnonzero(np.concatenate([_blocks(mask[..., None])[:, 0] == 1 for mask in usable]))
+        if len(self.blocks) < FEWEST_BLOCKS:
+            raise InputError(
+                "hardly any part of the pairs is neither black nor white",
+                received=f"{len(self.blocks)} blocks of 8 x 8 px",
+                valid=f"{FEWEST_BLOCKS} or more",
+                fix="give more pairs, with tissue on them",
+            )
+        self.pixels = self.pixels[:: max(1, len(self.pixels) // PIXELS)]
+        self.grey = self._pixels([tile @ GREY for tile in self.second])
+        self.means = self._blocks(self.second)
 
-    def light(self, blur_um: float) -> Light:
-        """Return the pixels of the first scanner under a blur."""
-        tiles = [blur(tile, blur_um / self.mpp) if blur_um > 0 else tile for tile in self.first]
-        return np.concatenate([tile.reshape(-1, 3) for tile in tiles])[self.used].astype(np.float64)
+    def _pixels(self, planes: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([plane.ravel() for plane in planes])[self.pixels].astype(np.float64)
 
-    def solve(self, light: Light, gamma: float) -> tuple[float, Float[np.ndarray, "3 3"]]:
+    def _blocks(self, tiles: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate([_blocks(tile) for tile in tiles])[self.blocks].astype(np.float64)
+
+    def light(self, blur_um: float) -> list[np.ndarray]:
+        """Return the tiles of the first scanner under a blur."""
+        return [blur(tile, blur_um / self.mpp) if blur_um > 0 else tile for tile in self.first]
+
+    def solve(self, light: Sequence[np.ndarray], gamma: float) -> tuple[float, Float[np.ndarray, "3 3"]]:
         """Return the mean squared difference in grey levels, and the matrix on columns that gives it."""
-        target = 255.0 * (self.second / 255.0) ** gamma
-        matrix = np.linalg.lstsq(light, target, rcond=None)[0]
-        shown = 255.0 * np.clip(light @ matrix / 255.0, 1e-6, 1.0) ** (1.0 / gamma)
-        return float(np.mean((shown - self.second) ** 2)), matrix.T
+        target = self._blocks([_bent(tile, gamma) for tile in self.second])
+        matrix = np.linalg.lstsq(self._blocks(light), target, rcond=None)[0]
+        shown = [_bent(tile @ matrix.astype(np.float32), 1 / gamma) for tile in light]
+        apart = self._pixels([tile @ GREY for tile in shown]) - self.grey
+        return float(np.mean(apart**2) + np.mean((self._blocks(shown) - self.means) ** 2)), matrix.T
 
     def search(self) -> tuple[tuple[float, float], Float[np.ndarray, "3 3"]]:
         """Return the best blur and gamma, with their matrix: on a grid, then by the simplex method from there."""
@@ -131,12 +155,23 @@ class _Fit:
         start = np.array([max(blur_um, 0.02), math.log(gamma)])
         simplex = start + np.array([[0.0, 0.0], [0.1, 0.0], [0.0, 0.08]])
         found = minimize(
-            loss, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 2e-3, "fatol": 1e-6}
+            loss, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 2e-3, "fatol": 1e-4}
         ).x
         best_um, best = max(float(found[0]), 0.0), math.exp(float(found[1]))
-        if self.solve(self.light(0.0), best)[0] <= self.solve(self.light(best_um), best)[0]:
-            best_um = 0.0
+        if self.solve(self.light(0.0), best)[0] <= 1.001 * self.solve(self.light(best_um), best)[0]:
+            best_um = 0.0  # a blur of a fifth of a pixel is none
         return (best_um, best), self.solve(self.light(best_um), best)[1]
+
+
+def _blocks(tile: np.ndarray) -> np.ndarray:
+    """Return means over the whole blocks of 8 x 8 px, `(blocks, channels)`."""
+    rows, columns, channels = tile.shape[0] // BLOCK, tile.shape[1] // BLOCK, tile.shape[2]
+    cut = tile[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK, channels)
+    return cut.mean(axis=(1, 3)).reshape(-1, channels)
+
+
+def _bent(tile: np.ndarray, exponent: float) -> np.ndarray:
+    return 255.0 * np.clip(tile / np.float32(255.0), 1e-6, 1.0) ** np.float32(exponent)
 
 
 def _rows(shares: Float[np.ndarray, "3 3"]) -> Matrix3:

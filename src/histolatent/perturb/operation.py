@@ -115,6 +115,12 @@ class Operation:
             numbers = tuple(float(level) for level in levels)
         except (TypeError, ValueError):
             raise OptionError(f"{self.name}: levels are no numbers", received=list(levels)) from None
+        if len(numbers) != len(SEVERITIES):
+            raise OptionError(
+                f"{self.name}: there are {len(numbers)} levels",
+                received=_numbers(numbers),
+                valid="five, for severity 1 to 5",
+            )
         changed = replace(self, levels=numbers)  # pyright: ignore[reportArgumentType]
         if (numbers[0] < numbers[-1]) != (self.levels[0] < self.levels[-1]):
             way = "rise" if self.levels[0] < self.levels[-1] else "fall"
@@ -129,8 +135,6 @@ class Operation:
 def _check_levels(operation: Operation) -> None:
     levels, (low, high) = operation.levels, operation.limits
     name, received = operation.name, _numbers(levels)
-    if len(levels) != len(SEVERITIES):
-        raise OptionError(f"{name}: there are {len(levels)} levels", received=received, valid="five, severity 1 to 5")
     if not all(math.isfinite(level) and low <= level <= high for level in levels):
         valid = f"{low:g} to {high:g} {operation.unit} ({operation.parameter})"
         raise OptionError(f"{name}: a level is out of its limits", received=received, valid=valid)
