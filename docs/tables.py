@@ -90,7 +90,7 @@ def scanners() -> str:
     head = (
         "scanner",
         "blur, um",
-        "largest share of another channel",
+        "largest cross-talk",
         "light, R / G / B",
         "noise, levels",
         "gamma",

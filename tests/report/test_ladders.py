@@ -56,7 +56,7 @@ def test_nothing_is_written_over_the_pictures_or_cut_at_the_edge(tile):
     assert (sheet[:, :6] == 255).all() and (sheet[:, -6:] == 255).all()
     for number in range(len(everything)):
         top = HEAD + number * row
-        assert (sheet[top : top + row - GAP, LABEL - 5 : LABEL] == 255).all(), everything[number].name
+        assert (sheet[top : top + row - GAP, LABEL - 5 : LABEL - 1] == 255).all(), everything[number].name
         assert (sheet[top + row - GAP : top + row - 4, :LABEL] == 255).all(), everything[number].name
         # What an operation says: its name at least, in black.
         assert sheet[top : top + 22, :LABEL].min() < 60

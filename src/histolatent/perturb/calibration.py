@@ -107,9 +107,9 @@ class _Fit:
         self.first = [first.astype(np.float32) for first, _ in pairs]
         self.second = [second.astype(np.float32) for _, second in pairs]
         low, high = CUT_OFF
-        usable = [((b > low) & (b < high) & (a > low) & (a < 255)).all(axis=2) for a, b in pairs]
+        usable = [np.all((b > low) & (b < high) & (a > low) & (a < 255), axis=2, keepdims=True) for a, b in pairs]
         self.pixels = np.flatnonzero(np.concatenate([mask.ravel() for mask in usable]))
-        self.blocks = np.flatnonzero(np.concatenate([_blocks(mask[..., None])[:, 0] == 1 for mask in usable]))
+        self.blocks = np.flatnonzero(np.concatenate([_blocks(mask)[:, 0] == 1 for mask in usable]))
         if len(self.blocks) < FEWEST_BLOCKS:
             raise InputError(
                 "hardly any part of the pairs is neither black nor white",

@@ -211,12 +211,12 @@ PROTOCOL = register(
         family="stain",
         role="must-ignore",
         parameter="width of the fixed prior",
-        unit="sd",
-        levels=(0.5, 1.0, 1.5, 2.0, 3.0),
+        unit="x",
+        levels=(0.25, 0.5, 0.75, 1.0, 1.5),
         limits=(0.01, 10.0),
         path=_protocol,
         describes="the staining of another laboratory: a state of the stain manifold, drawn for the tile",
         misleads="where a tile's draw lies near its own staining, it hardly changes at any level; "
-        "how far laboratories differ is an assumption, see the axes of the stain manifold",
+        "how far laboratories differ is an assumption, see the axes of the stain manifold; 1.5 may leave what they do",
     )
 )

@@ -68,7 +68,9 @@ def draw_ladders(
         captions = ["as it is", *(operation.caption(severity) for severity in SEVERITIES)]
         for column, (view, caption) in enumerate(zip(views, captions, strict=True)):
             left = LABEL + column * (THUMB + GAP) + (THUMB - wide) // 2
-            canvas[top + CAPTION : top + CAPTION + high, left : left + wide] = view
+            above = top + CAPTION
+            canvas[above - 1 : above + high + 1, left - 1 : left + wide + 1] = RULE  # white corners need an edge
+            canvas[above : above + high, left : left + wide] = view
             write(LABEL + column * (THUMB + GAP) + THUMB // 2, top + 4, caption, ha="center", fontsize=8)
     figure.figimage(canvas, 0, 0, zorder=-1)
     buffer = io.BytesIO()
