@@ -30,10 +30,8 @@ class Bench:
         ok = None if target is None or value is None else bool(_meets(value, target))
         entry = {"value": None if value is None else float(f"{value:.4g}"), "target": target, "ok": ok}
         self.checks[what] = entry | ({"reason": reason} if reason else {})
-        print(
-            f"{what}: {entry['value']}" + (f" (target {target}: {'met' if ok else 'MISSED'})" if target else ""),
-            flush=True,
-        )
+        verdict = "" if ok is None else f" (target {target}: {'met' if ok else 'MISSED'})"
+        print(f"{what}: {entry['value']}{verdict}", flush=True)
 
     def finish(self) -> None:
         """Write the JSON file with its provenance, and print the checks as the last line."""

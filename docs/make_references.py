@@ -11,7 +11,6 @@ from histolatent.images.phantom import PhantomSpec, PhantomTiles
 from histolatent.stain import (
     MACENKO_REFERENCE,
     Fit,
-    StainBook,
     StainModel,
     fit_colour_samples,
     fit_samples,
@@ -23,16 +22,16 @@ FILE = Path(__file__).parent.parent / "src" / "histolatent" / "stain" / "referen
 SPEC = PhantomSpec(sites=1, patients=6, slides=2, tiles_per_site=120, tile_px=224, seed=0)
 
 
-def phantom() -> StainBook:
+def phantom() -> dict[str, Fit]:
     """Fit every method to the source site of the phantom, all slides together."""
     tiles = PhantomTiles(SPEC)
     samples = [sample_pixels(tiles.read(index)) for index in range(len(tiles.table))]
     fits: dict[str, Fit] = {method: fit_samples(samples, method) for method in ("macenko", "vahadane", "fixed")}
     fits |= {space: fit_colour_samples(samples, space) for space in ("lab", "ruderman")}
-    return StainBook(source=f"phantom, {SPEC!r}", method="all", overall=fits["macenko"], slides=fits)
+    return fits
 
 
-def macenko() -> StainBook:
+def macenko() -> dict[str, Fit]:
     """Take the numbers of the code lineage of Macenko et al. 2009; nothing is fitted, so there is no tissue colour."""
     rows = unit_rows([*MACENKO_REFERENCE.values()])
     fit = StainModel(
@@ -50,15 +49,19 @@ def macenko() -> StainBook:
         tiles=1,
         tiles_used=1,
     )
-    slides: dict[str, Fit] = {"macenko": fit, "vahadane": fit}
-    return StainBook(
-        source="Macenko et al. 2009, ISBI: reference of its code lineage", method="given", overall=fit, slides=slides
-    )
+    return {"macenko": fit, "vahadane": fit}
 
 
 def document() -> dict[str, Any]:
     """Return both references as what is written."""
-    return {"phantom": phantom().model_dump(mode="json"), "macenko": macenko().model_dump(mode="json")}
+    return {
+        "phantom": _entry(f"phantom, {SPEC!r}", phantom()),
+        "macenko": _entry("Macenko et al. 2009, ISBI: reference of its code lineage", macenko()),
+    }
+
+
+def _entry(source: str, fits: dict[str, Fit]) -> dict[str, Any]:
+    return {"source": source, "fits": {target: fit.model_dump(mode="json") for target, fit in fits.items()}}
 
 
 if __name__ == "__main__":

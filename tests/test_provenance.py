@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from histolatent.errors import OptionError
 from histolatent.provenance import (
     canonical_json,
     combined_digest,
@@ -52,6 +53,11 @@ def test_streams_depend_on_names_only():
     others = [(2, "t", "blur"), (1, "t", "jpeg"), (1, "tblur"), (1, "t"), (1, "blur", "t")]
     draws = [first, *(stream(*other).random(4) for other in others)]
     assert len({tuple(draw) for draw in draws}) == 6
+
+
+def test_a_seed_is_not_negative():
+    with pytest.raises(OptionError, match=r"a seed is not negative. Received: -1. Valid: 0 or more"):
+        stream(-1, "t")
 
 
 def test_streams_of_different_names_are_not_correlated():

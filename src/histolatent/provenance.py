@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ._types import Tile
+from .errors import OptionError
 
 DISTRIBUTION = "histolatent"
 RECORDED = ("numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow", "anndata", "torch", "timm")
@@ -77,10 +78,17 @@ def environment() -> dict[str, Any]:
 def stream(seed: int, *names: str | int) -> np.random.Generator:
     """Return a random stream that depends on the seed and the names only, not on order, batches or workers.
 
+    Raises
+    ------
+    OptionError
+        If the seed is negative.
+
     >>> first, again = (stream(0, "tile-7", "rotation").integers(10**9, size=3) for _ in range(2))
     >>> (first == again).all().item()
     True
     """
+    if seed < 0:
+        raise OptionError("a seed is not negative", received=seed, valid="0 or more")
     key = hashlib.sha256("\x1f".join(map(str, names)).encode()).digest()
     words = np.frombuffer(key, dtype="<u4").tolist()
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *words])))

@@ -86,7 +86,7 @@ def test_fit_then_check_then_normalize(run, cohort, tmp_path):
     assert "staining of cohort/manifest.csv, worst first" in found.output
     table = pd.read_csv(tmp_path / "check.csv")
     assert len(table) == 5
-    found = run("normalize", cohort, "--to", "phantom", "--stain", stain, "-o", out, *QUIETLY)
+    found = run("normalize", cohort, "--to", "phantom", "--background", "map", "--stain", stain, "-o", out, *QUIETLY)
     assert (found.exit_code, found.output) == (0, f"{out}: 10 tiles in the look of phantom (macenko)\n")
     assert len(open_tiles(out).table) == 10
     assert (out / "stain.json").read_bytes() == stain.read_bytes()
@@ -108,7 +108,7 @@ def test_check_of_tiles_says_what_to_do(run, cohort, tmp_path):
     document = json.loads((tmp_path / "c.json").read_text())
     assert document["slides"][0]["reason"] == "too-little-tissue"
     found = run("normalize", blank, "--to", "phantom", "-o", tmp_path / "o", *QUIETLY)
-    assert "2 of 1 slides left as they were: see stain_reason in manifest.csv" in found.output
+    assert ", but for 2 left as they were (2 too-little-tissue): see stain_reason in manifest.csv" in found.output
     assert f"unchanged: {document['slides'][0]['slide']}: fewer than 100 pixels" in found.output
     found = run("fit", blank, "-o", tmp_path / "s.json", *QUIETLY)
     assert found.output.endswith("s.json: 5 slides, 4 usable\n")
@@ -259,7 +259,7 @@ def test_a_stopped_run_goes_on_in_a_new_process(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["o.unfinished"]
     ended = give(GO_ON="1")
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == f"{tmp_path / 'o'}: 8 tiles in the look of phantom (macenko)\n"
+    assert ended.stdout.endswith(f"{tmp_path / 'o'}: 8 tiles in the look of phantom (macenko)\n")
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
 
 

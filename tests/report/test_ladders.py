@@ -36,11 +36,11 @@ def test_every_severity_is_at_its_place(tile):
 
 @pytest.mark.parametrize("shape", [(16, 16), (1, 1), (20, 300), (700, 90), (512, 512)])
 def test_tiles_of_any_size_fit(shape):
-    tile = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    tile = np.random.default_rng(0).integers(0, 190, (*shape, 3), dtype=np.uint8)
     sheet = pixels(draw_ladders(tile, (OPERATIONS["brightness"],)))
     assert sheet.shape[1] == 1280
     first = sheet[HEAD + CAPTION : -FOOT, LABEL : LABEL + THUMB]
-    inked = (first < 250).any(axis=2)
+    inked = (first < 200).any(axis=2)
     assert 1 <= inked.any(axis=1).sum() <= THUMB
     assert inked.any(axis=0).sum() <= THUMB
     if max(shape) <= 16:

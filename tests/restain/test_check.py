@@ -9,6 +9,7 @@ from histolatent.errors import OptionError, OutputError
 from histolatent.restain import check_book, check_source, fit_source
 from histolatent.restain.check import FARTHEST_Z, _kind, robust_z, write_check
 from histolatent.stain import StainBook, StainModel
+from histolatent.stain.model import Provenance
 
 from .conftest import Memory
 
@@ -22,7 +23,7 @@ def six(book: StainBook) -> StainBook:
     for number in range(6):
         strength = base.max_concentrations[0] * (1 + 0.01 * number) * (2.05 if number == 5 else 1)
         slides[f"s{number}"] = base.model_copy(update={"max_concentrations": (strength, base.max_concentrations[1])})
-    return book.model_copy(update={"slides": slides, "provenance": {}})
+    return book.model_copy(update={"slides": slides, "provenance": Provenance()})
 
 
 def test_the_slide_that_stands_out_comes_first_in_words(six):
@@ -48,12 +49,25 @@ def test_not_usable_comes_before_outliers(six):
     assert found.advice[0] == "1 looks-like-dab: if they are immunohistochemistry, give them apart, with --stains H-DAB"
 
 
+def test_slides_that_are_not_usable_are_no_measure_for_others(six):
+    """Their figures, which are canonical, would pull every median; and they make no fifth slide."""
+    found = check_book(six)
+    strange = {"reason": "one-stain", "max_concentrations": (90.0, 0.0), "white": (120.0, 120.0, 120.0)}
+    more = {f"x{k}": six.slides["s0"].model_copy(update=strange) for k in range(20)}
+    with_more = check_book(six.model_copy(update={"slides": {**six.slides, **more}}))
+    usable = [item for item in with_more.slides if item.valid]
+    assert usable == list(found.slides)
+    four = dict(list(six.slides.items())[2:])
+    few = check_book(six.model_copy(update={"slides": {**four, **more}}))
+    assert not any(item.outliers for item in few.slides)
+
+
 def test_fewer_than_five_slides_are_not_compared(cohort, book):
     found = check_source(cohort)
     assert len(found.slides) == 4
     assert not any(item.outliers for item in found.slides)
     assert any("it takes 5 to say which stand out" in note for note in found.notes)
-    assert found.advice == ("nothing to do: every fit is usable, and no slide stands out",)
+    assert found.advice == ("nothing to do: every fit is usable",)
     assert found.to_dict() == check_book(book).to_dict()
     assert all(item.tissue_share is not None and 0 < item.tissue_share <= 1 for item in found.slides)
     assert all((item.tiles, item.tiles_used) == (4, 4) for item in found.slides)

@@ -26,7 +26,7 @@ def test_a_slide_is_fitted_as_the_raw_function_does(cohort, book):
 
 
 def test_the_book_says_how_it_was_made(cohort, book, tmp_path):
-    facts = book.provenance
+    facts = book.provenance.model_dump()
     assert facts["source"]["name"] == "cohort/manifest.csv" == book.source
     assert {"slide", "patient", "diagnosis"} <= set(facts["source"]["columns"])
     assert (facts["by"], facts["max_tiles"], facts["seed"], facts["skipped"]) == ("slide", 200, 0, {})
@@ -76,8 +76,8 @@ def test_without_slides_there_is_one_fit_and_a_note(mine):
     assert book.slides == {}
     assert book.overall.valid
     note = "the tiles have no column 'slide': one fit over all of them. Name yours with --column slide=YOURS"
-    assert book.provenance["notes"][0] == note
-    assert note not in fit_source(folder, by="all").provenance["notes"]
+    assert book.provenance.notes[0] == note
+    assert note not in fit_source(folder, by="all").provenance.notes
 
 
 def test_tiles_without_a_slide_go_by_the_whole(mine):
@@ -88,7 +88,7 @@ def test_tiles_without_a_slide_go_by_the_whole(mine):
     book = fit_source(mine(blank))
     assert len(book.slides) == 3
     assert book.overall.tiles == 16
-    assert book.provenance["notes"] == ["4 tiles without a slide go by the fit over all tiles"]
+    assert book.provenance.notes == ["4 tiles without a slide go by the fit over all tiles"]
 
 
 def test_a_cohort_of_one_tile(cohort):
@@ -109,9 +109,9 @@ def test_an_unreadable_tile_stops_or_is_skipped(mine):
     with pytest.raises(InputError, match=tile.name):
         fit_source(folder)
     book = fit_source(folder, on_error="skip")
-    (name,) = book.provenance["skipped"]
+    (name,) = book.provenance.skipped
     assert name.endswith(tile.stem)
-    assert "not an image" in book.provenance["skipped"][name]
+    assert "not an image" in book.provenance.skipped[name]
     for other in folder.rglob("*.png"):
         other.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"no tile could be read: all 16 were skipped. Received: not an image"):
@@ -125,7 +125,7 @@ def test_a_slide_without_a_readable_tile_is_not_usable(mine):
         tile.write_bytes(b"")
     book = fit_source(folder, on_error="skip")
     assert book.of(slide).reason == "too-little-tissue"
-    assert book.provenance["slides"][slide] == {"tiles": 4, "sampled": 0, "tissue_share": None}
+    assert book.provenance.slides[slide].model_dump() == {"tiles": 4, "sampled": 0, "tissue_share": None}
 
 
 def test_given_vectors_and_white(cohort):
@@ -133,7 +133,7 @@ def test_given_vectors_and_white(cohort):
     book = fit_source(cohort, "fixed", vectors=vectors, white=(240, 241, 242))
     assert isinstance(book.overall, StainModel)
     assert (book.overall.method, book.overall.white_source) == ("given", "given")
-    assert book.provenance["options"]["white"] == [240, 241, 242]
+    assert book.provenance.model_dump()["options"]["white"] == [240, 241, 242]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +154,12 @@ def test_given_vectors_and_white(cohort):
 def test_options_are_checked(cohort, options, says):
     with pytest.raises(OptionError, match=says):
         fit_source(cohort, **options)
+
+
+def test_the_share_of_tissue_is_by_the_white_that_was_given(cohort):
+    """Seen against a darker white, less of the same pixels is tissue."""
+    shares = [fit_source(cohort, "fixed", white=white).provenance.overall.tissue_share for white in (250, 170)]
+    assert shares[0] > shares[1] > 0
 
 
 def test_options_as_json():
@@ -178,8 +184,8 @@ def test_tiles_without_one_staining_are_said():
         return np.rint(240 * np.exp(-density)).astype(np.uint8)
 
     tiles = {str(number): tile(0.25 * number) for number in range(3)}
-    mixed = fit_source(Memory(tiles, {}), white=240, beta=0.0, by="all").provenance["notes"]
+    mixed = fit_source(Memory(tiles, {}), white=240, beta=0.0, by="all").provenance.notes
     assert len(mixed) == 1
     assert "they have no one staining, and one fit does not suit them" in mixed[0]
     alike = {str(number): tile(0.2) for number in range(3)}
-    assert fit_source(Memory(alike, {}), white=240, beta=0.0, by="all").provenance["notes"] == []
+    assert fit_source(Memory(alike, {}), white=240, beta=0.0, by="all").provenance.notes == []

@@ -1,10 +1,12 @@
 """Cohorts in another look: whole, resumable, never outside, and open as any cohort."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from histolatent.errors import InputError, OptionError, OutputError
 from histolatent.images import decode, open_tiles
 from histolatent.provenance import combined_digest, file_digest, pixel_hash
 from histolatent.restain import fit_source, normalize_source
+from histolatent.restain.unfinished import UnfinishedFolder
 from histolatent.stain import PerTileWarning, normalize, read_book, shipped_reference
 
 from .conftest import Memory, card_of, pixels_of
@@ -132,6 +135,7 @@ def test_a_torn_line_and_a_lost_tile_are_made_again(cohort, done, tmp_path):
         ({"to": "phantom", "seed": 1}, "options"),
         ({"to": "phantom", "by": "all"}, "by"),
         ({"to": "phantom", "background": "map"}, "background"),
+        ({"to": "phantom", "hue_limit": 30}, "hue_limit"),
     ],
 )
 def test_another_plan_is_refused_until_restart(cohort, tmp_path, options, differs):
@@ -140,6 +144,85 @@ def test_another_plan_is_refused_until_restart(cohort, tmp_path, options, differ
     with pytest.raises(OutputError, match=f"an interrupted run with another {differs} is there.*--restart"):
         normalize_source(cohort, tmp_path / "out", **options)
     assert normalize_source(cohort, tmp_path / "out", restart=True, **options).tiles == 16
+
+
+def test_another_stain_file_is_another_plan(cohort, book, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        normalize_source(cohort, tmp_path / "out", to="phantom", book=book, progress=stop_at(4))
+    white = book.overall.model_copy(update={"white": (230.0, 230.0, 230.0)})
+    other = book.model_copy(update={"slides": dict.fromkeys(book.slides, white)})
+    with pytest.raises(OutputError, match="another stain file is there"):
+        normalize_source(cohort, tmp_path / "out", to="phantom", book=other)
+    assert normalize_source(cohort, tmp_path / "out", to="phantom", book=book).tiles == 16
+
+
+def test_two_processes_do_not_write_to_one_output(cohort, done, tmp_path):
+    out = tmp_path / "out"
+    said = []
+
+    def progress(at, total):
+        if at == 20:
+            with pytest.raises(OutputError, match=r"another process is writing to this output.*wait until"):
+                normalize_source(cohort, out, to="phantom")
+            with pytest.raises(OutputError, match="another process"):
+                normalize_source(cohort, out, to="macenko", restart=True)
+            said.append(at)
+
+    result = normalize_source(cohort, out, to="phantom", progress=progress)
+    assert said == [20]
+    assert pixels_of(result.folder) == pixels_of(done.folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_what_was_counted_survives_a_torn_line(tmp_path):
+    """A full disk tears the last line; the next one must not be glued to it."""
+    for tile, torn in (("a", '["b", {"rea'), ("c", "")):
+        folder = UnfinishedFolder.open(tmp_path / "out", {"x": 1})
+        folder.keep(tile, {"reason": "ok"})
+        folder.checkpoint()
+        folder.close()
+        with (folder.place / "done.jsonl").open("a") as file:
+            file.write(torn)
+    assert set(UnfinishedFolder.open(tmp_path / "out", {"x": 1}).done) == {"a", "c"}
+
+
+def test_a_tile_is_whole_or_not_there(cohort, book, tmp_path, monkeypatch):
+    """A disk that is full in the middle of a tile leaves no half of it among the tiles."""
+
+    def full(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="the disk is full"):
+        normalize_source(cohort, out, to="phantom")
+    assert not list(tmp_path.rglob("tiles/**/*.png"))
+    monkeypatch.undo()
+    assert normalize_source(cohort, out, to="phantom").tiles == 16
+
+
+def test_ink_is_left_alone_in_a_slide_that_is_changed(cohort, tmp_path):
+    source = open_tiles(cohort)
+    tiles = {str(k): source.read(k) for k in range(8)}
+    ink = tiles["7"].copy()
+    ink[10:60] = (40, 140, 90)
+    memory = Memory({**tiles, "ink": ink}, {"slide": ["s"] * 9})
+    result = normalize_source(memory, tmp_path / "out", to="phantom")
+    assert result.reasons == {"ok": 8, "hue-flip": 1}
+    assert result.unchanged == {}
+    made = open_tiles(result.folder)
+    np.testing.assert_array_equal(made.read(8), ink)
+    assert made.table["stain_reason"].tolist() == ["ok"] * 8 + ["hue-flip"]
+    every = normalize_source(memory, tmp_path / "every", to="phantom", hue_limit=180)
+    assert every.reasons == {"ok": 9}
+
+
+def test_glass_far_from_the_white_of_the_reference_is_said(cohort, tmp_path):
+    ways = ("keep", "map")
+    notes = [normalize_source(cohort, tmp_path / way, to="phantom", background=way, white=200).notes for way in ways]
+    assert "glass of 4 of 4 fits lies more than 10 % from the reference's white (I0 200/200/200)" in notes[0][0]
+    assert notes[1] == ()
 
 
 def test_an_output_that_exists_is_kept(cohort, done, tmp_path):

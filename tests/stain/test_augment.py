@@ -313,7 +313,7 @@ def test_layouts_and_floats_give_the_same_change():
         (lambda: hed_jitter(0, "t", 1.0), r"out of range.*1\.0.*above 0 and below 1"),
         (lambda: hed_jitter(0, "t", 0.0), "out of range"),
         (lambda: hed_jitter(0, "t", float("nan")), "out of range.*nan"),
-        (lambda: hed_jitter(-1, "t"), "seed is a whole number that is not negative.*-1"),
+        (lambda: hed_jitter(-1, "t"), "a seed is not negative.*-1"),
         (lambda: hed_jitter(0, "t", white=0.9), "white.*0.9.*1 to 256"),
         (lambda: hed_jitter(0, "t", background="drop"), "background.*drop.*keep, map"),
         (lambda: concentration_jitter(0, "t", MODEL, gain_sd=-0.1), "gain_sd.*-0.1"),

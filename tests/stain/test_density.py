@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+from histolatent.errors import InputError, OptionError
 from histolatent.stain import (
     RUIFROK,
     add_stain,
     concentrations,
+    hematoxylin,
+    label_nuclei,
     optical_density,
     stain_matrix,
+    tissue_mask,
     to_tile,
     white_level,
 )
@@ -48,6 +52,25 @@ def test_separation_undoes_mixing(tile):
     found = optical_density(tile, WHITE)
     back = (concentrations(found).reshape(-1, 3) @ stain_matrix()).reshape(found.shape)
     np.testing.assert_allclose(back, found, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tile", "white", "error", "said"),
+    [
+        (np.zeros((4, 4), np.uint8), 240, InputError, "an image must be RGB"),
+        (np.zeros((4, 4, 3)), 240, InputError, r"works on uint8 only. Received: float64"),
+        (np.zeros((4, 4, 3), np.uint16), 240, InputError, "type of an image is not usable"),
+        (np.zeros((4, 4, 3), np.uint8), 0, OptionError, "white is not one or three levels"),
+        (np.zeros((4, 4, 3), np.uint8), (240, 240), OptionError, "white is not one or three levels"),
+    ],
+)
+def test_messages(tile, white, error, said):
+    with pytest.raises(error, match=said):
+        optical_density(tile, white)
+    if error is InputError:
+        for read in (white_level, hematoxylin, tissue_mask, lambda image: label_nuclei(image, 0.5)):
+            with pytest.raises(error, match=said):
+                read(tile)
 
 
 def test_density_and_back_is_the_tile(tile):

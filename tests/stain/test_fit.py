@@ -265,6 +265,37 @@ def test_samples_are_a_grid_of_all_columns():
     assert 3000 < sample.pixels.shape[1] <= 4096
     assert len(np.unique(sample.pixels[0])) == 224
     assert sample_pixels(tile, limit=None).pixels.shape == (3, 224 * 224)
+    square = np.zeros((256, 256, 3), np.uint8)  # where every 16th pixel would be of 16 columns
+    square[..., 0] = np.arange(256)
+    assert len(np.unique(sample_pixels(square).pixels[0])) == 256
+
+
+def test_an_empty_mask_is_no_tissue():
+    fit = fit_tile(TILE, mask=np.zeros((40, 40), bool))
+    assert (fit.reason, fit.tissue_pixels) == ("too-little-tissue", 0)
+    every = fit_tile(TILE, mask=np.ones((40, 40), bool))
+    assert (every.valid, every.white_source, every.tissue_pixels) == (True, "default", 1600)
+
+
+@pytest.mark.parametrize("method", ["macenko", "vahadane"])
+def test_next_to_nothing_of_a_stain_is_one_stain(method):
+    """Vectors well apart, but one is hardly used: to match its amounts would blow up noise."""
+    rng = np.random.default_rng(0)
+    for most, reason in ((0.06, "one-stain"), (0.5, "ok")):
+        amounts = np.stack([rng.uniform(0.2, 0.9, 1600), rng.uniform(0, most, 1600)])
+        pale = np.stack([np.full(160, 0.25), np.full(160, most)])
+        tile = mix(HE, np.concatenate([amounts[:, :1440], pale], axis=1))
+        fit = fit_tile(tile, method, white=240, beta=0.0)
+        assert fit.reason == reason, (most, fit)
+
+
+def test_angles_of_given_vectors_are_to_the_published_ones():
+    rows = [(0.65, 0.70, 0.29), (0.2, 0.9, 0.3)]
+    fit = fit_tile(TILE, "fixed", vectors=rows)
+    assert fit.canonical_degrees[0] == pytest.approx(0, abs=1e-3)
+    assert fit.canonical_degrees[1] == pytest.approx(angle(np.array(rows[1]), canonical_vectors()[1]), abs=1e-3)
+    brown = fit_tile(TILE, "fixed", vectors=[(0.65, 0.70, 0.29), (0.27, 0.57, 0.78)], stains="H-DAB")
+    assert brown.canonical_degrees == pytest.approx((0, 0), abs=1e-3)
 
 
 TILE = two_stains(HE)
@@ -281,6 +312,8 @@ TILE = two_stains(HE)
         ({"alpha": 0}, r"out of range.*alpha 0,.*above 0 and below 50"),
         ({"alpha": 50}, r"out of range.*alpha 50"),
         ({"alpha": float("nan")}, r"out of range.*alpha nan"),
+        ({"limit": 0}, r"a limit of pixels is a positive number.*0"),
+        ({"limit": -5}, r"a limit of pixels is a positive number.*-5"),
         ({"white": 0}, r"white is not one or three levels. Received: 0. Valid: 1 to 256"),
         ({"white": (240, 240)}, r"white is not.*\(240, 240\)"),
         ({"white": (240, 240, float("nan"))}, r"white is not.*nan"),
@@ -304,6 +337,9 @@ def test_messages_of_samples():
         fit_stains([])
     with pytest.raises(InputError, match=r"mask has another shape.*\(3, 40\).*\(40, 40\)"):
         sample_pixels(TILE, np.ones((3, 40), bool))
+    for mask, kind in ((np.full((40, 40), 255, np.uint8), "uint8"), (np.ones((40, 40)), "float64")):
+        with pytest.raises(InputError, match=rf"a mask is an array of bool.*{kind}.*mask > 0"):
+            sample_pixels(TILE, mask)
     with pytest.raises(OptionError, match=r"no colour space is called 'lba'.*did you mean 'lab'"):
         fit_colour([TILE], "lba")
     with pytest.raises(OptionError, match="no set of stains"):

@@ -22,7 +22,9 @@ from histolatent.stain import (
     reference_names,
     separate,
     shipped_reference,
+    tile_change,
 )
+from histolatent.stain.vectors import RUIFROK, complete
 
 WHITE_TILE = np.full((64, 64, 3), 244, np.uint8)
 
@@ -109,6 +111,50 @@ def test_a_hue_flip_is_refused(make_model):
     assert isinstance(change, NoChange)
     assert change.reason == "hue-flip"
     assert "more than 40" in change.why
+    # Ink beside the tissue counts as well, and so does grey that would be coloured.
+    fitted = {"method": "macenko", "stains": ("hematoxylin", "eosin")}
+    green = make_model(stained_colour=(60.0, 150.0, 90.0), **fitted)
+    assert isinstance(colour_change(green, make_model(**fitted)), NoChange)
+    assert not isinstance(colour_change(make_model(**fitted), make_model(**fitted)), NoChange)
+    grey = make_model(tissue_colour=(120.0, 120.0, 122.0), **fitted)
+    assert "would turn by 180.0 degrees" in colour_change(grey, make_model(**fitted)).why
+    assert not isinstance(colour_change(grey, make_model(**fitted), hue_limit=180), NoChange)
+
+
+@pytest.mark.parametrize("method", ["macenko", "vahadane", "reinhard"])
+def test_a_tile_of_ink_in_a_slide_is_left_alone(others, method):
+    """The slide's mean hue does not turn, but that of a tile full of green pen does."""
+    target = NORMALIZERS[method]
+    fit = fit_stains(others, target) if target == method else fit_colour(others, target)
+    change = colour_change(fit, shipped_reference("phantom", method))
+    assert not isinstance(change, NoChange)
+    ink = others[0].copy()
+    ink[20:140] = (40, 140, 90)
+    left = tile_change(ink, fit, change)
+    assert isinstance(left, NoChange)
+    assert left.reason == "hue-flip"
+    assert tile_change(ink, fit, change, hue_limit=180) is change
+    assert tile_change(ink.transpose(2, 0, 1), fit, change, layout="CHW").reason == "hue-flip"
+    for tile in (*others, WHITE_TILE, np.zeros((8, 8, 3), np.uint8)):
+        assert tile_change(tile, fit, change) is change
+    assert tile_change(others[0], fit, left) is left
+
+
+def test_vectors_given_are_as_good_as_published_ones(others):
+    """The Ruifrok-Johnston vectors by hand do what `fixed` does: what they leave over stays."""
+    rows = [RUIFROK["hematoxylin"], RUIFROK["eosin"]]
+    fit, given = fit_stains(others, "fixed"), fit_stains(others, "fixed", vectors=rows)
+    reference = shipped_reference("phantom", "fixed")
+    one, other = colour_change(fit, reference), colour_change(given, reference)
+    np.testing.assert_allclose(one.matrix, other.matrix, atol=1e-4)
+    assert np.linalg.matrix_rank(other.matrix, tol=1e-6) == 3
+    # Between two sets of vectors, each stain goes to its own, and the residual to the residual.
+    moved = fit_stains(others, "fixed", vectors=[(0.6, 0.72, 0.3), (0.15, 0.95, 0.2)])
+    across = colour_change(given, moved, hue_limit=180)
+    gains = np.array(moved.max_concentrations) / given.max_concentrations
+    for k in range(2):
+        np.testing.assert_allclose(across.matrix @ given.rows[k], gains[k] * moved.rows[k], atol=1e-5)
+    np.testing.assert_allclose(across.matrix @ complete(given.rows)[2], complete(moved.rows)[2], atol=1e-5)
 
 
 def test_a_slide_of_one_stain_with_a_prior_is_not_made_black(make_model):

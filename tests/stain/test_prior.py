@@ -165,7 +165,7 @@ def test_what_slides_do_not_tell_comes_from_the_fixed_prior():
 def test_unusable_models_are_left_out():
     good = [slide(), slide(ProtocolState(eosin_gain=0.2))]
     bad = slide(ProtocolState(eosin_gain=1.4), reason="one-stain")
-    faint = slide(max_concentrations=(0.0, 1.0))
+    faint = slide().model_copy(update={"max_concentrations": (0.0, 1.0)})
     assert fit_prior([good[0], bad, faint, good[1]]) == fit_prior(good)
     for few in ([], good[:1], [good[0], bad]):
         assert fit_prior(few) == fixed_prior() and fit_prior(few).source == "fixed"

@@ -9,6 +9,7 @@ from histolatent.stain import (
     ColourChange,
     DensityChange,
     NoChange,
+    SpaceChange,
     SparseChange,
     canonical_vectors,
     colour_change,
@@ -164,6 +165,24 @@ def test_no_change_is_a_copy():
     assert not np.shares_memory(out, tile)
     with pytest.raises(InputError, match="must be RGB"):
         recolour(tile[..., 0], NoChange("one-stain", "why"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        DensityChange(WHITE, WHITE, 900 * np.eye(3)),
+        SparseChange(WHITE, WHITE, canonical_vectors(), canonical_vectors(), np.array([900.0, 900.0])),
+        SpaceChange(WHITE, "ruderman", np.full(3, 900.0), np.full(3, 5.0)),
+        SpaceChange(WHITE, "lab", np.full(3, 900.0), np.full(3, 5.0)),
+    ],
+    ids=["density", "sparse", "ruderman", "lab"],
+)
+def test_huge_gains_do_not_overflow(change):
+    image = np.random.default_rng(0).uniform(0, 1, (8, 9, 3)).astype(np.float32)
+    image[0] = 1.0
+    out = recolour(image, change)
+    assert np.isfinite(out).all()
+    np.testing.assert_allclose(out[0], 1.0)
 
 
 @EVERY

@@ -40,7 +40,7 @@ def test_the_first_two_planes_are_least_squares(make_model):
 
 
 def test_a_vahadane_model_gives_sparse_amounts(make_model):
-    model = make_model(method="vahadane")
+    model = make_model(method="vahadane", stains=("hematoxylin", "eosin"))
     planes = separate(TILE, model).reshape(-1, 3)
     density = (-np.log(TILE / 240.0)).reshape(-1, 3)
     np.testing.assert_allclose(planes[:, :2].T, sparse_codes(density.T, model.rows, CODE_PENALTY), atol=1e-4)

@@ -101,13 +101,13 @@ def fit(
             progress=progress,
         )
     book.write(out, overwrite=overwrite)
-    _say_notes(book.provenance["notes"])
+    _say_notes(book.provenance.notes)
     fits = book.slides or {"all tiles": book.overall}
     for name, found in fits.items():
         if not found.valid:
             say(f"{name}: {found.why}")
     what = f"{len(book.slides)} slides" if book.slides else "one fit over all tiles"
-    usable, skipped = sum(found.valid for found in fits.values()), len(book.provenance["skipped"])
+    usable, skipped = sum(found.valid for found in fits.values()), len(book.provenance.skipped)
     say(f"{out}: {what}, {usable} usable" + (f", {skipped} tiles skipped" if skipped else ""))
 
 
@@ -186,11 +186,11 @@ def normalize(
     _say_notes([*result.notes, *([PER_TILE] if by == "tile" else [])])
     for name, why in list(result.unchanged.items())[:10]:
         say(f"unchanged: {name}: {why}")
-    same = result.tiles - result.reasons.get("ok", 0)
+    same = {reason: count for reason, count in result.reasons.items() if reason != "ok"}
     text = f"{out}: {result.tiles} tiles in the look of {result.reference} ({result.method})"
     if same:
-        slides = f" of {len(result.unchanged)} slides" if by not in ("tile", "all") and result.unchanged else ""
-        text += f", {same}{slides} left as they were: see stain_reason in manifest.csv"
+        why = ", ".join(f"{count} {reason}" for reason, count in same.items())
+        text += f", but for {sum(same.values())} left as they were ({why}): see stain_reason in manifest.csv"
     say(text + (f", {len(result.skipped)} skipped" if result.skipped else ""))
 
 
@@ -329,11 +329,11 @@ def _check_table(found: Any) -> Any:
         table.add_row(
             Text(item.slide),
             said,
-            f"{item.tiles_used}/{item.tiles}",
+            f"{item.tiles_used}/{item.tiles_read}",
             "/".join(f"{value:.0f}" for value in item.canonical_degrees),
             "/".join(f"{value:.2f}" for value in item.strengths),
             "/".join(f"{level:.0f}" for level in item.white) + ("*" if item.white_source == "default" else ""),
         )
-    caption = "tiles: usable / all. °: angle to the canonical vector. OD: 99th percentile of a stain's amount. "
+    caption = "tiles: usable / looked at. °: angle to the canonical vector. OD: 99th percentile of a stain's amount. "
     table.caption = caption + "I0: background, R/G/B levels (* the default, none was found)."
     return table

@@ -217,6 +217,6 @@ PROTOCOL = register(
         path=_protocol,
         describes="the staining of another laboratory: a state of the stain manifold, drawn for the tile",
         misleads="where a tile's draw lies near its own staining, it hardly changes at any level; "
-        "how far laboratories differ is an assumption, see the axes of the stain manifold; 1.5 may leave what they do",
+        "how far laboratories differ is an assumption, and 1.5 may be past it",
     )
 )

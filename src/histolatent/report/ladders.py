@@ -19,7 +19,7 @@ LEAST_ROW = 178
 #: Colour, sign and word say the role: two of them survive any eye and any printer.
 ROLES = {"must-ignore": (COLOURS[0], "○"), "must-react": (COLOURS[1], "▲"), "control": ("#555555", "□")}
 GREY, RULE = "#555555", 205
-WRAP, MOST_LINES = 48, 4
+WRAP, MOST_LINES = 48, 5
 
 
 @matplotlib.rc_context(STYLE)

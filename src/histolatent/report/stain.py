@@ -10,7 +10,17 @@ from jaxtyping import Float
 
 from .._types import Tile
 from ..errors import OptionError
-from ..stain import Fit, StainModel, canonical_vectors, stain_image, to_tile
+from ..stain import (
+    NORMALIZERS,
+    Fit,
+    NoChange,
+    StainModel,
+    canonical_vectors,
+    colour_change,
+    shipped_reference,
+    stain_image,
+    to_tile,
+)
 from ..stain.manifold import StainManifold
 from ..stain.separate import density_of
 from ..stain.vectors import STAIN_SETS, complete, unit_rows
@@ -18,6 +28,7 @@ from .figures import COLOURS, STYLE
 
 SIZE_INCHES, DPI = (14.0, 9.0), 100
 GREY = "#555555"
+SHOWN_REFERENCE = "phantom"
 #: A cloud of this many pixels shows its shape, and draws fast.
 CLOUD = 3000
 CANONICAL_NAMES = "Ruifrok & Johnston 2001"
@@ -68,7 +79,14 @@ def verdict(fit: StainModel) -> str:
         for stain, degrees in zip(fit.stains, fit.canonical_degrees, strict=True)
     )
     both = "them" if len(fit.stains) == 2 else f"{fit.stains[0]} and {fit.stains[1]}"
-    return f"usable: {turned}, {fit.separation_degrees:.0f}° between {both}"
+    said = f"usable: {turned}, {fit.separation_degrees:.0f}° between {both}"
+    if fit.white_source == "default":
+        said += ". No background was found, so amounts are by a default I0"
+    if fit.method in NORMALIZERS and fit.stains == STAIN_SETS["H&E"]:
+        change = colour_change(fit, shipped_reference(SHOWN_REFERENCE, fit.method))
+        if isinstance(change, NoChange):
+            said += f". Normalising to {SHOWN_REFERENCE!r} leaves its tiles as they are: {change.why}"
+    return said
 
 
 def _head(figure, fit: StainModel, name: str, whose: str) -> None:

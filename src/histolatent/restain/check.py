@@ -15,6 +15,7 @@ from ..images import TileSource
 from ..outputs import whole
 from ..provenance import canonical_json
 from ..stain import NORMALIZERS, StainBook, StainModel
+from ..stain.model import Facts
 from .fit import fit_source
 
 FEWEST_SLIDES = 5
@@ -44,16 +45,17 @@ class _Figure:
 class SlideCheck:
     """The staining of one slide.
 
-    `tiles` of the slide, of which `tiles_used` made its fit; angles in degrees; `strengths` are 99th percentiles of
-    each stain's amount (natural-log optical density); `white` is I0 in levels; `tissue_share` 0 to 1, or None if not
-    known; `outliers` say in words which figure lies more than 3.5 robust standard deviations from the median of the
-    slides; `farthest_z` is the largest such distance, in size.
+    `tiles` of the slide, of which `tiles_read` were looked at, and `tiles_used` made its fit; angles in degrees;
+    `strengths` are 99th percentiles of each stain's amount (natural-log optical density); `white` is I0 in levels;
+    `tissue_share` 0 to 1, or None if not known; `outliers` say in words which figure lies more than 3.5 robust standard
+    deviations from the median of the slides; `farthest_z` is the largest such distance, in size.
     """
 
     slide: str
     reason: str
     why: str
     tiles: int
+    tiles_read: int
     tiles_used: int
     stains: tuple[str, ...]
     canonical_degrees: tuple[float, ...]
@@ -93,7 +95,9 @@ class StainCheck:
         said = [f"{count} {reason}: {ADVICE[reason]}" for reason, count in found.items() if reason in ADVICE]
         out = sum(bool(item.outliers) for item in self.slides)
         said += [f"{out} out of line with the others: {OUTLIER_ADVICE}"] if out else []
-        return tuple(said) or ("nothing to do: every fit is usable, and no slide stands out",)
+        compared = sum(item.valid for item in self.slides) >= FEWEST_SLIDES
+        fine = "every fit is usable" + (", and no slide stands out" if compared else "")
+        return tuple(said) or (f"nothing to do: {fine}",)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, and the advice, as JSON holds them."""
@@ -126,19 +130,20 @@ def check_book(book: StainBook) -> StainCheck:
         If the fits are of colours (Reinhard's method), and not of stains.
     """
     _need_stains(book.method)
-    known = book.provenance.get("slides", {})
     fits = book.slides or {ALL_TILES: book.overall}
-    facts = known if book.slides else {ALL_TILES: book.provenance.get("overall", {})}
-    slides = [_describe(name, fit, facts.get(name, {})) for name, fit in fits.items() if isinstance(fit, StainModel)]
+    facts = book.provenance.slides if book.slides else {ALL_TILES: book.provenance.overall}
+    slides = [
+        _describe(name, fit, facts.get(name, Facts())) for name, fit in fits.items() if isinstance(fit, StainModel)
+    ]
     judged = _judge(slides)
-    notes = list(book.provenance.get("notes", []))
+    notes = list(book.provenance.notes)
     usable = sum(item.valid for item in judged)
     if book.slides and usable < FEWEST_SLIDES:
         notes.append(
             f"{usable} slides are usable; it takes {FEWEST_SLIDES} to say which stand out, so none was compared"
         )
     order = sorted(judged, key=lambda item: (item.valid, not item.outliers, -item.farthest_z, item.slide))
-    return StainCheck(book.source, tuple(order), dict(book.provenance.get("skipped", {})), tuple(notes))
+    return StainCheck(book.source, tuple(order), dict(book.provenance.skipped), tuple(notes))
 
 
 def write_check(check: StainCheck, out: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -168,12 +173,13 @@ def _need_stains(method: str) -> None:
         )
 
 
-def _describe(name: str, fit: StainModel, facts: Mapping[str, Any]) -> SlideCheck:
+def _describe(name: str, fit: StainModel, facts: Facts) -> SlideCheck:
     return SlideCheck(
         slide=name,
         reason=fit.reason,
         why=fit.why,
-        tiles=int(facts.get("tiles", fit.tiles)),
+        tiles=fit.tiles if facts.tiles is None else facts.tiles,
+        tiles_read=fit.tiles if facts.sampled is None else facts.sampled,
         tiles_used=fit.tiles_used,
         stains=fit.stains,
         canonical_degrees=fit.canonical_degrees,
@@ -182,7 +188,7 @@ def _describe(name: str, fit: StainModel, facts: Mapping[str, Any]) -> SlideChec
         strengths=fit.max_concentrations,
         white=fit.white,
         white_source=fit.white_source,
-        tissue_share=facts.get("tissue_share"),
+        tissue_share=facts.tissue_share,
     )
 
 
@@ -251,6 +257,7 @@ def _row(item: SlideCheck) -> dict[str, Any]:
         "why": item.why,
         "outliers": "; ".join(item.outliers),
         "tiles": item.tiles,
+        "tiles_read": item.tiles_read,
         "tiles_used": item.tiles_used,
     }
     for number, stain in enumerate(item.stains):

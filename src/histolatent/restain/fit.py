@@ -7,15 +7,12 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..errors import InputError
 from ..images import Skipped, TileSource, open_tiles, stream_tiles
 from ..provenance import digest, environment, now
-from ..stain import Fit, Sample, StainBook, StainModel, canonical_vectors
-from ..stain.fit import BETA
-from ..stain.tissue import densities, tissue
-from ..stain.vectors import complete
+from ..stain import Fit, Sample, StainBook, StainModel
+from ..stain.fit import BETA, find_tissue
+from ..stain.model import Provenance
 from .fitter import EMPTY, Fitter
 from .groups import MAX_TILES, OVERALL_TILES, choose_rows, find_groups
 from .jobs import TakeSample
@@ -55,7 +52,7 @@ def fit_source(
 
     Looks at 4,096 pixels of each of up to `max_tiles` tiles a slide, drawn by `seed` and the tiles' ids; the fit over
     all at up to 2,000 tiles, evenly from the slides. `by` is `slide`, `all` (one fit only) or a column of the table.
-    Without a column `slide` there is one fit over all tiles, and `provenance["notes"]` says so. `method` is a key of
+    Without a column `slide` there is one fit over all tiles, and `provenance.notes` says so. `method` is a key of
     NORMALIZERS; the other options are those of `fit_samples`. The result does not depend on `workers`.
 
     `provenance` holds the options, the version, the skipped tiles, and for each of `slides` and for `overall` how many
@@ -81,7 +78,7 @@ def fit_source(
                 facts[name] = {
                     "tiles": groups.names.count(name),
                     "sampled": len(gathered.samples),
-                    "tissue_share": _tissue_share(gathered.samples, fitter, slides[name]),
+                    "tissue_share": _tissue_share(gathered.samples, slides[name]),
                 }
             gathered.samples = []
     if not gathered.overall:
@@ -92,7 +89,7 @@ def fit_source(
         )
     overall = fitter(gathered.overall)
     notes = [*groups.notes, *(mixed_notes(overall) if groups.column is None else [])]
-    provenance = {
+    found = {
         "created": now(),
         "source": _describe(source),
         "by": by,
@@ -104,12 +101,13 @@ def fit_source(
         "overall": {
             "tiles": len(source.table),
             "sampled": len(gathered.overall),
-            "tissue_share": _tissue_share(gathered.overall, fitter, overall),
+            "tissue_share": _tissue_share(gathered.overall, overall),
         },
         "skipped": dict(sorted(gathered.skipped.items())),
         "notes": [*notes, *(f"{note} ({count} tiles)" for note, count in sorted(gathered.notes.items()))],
         "environment": environment(),
     }
+    provenance = Provenance.model_validate(found)
     return StainBook(source=source.name, method=method, overall=overall, slides=slides, provenance=provenance)
 
 
@@ -141,13 +139,11 @@ def _read(
                 yield name
 
 
-def _tissue_share(samples: Sequence[Sample], fitter: Fitter, fit: Fit) -> float | None:
+def _tissue_share(samples: Sequence[Sample], fit: Fit) -> float | None:
     """Return which share of the pixels read is stained tissue; None if none was read."""
     if not samples:
         return None
-    canonical = canonical_vectors(fitter.stains)
-    unmix, white = np.linalg.inv(complete(canonical)).T, np.array(fit.white)
-    found = sum(len(tissue(s.pixels, densities(s.pixels, white, 0), unmix, len(canonical))[0]) for s in samples)
+    found = sum(len(find_tissue(sample, fit)[0]) for sample in samples)
     return round(found / sum(s.pixels.shape[1] for s in samples), 4)
 
 

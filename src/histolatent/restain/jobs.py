@@ -11,7 +11,7 @@ from PIL import Image
 from .._types import Tile
 from ..outputs import disk_errors
 from ..provenance import digest, pixel_hash
-from ..stain import ColourChange, Fit, NoChange, Sample, colour_change, recolour, sample_pixels
+from ..stain import ColourChange, Fit, NoChange, Sample, colour_change, recolour, sample_pixels, tile_change
 from .fitter import Fitter
 
 
@@ -26,14 +26,16 @@ class TakeSample:
 
 @dataclass(frozen=True, eq=False)
 class GroupChanges:
-    """One change per slide. `numbers` says which one a tile gets."""
+    """One fit and change per slide. `numbers` says which one a tile gets."""
 
-    changes: tuple[ColourChange, ...]
+    changes: tuple[tuple[Fit, ColourChange], ...]
     numbers: Mapping[str, int]
+    hue_limit: float
 
     def of(self, tile: Tile, tile_id: str) -> ColourChange:
-        """Return the change of the tile's slide."""
-        return self.changes[self.numbers[tile_id]]
+        """Return the change of the tile's slide, unless it would turn the hue of this tile."""
+        fit, change = self.changes[self.numbers[tile_id]]
+        return tile_change(tile, fit, change, hue_limit=self.hue_limit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from ..errors import InputError, OptionError
 from ..images import Skipped, TileSource, open_tiles, stream_tiles
 from ..provenance import combined_digest, digest, environment, file_digest, now
-from ..stain import NoChange, PerTileWarning, StainBook, read_book
+from ..stain import Fit, NoChange, PerTileWarning, StainBook, read_book
 from ..stain.fit import BETA
 from ..stain.normalize import FARTHEST_HUE, check_matching
 from .fit import Progress, fit_source, mixed_notes, table_digest
@@ -29,6 +30,8 @@ from .unfinished import KIND, UnfinishedFolder, refuse_place
 
 FORMAT = 1
 CHECKPOINT_SECONDS = 2.0
+#: A difference of white, as a natural logarithm, from which it is said that glass is kept: 10 %.
+FARTHEST_WHITE = 0.1
 #: Columns that the manifest fills; a column of the source of this name is carried along as `source_NAME`.
 OWN_COLUMNS = ("path", "tile", "stain_reason")
 PER_TILE = (
@@ -95,9 +98,9 @@ def normalize_source(
     that of the book, or of the stain file that `to` names, else `macenko`. `progress` counts the tiles that a fit
     reads and those that are written.
 
-    Tiles whose fit is not usable, or whose mean hue would turn by more than `hue_limit` degrees, are written unchanged,
-    and the manifest says why. Called
-    again with the same arguments, an interrupted run goes on where it stopped, and ends as an uninterrupted one would.
+    Tiles whose fit is not usable, or whose mean hue would turn by more than `hue_limit` degrees (see `tile_change`),
+    are written unchanged, and the manifest says why. Called again with the same arguments, an interrupted run goes on
+    where it stopped, and ends as an uninterrupted one would.
 
     Raises
     ------
@@ -106,7 +109,8 @@ def normalize_source(
     InputError
         If a tile cannot be read and `on_error` is `stop`.
     OutputError
-        If `out` exists and not `overwrite`, an interrupted run with other options is in the way, or the disk is full.
+        If `out` exists and not `overwrite`, another process is writing to it, an interrupted run with other options is
+        in the way, or the disk is full.
     """
     target = Path(out).absolute()
     given = read_book(book) if isinstance(book, str | os.PathLike) else book
@@ -127,16 +131,17 @@ def normalize_source(
     if by == "tile":
         warnings.warn(PerTileWarning(PER_TILE), stacklevel=2)
     folder = UnfinishedFolder.open(target, plan, restart=restart)
-    try:
-        used = None if by == "tile" else _fits(run, folder, given, max_tiles, seed, steps)
-        changes, unchanged = run.changes(used)
-    except BaseException:
-        if not folder.done:  # there is nothing to go on from
-            folder.remove()
-        raise
-    skipped, notes = _write_tiles(run, folder, changes, steps)
-    mixed = mixed_notes(used.overall) if used is not None and groups.column is None else []
-    return _finish(run, folder, used, plan, unchanged, skipped, [*groups.notes, *mixed, *notes])
+    with contextlib.closing(folder):
+        try:
+            used = None if by == "tile" else _fits(run, folder, given, max_tiles, seed, steps)
+            changes, unchanged, glass = run.changes(used)
+        except BaseException:
+            if not folder.done:  # there is nothing to go on from
+                folder.remove()
+            raise
+        skipped, notes = _write_tiles(run, folder, changes, steps)
+        mixed = mixed_notes(used.overall) if used is not None and groups.column is None else []
+        return _finish(run, folder, used, plan, unchanged, skipped, [*groups.notes, *mixed, *glass, *notes])
 
 
 @dataclass
@@ -187,21 +192,35 @@ class _Run:
             "options": {**self.fitter.to_dict(), "max_tiles": max_tiles, "seed": seed},
         }
 
-    def changes(self, book: StainBook | None) -> tuple[Changes, dict[str, str]]:
-        """Return what changes each tile, and the groups that stay as they are with the reason in words."""
+    def changes(self, book: StainBook | None) -> tuple[Changes, dict[str, str], list[str]]:
+        """Return what changes each tile, the groups that stay as they are with the reason in words, and notes."""
         if book is None:
-            return OwnChanges(self.fitter, self.match), {}
+            return OwnChanges(self.fitter, self.match), {}, []
         names = [name if name is not None and book.slides else None for name in self.groups.names]
         order = list(dict.fromkeys(names))
-        made = [self.match(book.overall if name is None else book.of(name)) for name in order]
+        fits = [book.overall if name is None else book.of(name) for name in order]
+        made = [(fit, self.match(fit)) for fit in fits]
         numbers = {name: number for number, name in enumerate(order)}
         of_tile = {str(tile): numbers[name] for tile, name in zip(self.source.table.index, names, strict=True)}
         unchanged = {
             "all tiles" if name is None else name: change.why
-            for name, change in zip(order, made, strict=True)
+            for name, (_, change) in zip(order, made, strict=True)
             if isinstance(change, NoChange)
         }
-        return GroupChanges(tuple(made), of_tile), unchanged
+        changed = [fit for fit, change in made if not isinstance(change, NoChange)]
+        return GroupChanges(tuple(made), of_tile, self.match.hue_limit), unchanged, self._glass_notes(changed)
+
+    def _glass_notes(self, fits: list[Fit]) -> list[str]:
+        """Return what to say of slides whose glass stays far from the white that their tissue gets."""
+        if self.match.background == "map" or not self.fitter.of_stains:
+            return []
+        white = np.log(self.reference.fit.white)
+        far = [fit for fit in fits if np.abs(np.log(fit.white) - white).max() > FARTHEST_WHITE]
+        if not far:
+            return []
+        levels = "/".join(f"{level:.0f}" for level in far[0].white)
+        said = f"the glass of {len(far)} of {len(fits)} fits lies more than 10 % from the reference's white"
+        return [f"{said} (I0 {levels}), and is kept: a rim may show beside it. --background map changes glass too"]
 
 
 def _method_of(book: StainBook | None, to: Any) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ..errors import OutputError
 from ..images import TileSource
 from ..images.files import MANIFEST_SUFFIXES, FileTiles
@@ -15,6 +17,7 @@ from ..outputs import disk_errors, refuse_existing, remove
 from ..provenance import canonical_json
 
 KIND = "histolatent normalized tiles"
+LOCK = "lock"
 
 
 @dataclass
@@ -27,39 +30,42 @@ class UnfinishedFolder:
     target: Path
     place: Path
     done: dict[str, Any] = field(repr=False)
+    _lock: FileLock = field(repr=False)
     _unsaved: list[str] = field(repr=False, default_factory=list)
 
     @classmethod
     def open(cls, target: Path, plan: Mapping[str, Any], *, restart: bool = False) -> "UnfinishedFolder":
-        """Start the folder, or go on with the one that an interrupted run left.
+        """Start the folder, or go on with the one that an interrupted run left. It is this process's until `close`.
 
         Raises
         ------
         OutputError
-            If one is there that was started under another plan.
+            If one is there that was started under another plan, or another process is at work on it.
         """
         place = target.with_name(target.name + ".unfinished")
         text = canonical_json(plan)
-        if restart:
-            remove(place)
         with disk_errors(place):
-            if not (place / "plan.json").exists():
-                remove(place)
-                for name in ("whole", "parts"):
-                    (place / name).mkdir(parents=True)
-                (place / "done.jsonl").touch()
-                part = place / "plan.json.new"
-                part.write_text(text, encoding="utf-8")
-                part.replace(place / "plan.json")
-            found = (place / "plan.json").read_text(encoding="utf-8")
-            if found != text:
-                raise OutputError(
-                    f"an interrupted run with another {_difference(found, text)} is there",
-                    received=place,
-                    fix="pass --restart to drop it, or choose another --out",
-                )
-            done = _read_lines((place / "done.jsonl").read_text(encoding="utf-8"))
-        return cls(target, place, done)
+            place.mkdir(parents=True, exist_ok=True)
+            lock = _take(place)
+            try:
+                if restart or not (place / "plan.json").exists():
+                    _start(place, text)
+                found = (place / "plan.json").read_text(encoding="utf-8")
+                if found != text:
+                    raise OutputError(
+                        f"an interrupted run with another {_difference(found, text)} is there",
+                        received=place,
+                        fix="pass --restart to drop it, or choose another --out",
+                    )
+                done = _read_lines((place / "done.jsonl").read_text(encoding="utf-8"))
+            except BaseException:
+                lock.release()
+                raise
+        return cls(target, place, done, lock)
+
+    def close(self) -> None:
+        """Let other processes have it."""
+        self._lock.release()
 
     @property
     def whole(self) -> Path:
@@ -79,6 +85,7 @@ class UnfinishedFolder:
 
     def remove(self) -> None:
         """Remove all of it."""
+        self.close()
         remove(self.place)
 
     def finish(self, write: Callable[[Path], None]) -> None:
@@ -87,7 +94,32 @@ class UnfinishedFolder:
             write(self.whole)
             remove(self.target)
             self.whole.rename(self.target)
-            remove(self.place)
+        self.remove()
+
+
+def _take(place: Path) -> FileLock:
+    lock = FileLock(place / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(
+            "another process is writing to this output",
+            received=place,
+            fix="wait until it has ended, or choose another --out",
+        ) from None
+    return lock
+
+
+def _start(place: Path, plan: str) -> None:
+    """Make the folder new, but for its lock. The plan comes last: without one, nothing in it counts."""
+    for name in ("plan.json", "plan.json.new", "done.jsonl", "whole", "parts"):
+        remove(place / name)
+    for name in ("whole", "parts"):
+        (place / name).mkdir()
+    (place / "done.jsonl").touch()
+    part = place / "plan.json.new"
+    part.write_text(plan, encoding="utf-8")
+    part.replace(place / "plan.json")
 
 
 def refuse_place(source: TileSource, out: Path, *, overwrite: bool = False) -> None:
@@ -96,7 +128,7 @@ def refuse_place(source: TileSource, out: Path, *, overwrite: bool = False) -> N
     A folder that this command did not write is always kept.
     """
     files = _files(source)
-    place = str(out.absolute())
+    place = os.path.realpath(out)
     if any(file.startswith(place + os.sep) or file == place for file in files):
         raise OutputError("the tiles to read lie in the output", received=out, fix="choose another --out")
     root = _scanned_folder(source)
@@ -123,7 +155,7 @@ def _files(source: TileSource) -> tuple[str, ...]:
         source = source.source
     if isinstance(source, ArrayTiles):
         return (os.path.realpath(source.reader.path),)
-    return tuple(map(os.path.abspath, source.reader.files)) if isinstance(source, FileTiles) else ()
+    return tuple(map(os.path.realpath, source.reader.files)) if isinstance(source, FileTiles) else ()
 
 
 def _scanned_folder(source: TileSource) -> str | None:
@@ -133,8 +165,8 @@ def _scanned_folder(source: TileSource) -> str | None:
     if not isinstance(source, FileTiles):
         return None
     file, tile = os.path.abspath(source.reader.files[0]), str(source.table.index[0])  # noqa: PTH100
-    root = file.removesuffix("/" + tile)
-    listed = root == file or any((Path(root) / f"manifest{end}").exists() for end in MANIFEST_SUFFIXES)
+    root = os.path.realpath(file.removesuffix("/" + tile))
+    listed = not file.endswith("/" + tile) or any((Path(root) / f"manifest{end}").exists() for end in MANIFEST_SUFFIXES)
     return None if listed or source.name != Path(root).name else root
 
 

@@ -14,15 +14,15 @@ from .augment import (
 from .density import add_stain, concentrations, optical_density, stain_matrix, to_tile, white_level
 from .fit import Sample, fit_colour, fit_colour_samples, fit_samples, fit_stains, fit_tile, sample_pixels
 from .manifold import AXES, Prior, ProtocolState, StainManifold, fit_prior, fixed_prior
-from .model import REASONS, ColourModel, Fit, StainBook, StainModel, read_book
+from .model import NORMALIZERS, REASONS, ColourModel, Fit, StainBook, StainModel, read_book
 from .normalize import (
-    NORMALIZERS,
     PerTileWarning,
     colour_change,
     normalize,
     normalize_tile,
     reference_names,
     shipped_reference,
+    tile_change,
 )
 from .nuclei import hematoxylin, label_nuclei, tissue_mask
 from .recolour import ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, recolour
@@ -80,6 +80,7 @@ __all__ = [
     "shipped_reference",
     "stain_image",
     "stain_matrix",
+    "tile_change",
     "tissue_mask",
     "to_tile",
     "white_level",

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from ..errors import InputError, OptionError, unknown
 from ..provenance import stream
 from .colour import SPACES
+from .density import check_white
 from .fit import Sample, fit_colour, fit_colour_samples
 from .model import FINITE, ColourModel, StainModel, Vector
 from .normalize import colour_change
@@ -76,9 +77,9 @@ def hed_jitter(
     True
     """
     sigma = _strength(strength)
-    random = _stream(seed, tile_id, "hed-jitter")
+    random = stream(seed, tile_id, "hed-jitter")
     gains, biases = sigma * random.uniform(-1.0, 1.0, (2, 3))
-    return _stain_change(canonical_vectors("H&E-DAB"), 1 + gains, biases, _white(white), 0, background)
+    return _stain_change(canonical_vectors("H&E-DAB"), 1 + gains, biases, check_white(white), 0, background)
 
 
 def concentration_jitter(
@@ -112,7 +113,7 @@ def concentration_jitter(
     for name, sd in (("gain_sd", gain_sd), ("bias_sd", bias_sd)):
         if not (math.isfinite(sd) and sd >= 0):
             raise OptionError(f"{name} is no standard deviation", received=sd, valid="0 or more; 0.15 is usual")
-    random = _stream(seed, tile_id, "concentration-jitter")
+    random = stream(seed, tile_id, "concentration-jitter")
     if not model.valid:
         _check_background(background)
         return NoChange(model.reason, model.why)
@@ -234,7 +235,7 @@ def randstainna_change(
     Shen et al. 2022, MICCAI, https://arxiv.org/abs/2206.12694.
     """
     _check_background(background)
-    random = _stream(seed, tile_id, "randstainna")
+    random = stream(seed, tile_id, "randstainna")
     fit = _colours(image, model.space, white, layout)
     change: ColourChange = NoChange(fit.reason, fit.why)
     for _ in range(MOST_DRAWS if fit.valid else 0):
@@ -301,7 +302,7 @@ def _strength(strength: str | float) -> float:
         if strength not in HED_STRENGTHS:
             raise unknown("strength of HED jitter", strength, HED_STRENGTHS)
         return HED_STRENGTHS[strength]
-    if not 0 < strength < 1:
+    if not (0 < strength < 1):
         raise OptionError(
             "the strength of HED jitter is out of range",
             received=strength,
@@ -310,22 +311,9 @@ def _strength(strength: str | float) -> float:
     return float(strength)
 
 
-def _white(white: Any) -> Float[np.ndarray, "3"]:
-    level = np.broadcast_to(np.asarray(white, np.float64), (3,)) if np.shape(white) in ((), (3,)) else np.zeros(3)
-    if not ((level >= 1) & (level <= 256)).all():
-        raise OptionError("white is not one or three levels", received=white, valid="1 to 256")
-    return np.array(level)
-
-
 def _check_background(background: str) -> None:
     if background not in ("keep", "map"):
         raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
-
-
-def _stream(seed: int, tile_id: str | int, name: str) -> np.random.Generator:
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise OptionError("a seed is a whole number that is not negative", received=seed, valid="0 or more")
-    return stream(int(seed), tile_id, name)
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:

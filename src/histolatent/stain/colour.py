@@ -26,6 +26,10 @@ LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1
 _OPPONENT = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array([[1.0, 1.0, 1.0], [1.0, 1.0, -2.0], [1.0, -1.0, 0.0]])
 LEAST_CONE = 1.0
 FROM_XYZ, FROM_LMS = np.linalg.inv(XYZ), np.linalg.inv(LMS)
+#: What is brighter by far is white, and nothing overflows.
+LARGEST_LOGARITHM = 30.0
+#: Light is scaled by this before the curve of sRGB, so that the curve ends in levels.
+_GAIN = (255 * 1.055) ** 2.4
 #: The spaces, and the size of a typical value of each.
 SPACES: Mapping[str, float] = MappingProxyType({"lab": 50.0, "ruderman": 1.0})
 _LINEAR = np.where(
@@ -70,17 +74,16 @@ def _roots(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
 
 def _levels(roots: Float32[np.ndarray, "_h _w 3"], space: str) -> Float32[np.ndarray, "_h _w 3"]:
     if space == "ruderman":
-        return at_least(cv2.transform(cv2.exp(roots, dst=roots), FROM_LMS), 0.0)
-    cubes = roots * roots
-    cubes *= roots
-    xyz = _bend(cubes, roots, TOE, 3 * TOE**2, -4 / 29 * 3 * TOE**2)
-    linear = cv2.transform(xyz, FROM_XYZ)
-    # 1.055 x^(1 / 2.4) - 0.055, by logarithms; what has none lies below the bend.
+        cones = cv2.exp(np.minimum(roots, np.float32(LARGEST_LOGARITHM), out=roots), dst=roots)
+        return at_least(cv2.transform(cones, FROM_LMS), 0.0)
+    xyz = _bend(cv2.pow(roots, 3), roots, TOE, 3 * TOE**2, -4 / 29 * 3 * TOE**2)
+    linear = cv2.transform(xyz, _GAIN * FROM_XYZ)
+    # 255 (1.055 x^(1 / 2.4) - 0.055), by logarithms; what has none lies below the bend.
     out = cv2.log(linear)
     out *= np.float32(1 / 2.4)
     out = cv2.exp(out, dst=out)
-    out = cv2.addWeighted(out, 255 * 1.055, out, 0, -255 * 0.055, dst=out)
-    return _bend(out, linear, 0.0031308, 255 * 12.92, 0.0, least=0.0)
+    out -= np.float32(255 * 0.055)
+    return _bend(out, linear, _GAIN * 0.0031308, 255 * 12.92 / _GAIN, 0.0, least=0.0)
 
 
 def _bend(

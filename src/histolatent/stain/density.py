@@ -1,11 +1,14 @@
 """Optical density: natural logarithm, one background intensity per channel, the sign kept."""
 
 from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from .._types import Plane, Tile
+from ..errors import OptionError
+from .pixels import need_bytes
 from .vectors import canonical_vectors, complete
 
 DARKEST_WHITE = 200.0
@@ -20,12 +23,18 @@ def stain_matrix() -> Float32[np.ndarray, "3 3"]:
     return complete(canonical_vectors()).astype(np.float32)
 
 
-def white_level(tile: Tile) -> Float32[np.ndarray, "3"]:
+def white_level(tile: np.ndarray) -> Float32[np.ndarray, "3"]:
     """Return how bright a tile's brightest part is, per channel: the 99th percentile, at least 200 of 255.
 
     Made for perturbing one tile. Misleads on a tile without any background: the brightest tissue is taken for white
     then, and densities read low. Fits look for background instead, over the whole slide.
+
+    Raises
+    ------
+    InputError
+        If the tile is not RGB uint8, channels last.
     """
+    need_bytes(tile)
     levels = np.array([np.bincount(tile[..., c].ravel(), minlength=256).cumsum() for c in range(3)])
     percentile = (levels < 0.99 * levels[:, -1:]).sum(axis=1)
     return np.maximum(percentile, DARKEST_WHITE).astype(np.float32)
@@ -39,8 +48,35 @@ def log_table(offset: int = 0) -> Float32[np.ndarray, "256"]:
     return table
 
 
-def optical_density(tile: Tile, white: Float[np.ndarray, "3"], offset: int = 0) -> Float32[np.ndarray, "_h _w 3"]:
-    """Return `-ln(max(I + offset, 1) / white)`; brighter than white is negative."""
+def check_white(white: Any) -> Float[np.ndarray, "3"]:
+    """Return one or three levels of empty slide as three.
+
+    Raises
+    ------
+    OptionError
+        Unless they are numbers from 1 to 256.
+    """
+    try:
+        level = np.broadcast_to(np.asarray(white, np.float64), (3,))
+    except (TypeError, ValueError):
+        level = np.zeros(3)
+    if not ((level >= 1) & (level <= 256)).all():
+        raise OptionError("white is not one or three levels", received=white, valid="1 to 256")
+    return np.array(level)
+
+
+def optical_density(tile: np.ndarray, white: Any, offset: Literal[0, 1] = 0) -> Float32[np.ndarray, "_h _w 3"]:
+    """Return `-ln(max(I + offset, 1) / white)`; brighter than white is negative. `white` is one or three levels.
+
+    Raises
+    ------
+    InputError
+        If the tile is not RGB uint8, channels last.
+    OptionError
+        If `white` is out of range.
+    """
+    need_bytes(tile)
+    white = check_white(white)
     table = (np.log(white)[None, :] - log_table(offset)[:, None]).astype(np.float32)
     return np.stack([table[:, c][tile[..., c]] for c in range(3)], axis=2)
 

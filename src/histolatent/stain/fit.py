@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from ..errors import InputError, OptionError, unknown
 from .colour import SPACES, to_space
+from .density import check_white
 from .macenko import macenko_vectors, tail_percentile
-from .model import ColourModel, Reason, StainModel
+from .model import FAINTEST, ColourModel, Fit, Reason, StainModel
 from .pixels import as_bytes, read_levels
 from .tissue import DEFAULT_WHITE, Densities, Pixels, absorbing, background_level, densities, tissue
 from .vahadane import CODE_PENALTY, sparse_codes, vahadane_vectors
@@ -36,7 +37,6 @@ FARTHEST_DEGREES = 45.0
 CLOSEST_DEGREES = 6.0
 NEARER_TO_DAB_DEGREES = 5.0
 CLEARLY_DAB_DEGREES = 20.0
-FAINTEST = 0.1
 SAMPLE = 4096
 #: 0.15 in natural-log density, as in the code lineage of torchstain and squidpy. Read as log10, as HistomicsTK does,
 #: the 0.15 of Macenko's paper is 0.345 in natural logarithm.
@@ -57,19 +57,25 @@ class Sample:
 
 
 def sample_pixels(
-    image: np.ndarray, mask: Bool[np.ndarray, "_h _w"] | None = None, *, limit: int | None = SAMPLE, layout: str = "HWC"
+    image: np.ndarray, mask: np.ndarray | None = None, *, limit: int | None = SAMPLE, layout: str = "HWC"
 ) -> Sample:
     """Return the pixels of an image, or of its mask: all of them, or every k-th, which leaves about `limit`.
 
     Raises
     ------
     InputError
-        If the image is not usable (see `read_levels`), or the mask has another shape.
+        If the image is not usable (see `read_levels`), or the mask is not one of bool, or has another shape.
+    OptionError
+        If the limit is not positive.
     """
     tile = as_bytes(read_levels(image, layout))
     pixels = np.stack(cv2.split(tile)).reshape(3, -1)
+    if limit is not None and limit < 1:
+        raise OptionError("a limit of pixels is a positive number, or None", received=limit)
     if mask is None:
         return Sample(_thin(pixels, limit, tile.shape[1]))
+    if mask.dtype != bool:
+        raise InputError("a mask is an array of bool, true where tissue is", received=mask.dtype, fix="mask > 0")
     if mask.shape != tile.shape[:2]:
         raise InputError("the mask has another shape than the tile", received=mask.shape, valid=tile.shape[:2])
     inside = mask.ravel()
@@ -133,7 +139,8 @@ def fit_samples(
 
     I0 is estimated over all samples, unless `white` gives it. Vectors are fitted to each tile alone; their median over
     the tiles that are valid, at length 1, is the slide's. `max_concentrations` is over the tissue of those tiles
-    together. `method` is `macenko`, `vahadane` or `fixed`; `vectors` gives your own. `stains` is `H&E`, `H-DAB` or,
+    together. `method` is `macenko`, `vahadane` or `fixed`; `vectors` gives your own,
+    whose angles are to those of `stains`, if there are as many. `stains` is `H&E`, `H-DAB` or,
     with `fixed` only, `H&E-DAB`. Macenko's vectors are fitted where every channel has a natural-log density of `beta`
     or more, at the `alpha` and `100 - alpha` percentiles of the angle. `offset` 1 adds 1 to every level before the
     logarithm, as torchstain does.
@@ -172,7 +179,7 @@ def fit_tile(
     image: np.ndarray,
     method: str = "macenko",
     *,
-    mask: Bool[np.ndarray, "_h _w"] | None = None,
+    mask: np.ndarray | None = None,
     limit: int | None = None,
     layout: str = "HWC",
     **options: Any,
@@ -216,6 +223,23 @@ def fit_colour(images: Iterable[np.ndarray], space: str = "lab", *, layout: str 
     return fit_colour_samples([sample_pixels(image, layout=layout) for image in images], space, **options)
 
 
+def mean_colours(sample: Sample, fit: Fit) -> list[tuple[float, float, float]]:
+    """Return the mean colours of a sample's tissue, and of all that is not background; none of under 100 pixels."""
+    chosen, absorbs = find_tissue(sample, fit)
+    found = (sample.pixels.take(chosen, axis=1), sample.pixels.compress(absorbs, axis=1))
+    return [_triple(_mean(pixels)) for pixels in found if pixels.shape[1] >= FEWEST_TISSUE]
+
+
+def find_tissue(sample: Sample, fit: Fit) -> tuple[Int[np.ndarray, " _k"], Bool[np.ndarray, " _m"]]:
+    """Return where a sample's tissue is, by the stains and the white of a fit, and which pixels are not background."""
+    if isinstance(fit, StainModel):
+        canonical = fit.rows if fit.method == "given" else unit_rows([RUIFROK[name] for name in fit.stains])
+    else:
+        canonical = canonical_vectors()
+    density = densities(sample.pixels, np.array(fit.white), fit.offset)
+    return tissue(sample.pixels, density, np.linalg.inv(complete(canonical)).T, len(canonical))
+
+
 def _set_up(
     samples: Sequence[Sample],
     method: str,
@@ -248,7 +272,7 @@ def _set_up(
         source = "default" if found is None else "background"
         level = np.array(DEFAULT_WHITE) if found is None else found
     else:
-        level = _check_white(white)
+        level = check_white(white)
     return _Setting(
         method,
         stains,
@@ -260,16 +284,6 @@ def _set_up(
         float(beta),
         float(alpha),
     )
-
-
-def _check_white(white: Any) -> Float[np.ndarray, "3"]:
-    try:
-        level = np.broadcast_to(np.asarray(white, np.float64), (3,))
-    except (TypeError, ValueError):
-        level = np.zeros(3)
-    if not ((level >= 1) & (level <= 256)).all():
-        raise OptionError("white is not one or three levels", received=white, valid="1 to 256")
-    return level
 
 
 def _tissue(sample: Sample, setting: _Setting) -> _Tissue:
@@ -334,7 +348,8 @@ def _build(setting: _Setting, rows: Rows, used: list[_OneTile], tiles: list[_One
     names = (
         STAIN_SETS[setting.stains] if setting.method != "given" else tuple(f"stain {k + 1}" for k in range(len(rows)))
     )
-    canonical = setting.canonical
+    known = canonical_vectors(setting.stains)
+    canonical = known if len(known) == len(rows) else setting.canonical
     return StainModel(
         method=setting.method,  # pyright: ignore[reportArgumentType]
         stains=names,

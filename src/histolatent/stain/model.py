@@ -5,19 +5,21 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError, OptionError, nearest, unknown
 from ..outputs import whole
-from .vectors import Rows
+from .vectors import STAIN_SETS, Rows, angle, flat
 
 FORMAT = 1
 Vector = tuple[float, float, float]
 Level = Annotated[float, Field(ge=1, le=256)]
 White = tuple[Level, Level, Level]
+Degrees = Annotated[float, Field(ge=0, le=180)]
 #: Why a fit is not usable; the first that applies. `ok` is the only one that is.
 REASONS: Mapping[str, str] = {
     "ok": "usable",
@@ -29,6 +31,19 @@ REASONS: Mapping[str, str] = {
 }
 Reason = Literal["ok", "too-little-tissue", "one-stain", "far-from-canonical", "looks-like-dab", "flat-colour"]
 FINITE = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+#: How a slide may be matched to a reference: by name, what is fitted for it.
+NORMALIZERS: Mapping[str, str] = MappingProxyType(
+    {
+        "macenko": "macenko",
+        "vahadane": "vahadane",
+        "fixed": "fixed",
+        "reinhard": "lab",
+        "reinhard-ruderman": "ruderman",
+        "reinhard-modified": "lab",
+    }
+)
+#: An amount of stain below which there is next to none.
+FAINTEST = 0.1
 
 
 class _Fit(BaseModel):
@@ -70,17 +85,23 @@ class StainModel(_Fit):
     method: Literal["fixed", "given", "macenko", "vahadane"]
     stains: tuple[str, ...] = Field(min_length=2, max_length=3)
     vectors: tuple[Vector, ...]
-    max_concentrations: tuple[Annotated[float, Field(ge=0)], ...]
-    canonical_degrees: tuple[float, ...]
-    spread_degrees: tuple[float, ...]
+    max_concentrations: tuple[Annotated[float, Field(ge=0, le=100)], ...]
+    canonical_degrees: tuple[Degrees, ...]
+    spread_degrees: tuple[Degrees, ...]
 
     @model_validator(mode="after")
-    def _check_lengths(self) -> "StainModel":
+    def _check(self) -> "StainModel":
+        if self.method != "given" and self.stains not in STAIN_SETS.values():
+            raise ValueError(f"stains must be one of {', '.join(map(str, STAIN_SETS.values()))}")
         for name in ("vectors", "max_concentrations", "canonical_degrees", "spread_degrees"):
             if len(getattr(self, name)) != len(self.stains):
                 raise ValueError(f"{name} must have one entry for each of {len(self.stains)} stains")
         if any(abs(math.hypot(*vector) - 1) > 1e-3 for vector in self.vectors):
             raise ValueError("vectors must be of length 1")
+        if flat(self.rows):
+            raise ValueError("vectors must not lie on one line, or in one plane")
+        if self.valid and self.method in ("macenko", "vahadane") and min(self.max_concentrations) < FAINTEST:
+            raise ValueError(f"max_concentrations of a usable fit must be at least {FAINTEST}")
         return self
 
     @property
@@ -91,8 +112,6 @@ class StainModel(_Fit):
     @property
     def separation_degrees(self) -> float:
         """The angle between the first two stains."""
-        from .vectors import angle
-
         return angle(self.rows[0], self.rows[1])
 
 
@@ -106,19 +125,55 @@ class ColourModel(_Fit):
 
 
 Fit = StainModel | ColourModel
+#: A fit of either kind, as it is read from JSON.
+AnyFit = Annotated[Fit, Field(discriminator="kind")]
+
+
+class Facts(BaseModel):
+    """How many tiles a slide has, how many of them were read, and which share of their area (0 to 1) is tissue."""
+
+    model_config = FINITE | ConfigDict(extra="allow")
+
+    tiles: int | None = None
+    sampled: int | None = None
+    tissue_share: float | None = None
+
+
+class Provenance(BaseModel):
+    """What fits were made from, and what was met: facts of each slide and of all, tiles skipped, notes, and more."""
+
+    model_config = FINITE | ConfigDict(extra="allow")
+
+    slides: dict[str, Facts] = {}
+    overall: Facts = Facts()
+    skipped: dict[str, str] = {}
+    notes: list[str] = []
 
 
 class StainBook(BaseModel):
-    """The fits of a cohort: one per slide, and one over all of it. This is what `stain.json` holds."""
+    """The fits of a cohort: one per slide, and one over all of it. This is what `stain.json` holds.
+
+    `method` is a key of NORMALIZERS, and every fit is one of that method.
+    """
 
     model_config = FINITE
 
     format: Literal[1] = FORMAT
     source: str
     method: str
-    overall: Annotated[Fit, Field(discriminator="kind")]
-    slides: dict[str, Annotated[Fit, Field(discriminator="kind")]] = {}
-    provenance: dict[str, Any] = {}
+    overall: AnyFit
+    slides: dict[str, AnyFit] = {}
+    provenance: Provenance = Provenance()
+
+    @model_validator(mode="after")
+    def _check(self) -> "StainBook":
+        if self.method not in NORMALIZERS:
+            raise ValueError(f"method must be one of {', '.join(NORMALIZERS)}")
+        for name, fit in (("overall", self.overall), *((f"slides.{name}", fit) for name, fit in self.slides.items())):
+            found = fit.method if isinstance(fit, StainModel) else fit.space
+            if found != NORMALIZERS[self.method] and (found, self.method) != ("given", "fixed"):
+                raise ValueError(f"{name} is a fit of {found}, not of {self.method}")
+        return self
 
     def of(self, slide: str) -> Fit:
         """Return the fit of a slide. Raises OptionError, with the nearest name, if there is none."""
@@ -148,11 +203,11 @@ def read_book(path: str | os.PathLike[str]) -> StainBook:
         raise InputError(
             "stain file not found", received=path, fix="histolatent stain fit SRC --out stain.json"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the stain file cannot be read ({error})", received=path) from None
     if not isinstance(document, dict) or "overall" not in document:
         raise InputError("this is JSON, but no stain file: it has no 'overall'", received=path)
-    if document.get("format") != FORMAT:
+    if document.get("format") is True or document.get("format") != FORMAT:
         raise InputError("unknown format of a stain file", received=document.get("format"), valid=FORMAT)
     try:
         return StainBook.model_validate(document)
@@ -168,6 +223,13 @@ def read_book(path: str | os.PathLike[str]) -> StainBook:
 
 
 def need_valid(fit: Fit, what: str) -> None:
-    """Raise OptionError if a fit is not usable: for references, which nothing can be matched to then."""
+    """Raise OptionError if a fit is not usable as a reference, or holds next to nothing of a stain."""
     if not fit.valid:
         raise OptionError(f"{what} cannot be a reference: {fit.why}", received=f"{fit.tissue_pixels} tissue pixels")
+    if isinstance(fit, StainModel) and min(fit.max_concentrations) < FAINTEST:
+        faint = fit.stains[int(np.argmin(fit.max_concentrations))]
+        raise OptionError(
+            f"{what} cannot be a reference: it holds next to no {faint}",
+            received=f"{min(fit.max_concentrations)} (99th percentile, OD)",
+            valid=f"{FAINTEST} or more",
+        )

@@ -2,32 +2,24 @@
 
 import json
 import warnings
+from collections.abc import Sequence
 from colorsys import rgb_to_hsv
 from functools import cache
 from importlib.resources import files
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from ..errors import OptionError, unknown
-from .fit import FAINTEST, fit_colour, fit_tile
-from .model import ColourModel, Fit, StainBook, StainModel, need_valid
+from .fit import fit_colour, fit_tile, mean_colours, sample_pixels
+from .model import FAINTEST, NORMALIZERS, AnyFit, ColourModel, Fit, StainModel, need_valid
 from .recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, change_levels, recolour
 from .vectors import complete, unmixing
 
-#: How a slide may be matched to a reference: by name, what is fitted for it.
-NORMALIZERS = MappingProxyType(
-    {
-        "macenko": "macenko",
-        "vahadane": "vahadane",
-        "fixed": "fixed",
-        "reinhard": "lab",
-        "reinhard-ruderman": "ruderman",
-        "reinhard-modified": "lab",
-    }
-)
 FARTHEST_HUE = 40.0
+#: A colour whose channels differ by fewer levels is grey, and its hue noise; with more than the second, it is coloured.
+GREY, COLOURED = 8.0, 16.0
 
 
 class PerTileWarning(UserWarning):
@@ -44,15 +36,17 @@ def colour_change(
 ) -> ColourChange:
     """Return the change that gives tissue fitted as `fit` the look of `reference`.
 
-    Stain models match the 99th percentiles of the amounts and swap the vectors; the residual is dropped, but for
-    `fixed` vectors, which leave too much over. A stain of which there is next to none (below 0.1) is not blown up.
+    Stain models match the 99th percentiles of the amounts and swap the vectors. The residual is dropped, and with it
+    what is no stain; but vectors that are `fixed` or given leave too much over, so between such it is kept. A stain
+    of which there is next to none (below 0.1) is not blown up.
     Colour models match mean and standard deviation per component; `modified` (Roy et al. 2021, EUSIPCO) keeps the mean
     lightness, widens lightness by `1 + (sd_reference - sd) / sd_reference` (0.05 for what is not positive) and shifts a
     and b by their means.
     With `background="map"` empty slide is changed as tissue is.
 
-    A fit that is not usable, or a change that would turn the mean hue of the tissue, or of all that is not background,
-    by more than `hue_limit` degrees of HSV, gives a NoChange with the reason. 180 lets every turn pass.
+    A fit that is not usable, or a change that would turn the mean hue of the fit's tissue, or of all that is not
+    background, by more than `hue_limit` degrees of HSV, gives a NoChange with the reason. 180 lets every turn pass.
+    Misleads for a fit over many tiles: one with pen may turn where their mean does not; see `tile_change`.
 
     Raises
     ------
@@ -71,24 +65,35 @@ def colour_change(
         change = _between_colours(fit, reference, modified, keep)
     else:
         raise OptionError("a stain model and a colour model cannot be matched", fix="fit both with the same method")
-    turn = _hue_turn(fit, change)
-    if turn > hue_limit:
-        return NoChange("hue-flip", f"the tissue's mean hue would turn by {turn:.0f} degrees, more than {hue_limit:g}")
-    return change
+    return _unless_flipped(change, (fit.tissue_colour, fit.stained_colour), hue_limit)
+
+
+def tile_change(
+    image: np.ndarray, fit: Fit, change: ColourChange, *, hue_limit: float = FARTHEST_HUE, layout: str = "HWC"
+) -> ColourChange:
+    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if it would turn its hue.
+
+    Looks at the mean colour of the tile's tissue, and of all in it that is not background, 4,096 pixels on a grid;
+    fewer than 100 of a kind, and greys, have no hue to turn. A tile that is left as it is differs from the ones that
+    overlap it: the price of not painting ink in the colour of tissue.
+    """
+    if isinstance(change, NoChange):
+        return change
+    return _unless_flipped(change, mean_colours(sample_pixels(image, layout=layout), fit), hue_limit)
 
 
 def check_matching(background: str, hue_limit: float) -> None:
     """Raise OptionError unless these are options of `colour_change`."""
     if background not in ("keep", "map"):
         raise OptionError("unknown treatment of the background", received=background, valid="keep, map")
-    if not 0 < hue_limit <= 180:
+    if not (0 < hue_limit <= 180):
         raise OptionError("the hue limit is out of range", received=hue_limit, valid="above 0, up to 180 degrees")
 
 
 def normalize(image: np.ndarray, fit: Fit, reference: Fit, *, layout: str = "HWC", **options: Any) -> np.ndarray:
     """Return one image in the look of the reference, by the fit of its slide. Options as in `colour_change`.
 
-    For many tiles of a slide, make the change once and call `recolour`.
+    For many tiles of a slide, make the change once, and call `tile_change` and `recolour` for each.
     """
     return recolour(image, colour_change(fit, reference, **options), layout=layout)
 
@@ -124,8 +129,8 @@ def reference_names() -> tuple[str, ...]:
 def shipped_reference(name: str, method: str) -> Fit:
     """Return a shipped reference for a normalisation method.
 
-    `phantom` is the source site of the phantom; `macenko` the vectors and amounts of Macenko's code lineage, without
-    means of colours, so for `macenko`, `vahadane` and `fixed` only.
+    `phantom` is the source site of the phantom; `macenko` the vectors and amounts of Macenko's code lineage, for
+    `macenko` and `vahadane` only: it has no means of colours, and its vectors are none to swap with a fixed set.
 
     Raises
     ------
@@ -137,17 +142,19 @@ def shipped_reference(name: str, method: str) -> Fit:
         raise unknown("reference", name, shipped)
     if method not in NORMALIZERS:
         raise unknown("normalisation method", method, NORMALIZERS)
-    fits = shipped[name].slides
+    fits = shipped[name]
     target = NORMALIZERS[method]
     if target not in fits:
-        raise OptionError(f"the reference {name!r} has no numbers for {method}", valid=", ".join(fits))
+        valid = ", ".join(other for other, needed in NORMALIZERS.items() if needed in fits)
+        raise OptionError(f"the reference {name!r} has no numbers for {method}", valid=valid)
     return fits[target]
 
 
 @cache
-def _shipped() -> dict[str, StainBook]:
+def _shipped() -> dict[str, dict[str, Fit]]:
     text = files("histolatent.stain").joinpath("references.json").read_text(encoding="utf-8")
-    return {name: StainBook.model_validate(book) for name, book in json.loads(text).items()}
+    fits = TypeAdapter(dict[str, AnyFit])
+    return {name: fits.validate_python(reference["fits"]) for name, reference in json.loads(text).items()}
 
 
 def _tile_colour(image: np.ndarray, space: str, layout: str) -> ColourModel:
@@ -166,10 +173,10 @@ def _between_stains(fit: StainModel, reference: StainModel, keep: bool) -> Chang
     white_in, white_out = np.array(fit.white), np.array(reference.white)
     if fit.method == "vahadane":
         return SparseChange(white_in, white_out, fit.rows, reference.rows, gains, fit.offset, keep)
-    if fit.method == "fixed" and reference.method == "fixed":
-        # Published vectors never fit exactly: what they leave over is colour too, and stays.
-        rows, gains = complete(fit.rows), np.append(gains, np.ones(3 - len(gains)))
-        matrix = (np.linalg.inv(rows) @ (gains[:, None] * rows)).T
+    if {fit.method, reference.method} <= {"fixed", "given"}:
+        # Vectors that were not fitted never fit exactly: what they leave over is colour too, and stays.
+        gains = np.append(gains, np.ones(3 - len(gains)))
+        matrix = (np.linalg.inv(complete(fit.rows)) @ (gains[:, None] * complete(reference.rows))).T
     else:
         matrix = (unmixing(fit.rows) @ (gains[:, None] * reference.rows)).T
     return DensityChange(white_in, white_out, matrix, offset=fit.offset, keep_background=keep)
@@ -188,11 +195,18 @@ def _between_colours(fit: ColourModel, reference: ColourModel, modified: bool, k
     return SpaceChange(np.array(fit.white), fit.space, scale, about - scale * mean, keep)
 
 
-def _hue_turn(fit: Fit, change: Change) -> float:
-    """Return by how many degrees of HSV hue the mean colour would turn: of the tissue, or of it and any ink."""
-    colours = np.array([[fit.tissue_colour, fit.stained_colour]], np.float32)
-    turns = []
-    for before, after in zip(colours[0].tolist(), change_levels(colours, change)[0].tolist(), strict=True):
-        turn = 360 * (rgb_to_hsv(*after)[0] - rgb_to_hsv(*before)[0])
-        turns.append(abs((turn + 180) % 360 - 180))
-    return max(turns)
+def _unless_flipped(change: Change, colours: Sequence[Sequence[float]], limit: float) -> ColourChange:
+    """Return the change, or NoChange if it turns the HSV hue of any of the colours by more than the limit."""
+    turn = max((_hue_turn(colour, change) for colour in colours), default=0.0)
+    if turn <= limit:
+        return change
+    return NoChange("hue-flip", f"the tissue's mean hue would turn by {turn:.1f} degrees, more than {limit:g}")
+
+
+def _hue_turn(colour: Sequence[float], change: Change) -> float:
+    """Return by how many degrees the HSV hue of a colour turns: 180 where grey becomes coloured."""
+    after = change_levels(np.array([[colour]], np.float32), change)[0, 0].tolist()
+    if max(colour) - min(colour) < GREY:
+        return 180.0 if max(after) - min(after) >= COLOURED else 0.0
+    turn = 360 * (rgb_to_hsv(*after)[0] - rgb_to_hsv(*colour)[0])
+    return abs((turn + 180) % 360 - 180)

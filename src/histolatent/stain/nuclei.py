@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from .._types import Plane, Tile
+from .._types import Plane
 from .density import concentrations, optical_density, white_level
 
 AREA_UM2 = (8.0, 400.0)
@@ -12,17 +12,17 @@ SURROUNDINGS_UM = 8.0
 TISSUE_DENSITY = 0.15
 
 
-def hematoxylin(tile: Tile) -> Plane:
+def hematoxylin(tile: np.ndarray) -> Plane:
     """Return the hematoxylin concentration, natural-log optical density, negatives set to 0."""
     return np.maximum(concentrations(optical_density(tile, white_level(tile)))[..., 0], 0)
 
 
-def tissue_mask(tile: Tile) -> Bool[np.ndarray, "h w"]:
+def tissue_mask(tile: np.ndarray) -> Bool[np.ndarray, "h w"]:
     """Return where there is tissue: a mean optical density above 0.15."""
     return optical_density(tile, white_level(tile)).mean(axis=2) > TISSUE_DENSITY
 
 
-def label_nuclei(tile: Tile, mpp: float) -> tuple[int, Int32[np.ndarray, "h w"]]:
+def label_nuclei(tile: np.ndarray, mpp: float) -> tuple[int, Int32[np.ndarray, "h w"]]:
     """Return how many nuclei-like objects there are, and which pixel belongs to which (0 = none).
 
     An object is darker in hematoxylin (smoothed by 0.5 um) than its surroundings of 8 um, by Otsu's threshold over the

@@ -51,6 +51,14 @@ def read_levels(image: Any, layout: str = "HWC") -> Levels:
     return image.astype(np.float32) * np.float32(255)
 
 
+def need_bytes(tile: Any) -> None:
+    """Raise InputError unless a tile is RGB uint8, channels last."""
+    if read_levels(tile).dtype != np.uint8:
+        raise InputError(
+            "this works on uint8 only", received=tile.dtype, valid="uint8 from 0 to 255", fix="round 255 times the tile"
+        )
+
+
 def write_levels(levels: Levels, image: np.ndarray, layout: str) -> np.ndarray:
     """Return levels 0 to 255 in the type and layout of the image that came in; float levels are divided by 255."""
     out = levels if image.dtype == np.uint8 else np.clip(levels / np.float32(255), 0, 1).astype(image.dtype)

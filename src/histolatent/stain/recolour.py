@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32
 
-from .colour import at_least, shift_in_space
+from .colour import LARGEST_LOGARITHM, at_least, shift_in_space
 from .density import log_table
 from .pixels import Levels, in_one_row, read_levels, write_levels
 from .tissue import tissue_weight
@@ -21,6 +21,8 @@ from .vahadane import CODE_PENALTY, sparse_codes
 
 #: A power of two: what is scaled by it and divided by it again is exact.
 SCALE = 1024.0
+#: Gains up to this cannot overflow; beyond it, logarithms of levels are bounded.
+LARGEST_GAIN = 10.0
 Three = Float[np.ndarray, "3"]
 
 
@@ -105,13 +107,15 @@ def change_levels(levels: Levels, change: DensityChange | SparseChange | SpaceCh
         return shift_in_space(levels, change.space, change.scale, change.shift)
     logs = _logarithms(levels, change.offset)
     if isinstance(change, SparseChange):
-        logs = _sparse(logs, change)
+        logs, gain = _sparse(logs, change), float(change.gains.max())
     else:
         shift = np.log(change.white_out) - change.matrix @ np.log(change.white_in)
         out = cv2.transform(logs, np.column_stack([change.matrix, shift]).astype(np.float32))
         if np.any(change.bias):
             out -= tissue_plane(levels, change.white_in)[..., None] * change.bias.astype(np.float32)
-        logs = out
+        logs, gain = out, float(np.abs(change.matrix).max())
+    if gain > LARGEST_GAIN:  # overflow on glass would be infinity times a weight of zero
+        np.minimum(logs, np.float32(LARGEST_LOGARITHM), out=logs)
     changed = cv2.exp(logs, dst=logs)
     return at_least(changed - np.float32(change.offset), 0.0) if change.offset else changed
 

@@ -45,6 +45,8 @@ def background_level(pixels: Pixels) -> Float[np.ndarray, "3"] | None:
 
 def densities(pixels: Pixels, white: Float[np.ndarray, "3"], offset: int) -> Densities:
     """Return the natural-log optical density of each pixel."""
+    if not pixels.size:  # which OpenCV refuses
+        return np.zeros(pixels.shape, np.float32)
     return np.log(white).astype(np.float32)[:, None] - cv2.LUT(pixels, log_table(offset)[None])
 
 

@@ -22,6 +22,9 @@ STAIN_SETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"H&E": ("hematoxylin", "eosin"), "H-DAB": ("hematoxylin", "dab"), "H&E-DAB": ("hematoxylin", "eosin", "dab")}
 )
 
+#: The smallest singular value of unit vectors that can be told apart: two at 1.6 degrees.
+FLATTEST = 0.02
+
 
 def unit_rows(vectors: Rows | Sequence[Sequence[float]]) -> Rows:
     """Return the rows at length 1, as float64."""
@@ -75,6 +78,11 @@ def order_stains(vectors: Float[np.ndarray, "2 3"], canonical: Float[np.ndarray,
     return vectors if straight <= crossed else vectors[::-1]
 
 
+def flat(rows: Rows) -> bool:
+    """Return whether unit rows lie nearly on one line, or in one plane: amounts of them mean nothing."""
+    return bool(np.linalg.svd(rows, compute_uv=False).min() < FLATTEST)
+
+
 def check_vectors(vectors: object) -> Rows:
     """Return vectors given by a user as unit rows.
 
@@ -93,6 +101,6 @@ def check_vectors(vectors: object) -> Rows:
             received=f"shape {rows.shape}",
             valid="[[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]",
         )
-    if (np.linalg.norm(rows, axis=1) < 1e-6).any() or np.linalg.svd(unit_rows(rows))[1].min() < 0.02:
+    if (np.linalg.norm(rows, axis=1) < 1e-6).any() or flat(unit_rows(rows)):
         raise OptionError("stain vectors are zero, or lie on one line", received=rows.tolist())
     return unit_rows(rows)

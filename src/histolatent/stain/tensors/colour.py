@@ -4,10 +4,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ..colour import FROM_LMS, FROM_XYZ, LEAST_CONE, LMS, TOE, XYZ, space_matrix
+from ..colour import FROM_LMS, FROM_XYZ, LARGEST_LOGARITHM, LEAST_CONE, LMS, TOE, XYZ, space_matrix
 from .pixels import Planes, mix
-
-LARGEST_LOGARITHM = 30.0
 
 
 def shift_in_space(

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from ...errors import InputError, OptionError
+from ..colour import LARGEST_LOGARITHM
 from ..recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange
 from ..tissue import GREY, PALE, STAINED
-from .colour import LARGEST_LOGARITHM, shift_in_space
+from .colour import shift_in_space
 from .pixels import Planes, blocks, from_levels, in_layout, mix, numbers, read_batch, to_levels
 from .separate import logarithms, sparse_planes
 
