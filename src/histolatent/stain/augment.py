@@ -54,7 +54,7 @@ def hed_jitter(
     240 is that of the fits for slides without background: with the original's 255, glass of a usual scanner counts as
     pale tissue. With `background="keep"` glass keeps its colour: the bias acts on tissue only, and pixels fade from
     their own colour to the new one between optical densities of 0.05 and 0.15. The original adds the bias everywhere,
-    which tints glass, by some 6 levels when light and 16 when strong: `white=255, background="map"`.
+    which tints glass of level 243 by 6 levels on average when light, and 16 when strong: `white=255, background="map"`.
 
     Raises
     ------
