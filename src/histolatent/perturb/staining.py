@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 
@@ -29,7 +28,6 @@ from .operation import Operation, register
 
 STAIN_GAINS = (1.1, 1.25, 1.5, 1.75, 2.0)
 FIXED = "separated by fixed stain vectors: on slides far from them some of the other stain moves along"
-REFERENCE = cast(StainModel, shipped_reference("macenko", "macenko"))
 
 
 def stain_gain(tile: Tile, *stains: int) -> Callable[[float], Tile]:
@@ -61,14 +59,15 @@ def in_state(tile: Tile, state: ProtocolState) -> Tile:
     return recolour(tile, replace(density_change(anchor, state), keep_background=True))
 
 
-def restain(tile: Tile, reference: StainModel = REFERENCE) -> Callable[[float], Tile]:
-    """Return the tile as a function of how far, 0 to 1, its staining goes toward that of a reference.
+def restain(tile: Tile, reference: StainModel | None = None) -> Callable[[float], Tile]:
+    """Return the tile as a function of how far, 0 to 1, its staining goes toward a reference; Macenko's, if not given.
 
     The tile is fitted by Macenko's method. In optical density, the way is straight. A tile that cannot be fitted, or
     whose hue would flip, stays as it is.
     """
     fit = fit_tile(tile, "macenko", white=tuple(slide_white(tile).tolist()))
-    change = colour_change(fit, reference)
+    target = shipped_reference("macenko", "macenko") if reference is None else reference
+    change = colour_change(fit, target)
     if not isinstance(change, DensityChange):
         return lambda share: tile.copy()
 
