@@ -97,14 +97,18 @@ NOT_IN_PIXELS = {"patch-shuffle", "jpeg-round-trip"}
 SAME_PIXELS = {"no-op", "png-round-trip"}
 
 
+@pytest.fixture(scope="module")
+def several(phantom) -> list[np.ndarray]:
+    return [phantom.read(i) for i in range(0, 24, 4)]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_graded_operations_do_more_and_more(phantom, name):
+def test_graded_operations_do_more_and_more(several, name):
     operation = OPERATIONS[name]
-    tiles = [phantom.read(i) for i in range(0, 24, 4)]
     change = np.mean(
         [
             [np.abs(view.astype(int) - tile).mean() for view in climb(tile, operation, tile_id=str(i), mpp=0.5)]
-            for i, tile in enumerate(tiles)
+            for i, tile in enumerate(several)
         ],
         axis=0,
     )
