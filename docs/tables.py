@@ -37,6 +37,71 @@ def operations() -> str:
     return _table(("name", "family", "role", "parameter", "severity 1 to 5", "what it does", "when it misleads"), rows)
 
 
+def cards() -> str:
+    """Return a card for every perturbation that comes with histolatent, by family."""
+    from histolatent.perturb import OPERATIONS
+
+    parts: list[str] = []
+    for family in dict.fromkeys(operation.family for operation in OPERATIONS.values()):
+        parts.append(f"## {family.capitalize()}")
+        parts += [_card(operation) for operation in OPERATIONS.values() if operation.family == family]
+    return "\n\n".join(parts)
+
+
+def _card(operation: Any) -> str:
+    unit = f", {operation.unit}" if operation.unit and operation.graded else ""
+    suites = [f"`{name}`" for name, names in _suites().items() if operation.name in names]
+    facts = [
+        ("Role", operation.role),
+        ("Severity 1 to 5", ", ".join(f"{level:g}" for level in operation.levels)),
+        ("Level", f"{operation.parameter}{unit}" if operation.graded else f"{operation.parameter}: five variants"),
+    ]
+    if operation.graded:
+        facts.append(("Levels that you may set", f"{operation.limits[0]:g} to {operation.limits[1]:g}{unit}"))
+    facts += [
+        ("When it misleads", operation.misleads),
+        ("Read it against", f"`{operation.control}`" if operation.control else ""),
+        ("In suites", ", ".join(suites)),
+        ("From", operation.reference),
+    ]
+    text = operation.describes[0].upper() + operation.describes[1:]
+    return f"### `{operation.name}`\n\n{text}.\n\n" + _table(("", ""), [fact for fact in facts if fact[1]])
+
+
+def _suites() -> Any:
+    from histolatent.perturb import SUITES
+
+    return SUITES
+
+
+def scanners() -> str:
+    """Return the named virtual scanners."""
+    from histolatent.perturb import SCANNERS
+
+    rows = [
+        (
+            f"`{name}`",
+            f"{scanner.blur_um:g}",
+            f"{max(abs(share) for i, row in enumerate(scanner.colours) for j, share in enumerate(row) if i != j):g}",
+            " / ".join(f"{level:g}" for level in scanner.light),
+            f"{scanner.noise_levels:g}",
+            f"{scanner.gamma:g}",
+            scanner.jpeg_quality,
+        )
+        for name, scanner in SCANNERS.items()
+    ]
+    head = (
+        "scanner",
+        "blur, um",
+        "largest cross-talk",
+        "light, R / G / B",
+        "noise, levels",
+        "gamma",
+        "JPEG",
+    )
+    return _table(head, rows)
+
+
 def suites() -> str:
     """Return every suite with its operations."""
     from histolatent.perturb import SUITES
@@ -218,5 +283,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-ALL = (operations, suites, metrics, encoders, toys, protocols, policy, stains, reasons, planted, axes, commands)
+ALL = (
+    *(operations, cards, suites, scanners, metrics, encoders, toys, protocols),
+    *(policy, stains, reasons, planted, axes, commands),
+)
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}

@@ -142,3 +142,21 @@ def test_titles_are_the_users_words():
     plan = Plan(columns={"label": "diagnosis"})
     assert (plan.title("label"), plan.title("site")) == ("diagnosis", "site")
     assert len(plan.operations) == 9
+
+
+def test_a_plan_holds_the_levels_of_its_suite(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("operations = ['blur', 'flip']\n[levels]\nblur = [0.1, 0.2, 0.3, 0.4, 0.5]\n")
+    plan = Plan(suite=str(path))
+    assert plan.operations == {"blur": (0.1, 0.2, 0.3, 0.4, 0.5), "flip": (1, 2, 3, 4, 5)}
+    assert [operation.levels for operation in plan.perturbations] == list(plan.operations.values())
+    path.unlink()
+    again = Plan(**plan.model_dump())  # the plan of a result is enough: the file may be gone
+    assert again.perturbations == plan.perturbations
+
+
+def test_operations_that_do_not_exist_or_do_not_fit_are_refused():
+    with pytest.raises(OptionError, match=r"no perturbation is called 'blurr'"):
+        Plan(operations={"blurr": (1, 2, 3, 4, 5)})
+    with pytest.raises(OptionError, match="blur: a level is out of its limits"):
+        Plan(operations={"blur": (1, 2, 3, 4, 500)})

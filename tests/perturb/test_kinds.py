@@ -10,8 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from histolatent.perturb import OPERATIONS, SEVERITIES, climb, perturb
-from histolatent.perturb.appearance import blur, brighten, compress, stain_gain
+from histolatent.perturb.acquisition import blur, compress
 from histolatent.perturb.geometric import flip, rotate
+from histolatent.perturb.photometric import brighten
+from histolatent.perturb.staining import stain_gain
 from histolatent.perturb.tissue import MARGIN_UM
 from histolatent.stain import hematoxylin, label_nuclei, optical_density, stain_matrix, tissue_mask, white_level
 

@@ -75,7 +75,7 @@ def _selectivity(encoders: list[EncoderResult]) -> str | None:
         return None
     best = max(known, key=lambda encoder: _value(encoder.selectivity))
     return (
-        f"Most selective is {best.name}: destroying nuclei moves it more than a nuisance does in "
+        f"Most selective is {best.name}: destroying biology moves it more than a nuisance does in "
         f"{_value(best.selectivity):.0%} of the comparisons (chance 50%)."
     )
 

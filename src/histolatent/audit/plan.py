@@ -1,15 +1,15 @@
 """What an audit is asked to do."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .._types import Codes
 from ..errors import InputError
 from ..images import TileSource, select_rows
-from ..perturb import ASSUMED_MPP, suite
+from ..perturb import ASSUMED_MPP, OPERATIONS, Operation, suite
 from ..provenance import stream
 from ..stats import check_split
 from .verdict import Policy
@@ -21,12 +21,16 @@ GROUP_COLUMNS = ("patient", "slide")
 class Plan(BaseModel):
     """Everything that decides the numbers of an audit besides tiles and encoders; it goes into the result.
 
+    `suite` names a suite of `histolatent.perturb.SUITES`, or a TOML file. `operations` is what it holds: the name of
+    each operation with its five levels. It is filled from the suite. Where it is given, it counts, and `suite` is a
+    title.
     `columns` maps known column names to the user's, for the words of the report.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     suite: str = "quick"
+    operations: dict[str, tuple[float, float, float, float, float]] = {}
     seed: int = Field(default=0, ge=0)
     resamples: int = Field(default=2000, ge=100)
     mpp: float | None = Field(default=None, gt=0)
@@ -36,16 +40,23 @@ class Plan(BaseModel):
     columns: dict[str, str] = {}
     policy: Policy = Policy()
 
-    @field_validator("suite")
+    @model_validator(mode="before")
     @classmethod
-    def _suite_is_known(cls, name: str) -> str:
-        suite(name)
-        return name
+    def _fill_operations(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("operations"):
+            chosen = suite(str(values.get("suite", "quick")))
+            values = {**values, "operations": {operation.name: operation.levels for operation in chosen}}
+        return values
+
+    @model_validator(mode="after")
+    def _check_operations(self) -> "Plan":
+        _ = self.perturbations  # each must exist, and take its levels
+        return self
 
     @property
-    def operations(self) -> tuple[str, ...]:
-        """Names of the operations of the suite."""
-        return suite(self.suite)
+    def perturbations(self) -> tuple[Operation, ...]:
+        """The operations, with the levels of this plan."""
+        return tuple(OPERATIONS[name].at(levels) for name, levels in self.operations.items())
 
     def title(self, column: str) -> str:
         """Return what the user calls a known column."""

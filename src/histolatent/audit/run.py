@@ -15,8 +15,9 @@ from ..encoders.embed import Embedded, Progress, as_table, embed_views, source_c
 from ..encoders.vectors import VectorEncoder
 from ..errors import InputError, OptionError
 from ..images import TileSource, open_tiles
-from ..perturb import OPERATIONS, SEVERITIES, Ladder
+from ..perturb import SEVERITIES, Ladder
 from ..provenance import combined_digest, environment, now, version
+from .donors import find_donors
 from .findings import find
 from .measure import Measured, measure_encoder
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
@@ -70,7 +71,9 @@ def audit_encoders(
     check_tables(source.table)
     find_groups(source.table)  # a leaking split must stop the run before the long part
     pixel = [encoder for encoder in encoders if not isinstance(encoder, VectorEncoder)]
-    ladder = Ladder(plan.operations, plan.seed, plan.mpp)
+    chosen = plan.perturbations
+    donors = find_donors(source, chosen, seed=plan.seed, mpp=plan.mpp) if pixel else ()
+    ladder = Ladder(chosen, plan.seed, plan.mpp, donors)
     folder = Path(work)
     folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / f"{file_name(names[i])}.zarr" for i, e in enumerate(encoders) if e in pixel]
@@ -79,7 +82,12 @@ def audit_encoders(
         pixel,
         targets,
         views=ladder,
-        plan={"seed": plan.seed, "mpp": plan.mpp},
+        plan={
+            "seed": plan.seed,
+            "mpp": plan.mpp,
+            "levels": [list(operation.levels) for operation in chosen],
+            "donors": [donor.name for donor in donors],
+        },
         batch_size=batch_size,
         workers=workers,
         on_error=plan.on_error,
@@ -158,23 +166,23 @@ def _operations(ladder: Ladder, store: PartialTable, kept: np.ndarray) -> list[O
     columns = {step: hashes[:, 1 + i] for i, step in enumerate(ladder.steps)}
     return [
         OperationResult(
-            name=name,
-            family=OPERATIONS[name].family,
-            role=OPERATIONS[name].role,
-            parameter=OPERATIONS[name].parameter,
-            unit=OPERATIONS[name].unit,
-            graded=OPERATIONS[name].graded,
-            control=OPERATIONS[name].control,
-            describes=OPERATIONS[name].describes,
-            misleads=OPERATIONS[name].misleads,
+            name=operation.name,
+            family=operation.family,
+            role=operation.role,
+            parameter=operation.parameter,
+            unit=operation.unit,
+            graded=operation.graded,
+            control=operation.control,
+            describes=operation.describes,
+            misleads=operation.misleads,
             steps=[
                 Step(
                     severity=severity,
-                    level=OPERATIONS[name].levels[severity - 1],
-                    pixels_sha256=combined_digest(f"{value:016x}" for value in columns[name, severity]),
+                    level=operation.levels[severity - 1],
+                    pixels_sha256=combined_digest(f"{value:016x}" for value in columns[operation.name, severity]),
                 )
                 for severity in SEVERITIES
             ],
         )
-        for name in ladder.operations
+        for operation in ladder.resolved
     ]

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, embed, health, listing, stain
+from . import audit, cohort, embed, health, listing, perturb, stain
 from .console import error_console
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("embed", epilog=embed.EXAMPLE)(embed.embed)
 app.command("convert", epilog=embed.CONVERT_EXAMPLE)(embed.convert)
 app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
 app.add_typer(stain.app, name="stain")
+app.add_typer(perturb.app, name="perturb")
 app.command("encoders", epilog=listing.EXAMPLE)(listing.encoders)
 app.command("doctor", epilog=health.DOCTOR_EXAMPLE)(health.doctor)
 

@@ -26,6 +26,9 @@ EXAMPLE = (
     "Example: histolatent audit tiles.csv --encoder timm:vit_small_patch14_dinov2.lvd142m --encoder hf:owkin/phikon "
     "--label diagnosis --site hospital --out audit/"
 )
+SUITES = (
+    "Set of perturbations: quick, standard, full, stain, scanner, geometry, must-react, or a file.toml of your own."
+)
 BASELINE = "toy:colour-histogram"
 
 
@@ -44,7 +47,10 @@ def audit(
         ),
     ] = None,
     column: Columns = None,
-    suite: Annotated[str, typer.Option(help="Set of perturbations: quick.")] = "quick",
+    suite: Annotated[
+        str,
+        typer.Option(help=SUITES),
+    ] = "quick",
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel where the table has none. Default: 0.5.")
     ] = None,
@@ -67,7 +73,9 @@ def audit(
 
     from ..audit import Plan
     from ..images import open_tiles
+    from .perturb import note_plugins
 
+    note_plugins()
     columns = parse_columns(column)
     for known, theirs in (("label", label), ("site", site), ("patient", group)):
         if theirs is not None:

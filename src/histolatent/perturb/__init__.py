@@ -1,21 +1,34 @@
 """Graded perturbations in physical units. Uses stain, knows no encoder."""
 
-from . import appearance, geometric, tissue
+from . import acquisition, artefacts, geometric, photometric, staining, tissue
+from .calibration import Calibration, fit_scanner
+from .donors import Donor
 from .operation import ASSUMED_MPP, OPERATIONS, SEVERITIES, Operation, climb, perturb, register
-from .suites import SUITES, Ladder, suite
+from .scanner import SCANNERS, Scanner, scan
+from .suites import SUITES, Ladder, read_suite, suite
 
 __all__ = [
     "ASSUMED_MPP",
     "OPERATIONS",
+    "SCANNERS",
     "SEVERITIES",
     "SUITES",
+    "Calibration",
+    "Donor",
     "Ladder",
     "Operation",
-    "appearance",
+    "Scanner",
+    "acquisition",
+    "artefacts",
     "climb",
+    "fit_scanner",
     "geometric",
     "perturb",
+    "photometric",
+    "read_suite",
     "register",
+    "scan",
+    "staining",
     "suite",
     "tissue",
 ]

@@ -99,7 +99,7 @@ def draw_selectivity(result: AuditResult) -> str:
     axis.axvline(0.5, color="#555555", linestyle="--", linewidth=1)
     axis.text(0.5, -0.75, " no preference", fontsize=8, color="#555555", va="center")
     axis.set_xlim(0, 1.02)
-    axis.set_xlabel("P(destroying nuclei moves a tile further than a nuisance does)")
+    axis.set_xlabel("P(destroying biology moves a tile further than a nuisance does)")
     _name_rows(axis, [encoder.name for encoder in encoders])
     figure.tight_layout()
     return _svg(figure)

@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from .._types import Tile
-from ..audit.result import AuditResult, EncoderResult
+from ..audit.donors import find_donors
+from ..audit.result import AuditResult, EncoderResult, OperationResult
 from ..errors import InputError
 from ..images import TileSource
-from ..perturb import OPERATIONS, SEVERITIES, climb, perturb
+from ..perturb import OPERATIONS, SEVERITIES, Operation, climb, perturb
 from ..provenance import stream
 
 SHOWN_PX = 112
@@ -56,12 +57,12 @@ def contact_sheet(result: AuditResult, source: TileSource) -> Sheet | None:
     index, tile = max(found, key=lambda item: float(item[1].std(axis=(0, 1)).mean()))
     name = str(source.table.index[index])
     rows = []
-    for operation in result.operations:
-        views = climb(tile, operation.name, SEVERITIES, tile_id=name, seed=seed, mpp=_mpp(source, index) or mpp)
-        captions = [f"{OPERATIONS[operation.name].level(severity):g} {operation.unit}" for severity in SEVERITIES]
-        rows.append(
-            (operation.name, [(caption.strip(), data_uri(v)) for caption, v in zip(captions, views, strict=True)])
-        )
+    chosen = tuple(map(_operation, result.operations))
+    donors = find_donors(source, chosen, seed=seed, mpp=mpp)
+    for operation in chosen:
+        views = climb(tile, operation, tile_id=name, seed=seed, mpp=_mpp(source, index) or mpp, donors=donors)
+        captions = [operation.caption(severity) for severity in SEVERITIES]
+        rows.append((operation.name, [(caption, data_uri(v)) for caption, v in zip(captions, views, strict=True)]))
     return Sheet(tile=name, original=data_uri(tile), rows=rows)
 
 
@@ -69,15 +70,22 @@ def worst_pairs(encoder: EncoderResult, result: AuditResult, source: TileSource)
     """Render the tiles of `encoder.worst` before and after."""
     seed, mpp = int(result.plan["seed"]), result.plan["mpp"]
     places = {str(name): i for i, name in enumerate(source.table.index)}
+    operations = {operation.name: operation for operation in result.operations}
     pairs = []
     for worst in encoder.worst:
         index = places[worst.tile]
         tile = _read(source, index)
         if tile is not None:
             scale = _mpp(source, index) or mpp
-            after = perturb(tile, worst.operation, worst.severity, tile_id=worst.tile, seed=seed, mpp=scale)
+            operation = _operation(operations[worst.operation])
+            after = perturb(tile, operation, worst.severity, tile_id=worst.tile, seed=seed, mpp=scale)
             pairs.append(Pair(worst.tile, worst.operation, worst.displacement, data_uri(tile), data_uri(after)))
     return pairs
+
+
+def _operation(result: OperationResult) -> Operation:
+    """Return the operation at the levels of the audit."""
+    return OPERATIONS[result.name].at([step.level for step in result.steps])
 
 
 def _read(source: TileSource, index: int) -> Tile | None:
