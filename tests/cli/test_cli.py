@@ -128,6 +128,19 @@ def test_audit(run, tmp_path):
     assert [item.name for item in read_result(out).encoders] == ["toy:od-moments"]
 
 
+def test_audit_checks_contracts_alone(run, fails):
+    found = run("audit", TILES, "-e", "toy:random-conv", "--check-contract", "--reference", "toy:random-conv")
+    assert found.exit_code == 0
+    assert "rows come back in order" in found.output
+    assert "gives the vectors of toy:random-conv" in found.output
+    found = run("audit", TILES, "-e", "toy:random-conv", "-e", "toy:constant", "--check-contract")
+    assert found.exit_code == 1
+    assert "different tiles have the same vector" in found.output and "1 fault" in found.output
+    assert fails("audit", TILES, "-e", "toy:constant")[1].endswith("Fix: --out audit/")
+    _, line = fails("audit", TILES, "-e", "toy:constant", "-o", "x", "--reference", "toy:constant")
+    assert "a reference is for the contract" in line
+
+
 def test_audit_keeps_embeddings_where_asked(run, tmp_path):
     out = tmp_path / "audit"
     run("audit", TILES, "-e", "toy:constant", "-o", out, *QUICKLY, "--no-baseline", "--keep-embeddings")

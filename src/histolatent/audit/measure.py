@@ -1,12 +1,13 @@
 """Every figure of one encoder: moves against the null, ranks, selectivity, probes, verdict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from .._types import Codes, Vectors
-from ..encoders import Encoder
+from ..encoders import ContractCheck, Encoder
 from ..encoders.vectors import VectorEncoder
 from ..perturb import OPERATIONS, SEVERITIES
 from ..provenance import stream
@@ -14,8 +15,8 @@ from ..stats import Estimate, bootstrap, bootstrap_means
 from .displacement import Null, measure_moves, measure_ranks, random_pair_null, selectivity
 from .plan import LEAKAGE_COLUMNS, Groups, Plan, texts
 from .probes import NotReadable, Reading, probe
-from .result import Dose, EncoderResult, Figure, NullResult, OperationResult, ProbeResult, WorstTile
-from .verdict import judge, overall, skill
+from .result import ContractAnswer, Dose, EncoderResult, Figure, NullResult, OperationResult, ProbeResult, WorstTile
+from .verdict import judge, keeps_contract, overall, skill
 
 WORST_TILES = 6
 Steps = list[tuple[str, int]]
@@ -40,7 +41,13 @@ class Measured:
 
 
 def measure_encoder(
-    name: str, encoder: Encoder | VectorEncoder, views: np.ndarray, measured: Measured, *, baseline: bool
+    name: str,
+    encoder: Encoder | VectorEncoder,
+    views: np.ndarray,
+    measured: Measured,
+    *,
+    contract: Sequence[ContractCheck] = (),
+    baseline: bool = False,
 ) -> EncoderResult:
     """Measure one encoder. `views` is `(all rows, v, d)`, view 0 the tiles as they are; it may be a memory map."""
     plan, vectors = measured.plan, views[measured.rows, 0]
@@ -65,12 +72,14 @@ def measure_encoder(
         p95=float(np.quantile(null.cosine, 0.95)),
         same_label_median=None if null.same_label is None else float(np.median(null.same_label)),
     )
-    checks = judge(plan.policy, operations, summary, null.is_defined, doses, selective, probes, leak)
+    kept = [keeps_contract(contract)] if contract else []
+    checks = [*kept, *judge(plan.policy, operations, summary, null.is_defined, doses, selective, probes, leak)]
     return EncoderResult(
         name=name,
         card=encoder.card.model_dump(mode="json"),
         identity=encoder.card.identity,
         baseline=baseline,
+        contract=[ContractAnswer.model_validate(check.to_dict()) for check in contract],
         null=summary,
         selectivity=selective,
         doses=doses,

@@ -100,6 +100,15 @@ class Check(_Frozen):
     threshold: str | None = None
 
 
+class ContractAnswer(_Frozen):
+    """One question to the encoder itself (does it repeat, does a row depend on its batch), with the way to mend it."""
+
+    name: str
+    status: Status
+    sentence: str
+    fix: str | None
+
+
 class WorstTile(_Frozen):
     """A tile that a must-ignore change moved far."""
 
@@ -116,6 +125,7 @@ class EncoderResult(_Frozen):
     card: dict[str, Any]
     identity: str
     baseline: bool
+    contract: list[ContractAnswer]
     null: NullResult
     selectivity: Figure | None
     doses: list[Dose]

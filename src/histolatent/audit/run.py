@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .._types import Codes, Tile
 from ..embeddings import PartialTable, write_table
-from ..encoders import Encoder
+from ..encoders import ContractCheck, Encoder, check_contract
+from ..encoders.contract import MOST_TILES
 from ..encoders.embed import Embedded, Progress, as_table, embed_views, source_card, source_digest
 from ..encoders.vectors import VectorEncoder
 from ..errors import InputError, OptionError
@@ -99,10 +101,12 @@ def audit_encoders(
     check_tables(table)
     operations = _operations(ladder, embedded.stores[0], kept) if pixel else []
     measured = Measured(table, np.flatnonzero(kept), find_groups(table), plan, operations)
+    shown = contract_tiles(source, measured.rows) if pixel else []
     results, pending = [], iter(embedded.stores)
     for name, encoder in zip(names, encoders, strict=True):
         views = encoder.vectors[:, None] if isinstance(encoder, VectorEncoder) else next(pending).vectors()
-        results.append(measure_encoder(name, encoder, views, measured, baseline=name in baselines))
+        contract = () if isinstance(encoder, VectorEncoder) else contract_of(encoder, shown)
+        results.append(measure_encoder(name, encoder, views, measured, contract=contract, baseline=name in baselines))
     facts, warnings = describe_groups(measured.groups)
     result = AuditResult(
         histolatent=version(),
@@ -132,6 +136,24 @@ def _matched(encoder: Encoder | VectorEncoder, source: TileSource, plan: Plan) -
         )
     rows = chosen_rows(len(source.table), plan.max_tiles, plan.seed)
     return replace(encoder, vectors=encoder.vectors[rows])
+
+
+def contract_tiles(source: TileSource, rows: Codes) -> list[Tile]:
+    """Return up to 16 tiles, spread over the rows that can be read, to check contracts with."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, MOST_TILES).astype(int))
+    return [source.read(int(row)) for row in rows[chosen]]
+
+
+def contract_of(
+    encoder: Encoder | VectorEncoder, tiles: Sequence[Tile], reference: Encoder | VectorEncoder | None = None
+) -> tuple[ContractCheck, ...]:
+    """Check an encoder's contract; of vectors, and where tiles are of too many sizes, nothing can be said."""
+    if isinstance(encoder, VectorEncoder) or isinstance(reference, VectorEncoder):
+        return (ContractCheck("contract", "UNDEFINED", "precomputed vectors: there is no encoder to run"),)
+    try:
+        return check_contract(encoder, tiles, reference=reference)
+    except InputError as error:
+        return (ContractCheck("contract", "UNDEFINED", error.what, error.fix),)
 
 
 def _unprobed(encoder: EncoderResult) -> list[str]:

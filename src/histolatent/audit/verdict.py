@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..encoders import ContractCheck
 from .result import Check, Dose, Figure, NullResult, OperationResult, ProbeResult, Status
 
 ORDER: tuple[Status, ...] = ("PASS", "UNDEFINED", "WARN", "FAIL")
@@ -57,6 +58,19 @@ def judge(
     checks += [_unread(probe) for probe in leakage if probe.reason]
     checks.append(_leaks(leak, probes))
     return checks
+
+
+def keeps_contract(answers: Sequence[ContractCheck]) -> Check:
+    """Return what an encoder's contract adds to its verdict: the worst answer, with every one that is as bad."""
+    worst = ORDER[max(ORDER.index(answer.status) for answer in answers)]
+    found = [answer for answer in answers if answer.status == worst]
+    said = "; ".join(answer.sentence + (f" ({answer.fix})" if answer.fix else "") for answer in found)
+    if worst in ("PASS", "UNDEFINED"):  # what cannot be seen from outside is no fault of the encoder
+        asked = ", ".join(answer.name for answer in answers if answer.status == "PASS")
+        if not asked:
+            return Check(name="contract", status="UNDEFINED", sentence=said)
+        return Check(name="contract", status="PASS", sentence=f"run on a few tiles, it keeps: {asked}")
+    return Check(name="contract", status=worst, sentence=said)
 
 
 def overall(checks: Sequence[Check]) -> Status:

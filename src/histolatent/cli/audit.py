@@ -7,6 +7,7 @@ import typer
 
 from ..errors import OptionError
 from .console import (
+    STATUS_COLOURS,
     AllowOutside,
     BatchSize,
     Columns,
@@ -16,6 +17,7 @@ from .console import (
     Quiet,
     Restart,
     Workers,
+    console,
     parse_columns,
     progress_bar,
     say,
@@ -37,7 +39,20 @@ def audit(
         str, typer.Argument(help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), or 'phantom'.")
     ],
     encoder: Annotated[list[str], typer.Option("--encoder", "-e", help="Repeatable. See: histolatent encoders.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables.")
+    ] = None,
+    check_contract: Annotated[
+        bool,
+        typer.Option(
+            "--check-contract",
+            help="Only run each encoder on 16 tiles, say what it does not keep and how to mend it. Exits 1 on a fault.",
+        ),
+    ] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="ENCODER", help="With --check-contract: the encoder that should give the same vectors."),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Column of the label: what the encoder should keep.")] = None,
     site: Annotated[str | None, typer.Option(help="Column of the site: what it should not show.")] = None,
     group: Annotated[
@@ -96,6 +111,13 @@ def audit(
             f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}", received=first["input"]
         ) from None
     source = open_tiles(src, columns=columns, allow_outside=allow_outside)
+    if check_contract:
+        check_contracts(source, encoder, reference, device=device)
+        return
+    if reference is not None:
+        raise OptionError("a reference is for the contract", received=reference, fix="give --check-contract too")
+    if out is None:
+        raise OptionError("an audit needs a folder to write to", fix="--out audit/")
     run_audit(
         source,
         encoder,
@@ -110,6 +132,34 @@ def audit(
         restart=restart,
         quiet=quiet,
     )
+
+
+def check_contracts(source, names: list[str], reference: str | None, *, device: str | None) -> None:
+    """Run each encoder on a few tiles, print what it keeps, and exit with 1 if one is at fault."""
+    import numpy as np
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..audit.run import contract_of, contract_tiles
+    from ..encoders import encoder as load
+
+    tiles = contract_tiles(source, np.arange(len(source.table)))
+    known = None if reference is None else load(reference, device=device)
+    faults = 0
+    for name in names:
+        answers = contract_of(load(name, device=device), tiles, known)
+        faults += sum(answer.status == "FAIL" for answer in answers)
+        table = Table(title=f"contract of {name}, on {len(tiles)} tiles", title_justify="left")
+        table.add_column("question", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("answer", overflow="fold")
+        for answer in answers:
+            said = answer.sentence + (f". Fix: {answer.fix}" if answer.fix else "")
+            table.add_row(answer.name, Text(answer.status, STATUS_COLOURS[answer.status]), Text(said))
+        console().print(table)
+    if faults:
+        say(f"{faults} fault{'s' * (faults > 1)}")
+        raise typer.Exit(1)
 
 
 def run_audit(

@@ -9,6 +9,8 @@ from rich.console import Console
 
 from ..errors import OptionError
 
+STATUS_COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "UNDEFINED": "dim"}
+
 Columns = Annotated[
     list[str] | None,
     typer.Option(

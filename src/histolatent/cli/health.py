@@ -5,13 +5,12 @@ from typing import Annotated
 
 import typer
 
-from .console import Quiet, Workers, console, progress_bar, say, worker_count
+from .console import STATUS_COLOURS, Quiet, Workers, console, progress_bar, say, worker_count
 
 DOCTOR_EXAMPLE = "Example: histolatent doctor"
 DEMO_EXAMPLE = "Example: histolatent demo --out demo"
 DEMO_ENCODERS = ("timm-random:vit_tiny_patch16_224?img_size=96", "toy:od-moments", "toy:colour-histogram")
 DEMO_TILES = 40
-COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red"}
 
 
 def doctor(
@@ -26,7 +25,7 @@ def doctor(
     found = diagnose(folder)
     table = Table("", "what", "found", "fix", title="histolatent doctor")
     for item in found:
-        table.add_row(Text(item.status, COLOURS[item.status]), Text(item.name), Text(item.says), Text(item.fix))
+        table.add_row(Text(item.status, STATUS_COLOURS[item.status]), Text(item.name), Text(item.says), Text(item.fix))
     console().print(table)
     if any(item.status == "FAIL" for item in found):
         raise typer.Exit(1)

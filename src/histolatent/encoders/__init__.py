@@ -3,6 +3,7 @@
 from .batches import encode, forward_checked, prepare_many
 from .card import EncoderCard, Preprocessing
 from .catalogue import CatalogueEntry, catalogue, in_cache
+from .contract import ContractCheck, check_contract, explain_vectors
 from .folder import save_encoder, verify
 from .load import encoder
 from .preprocess import prepare
@@ -12,12 +13,15 @@ from .toys import TOYS
 __all__ = [
     "TOYS",
     "CatalogueEntry",
+    "ContractCheck",
     "Encoder",
     "EncoderCard",
     "Preprocessing",
     "catalogue",
+    "check_contract",
     "encode",
     "encoder",
+    "explain_vectors",
     "forward_checked",
     "in_cache",
     "prepare",
