@@ -191,7 +191,7 @@ def check_parity(bench: Bench, folder: Path | None, tiles: np.ndarray, target: n
     peer.fit(pair[1])
     theirs = peer.normalize(pair[0].copy(), stains=False)[0]
     fits = [fit_tile(one, mask=np.ones(one.shape[:2], bool), limit=None, white=240, offset=1) for one in pair]
-    ours = recolour(pair[0], colour_change(*fits, background="map"))
+    ours = recolour(pair[0], colour_change(*fits, background="map", signed=True))
     bench.check("largest_difference_to_torchstain_levels", np.abs(ours.astype(int) - theirs).max(), "<= 1")
 
 

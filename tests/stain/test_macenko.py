@@ -88,7 +88,7 @@ def torchstain_difference(image: np.ndarray, target: np.ndarray) -> int | None:
     ]
     np.testing.assert_allclose(fits[1].rows.T, peer.HERef, atol=1e-4)
     np.testing.assert_allclose(fits[1].max_concentrations, peer.maxCRef, rtol=1e-3)
-    change = colour_change(*fits, background="map")
+    change = colour_change(*fits, background="map", signed=True)
     ours = recolour(image, change)
     return None if isinstance(change, NoChange) else int(np.abs(ours.astype(int) - theirs).max())
 

@@ -32,9 +32,19 @@ WHITE_TILE = np.full((64, 64, 3), 244, np.uint8)
 def test_amounts_come_out_as_the_references(others):
     """After the change the 99th percentiles and vectors of a noise-free slide are the reference's."""
     fit, reference = fit_stains(others), shipped_reference("phantom", "macenko")
-    change = colour_change(fit, reference)
+    positive = colour_change(fit, reference)
+    assert isinstance(positive, SparseChange)
+    assert positive.penalty == 0
+    np.testing.assert_array_equal(positive.vectors_out, reference.rows)
+    np.testing.assert_allclose(positive.gains, np.array(reference.max_concentrations) / fit.max_concentrations)
+    change = colour_change(fit, reference, signed=True)
     assert isinstance(change, DensityChange)
     np.testing.assert_allclose(change.white_out, reference.white)
+    # Where no amount is negative, the sign makes no difference.
+    rng = np.random.default_rng(0)
+    inside = 240 * np.exp(-rng.uniform(0.05, 0.8, (40, 40, 2)) @ fit.rows) / 255
+    keep = np.abs(recolour(inside, change) - recolour(inside, positive)).max(axis=2) < 1e-3
+    assert keep.mean() > 0.95
     # Each fitted vector at its own 99th percentile becomes the reference's at its own.
     for row, top, row_out, top_out in zip(
         fit.rows, fit.max_concentrations, reference.rows, reference.max_concentrations, strict=True
@@ -241,11 +251,25 @@ def test_overlapping_tiles_agree_with_one_fit(others):
     assert (own[0][:, 40:] != own[1][:, :80]).mean() > 0.05
 
 
+def test_what_lies_beyond_the_stains_does_not_come_out_white(make_model):
+    """Red bone, redder than eosin: with the sign kept, its negative hematoxylin is blown up until it is white."""
+    fitted = {"method": "macenko", "stains": ("hematoxylin", "eosin")}
+    pale = make_model(max_concentrations=(0.8, 1.6), tissue_colour=(200.0, 110.0, 150.0), **fitted)
+    deep = make_model(max_concentrations=(2.2, 0.9), **fitted)
+    red = np.full((4, 4, 3), (200, 60, 70), np.uint8)
+    signed, positive = (colour_change(pale, deep, signed=signed, hue_limit=180) for signed in (True, False))
+    assert recolour(red, signed).max(axis=2).min() == 255
+    out = recolour(red, positive)
+    assert out.min() < 200
+    codes = separate(out, deep)[0, 0]
+    assert codes[0] == pytest.approx(0, abs=0.03) and codes[1] > 0.3
+
+
 def test_separation_after_normalising_is_in_the_references_terms(others):
     reference = shipped_reference("phantom", "macenko")
     fit = fit_stains(others)
     out = normalize(others[0], fit, reference, background="map")
     before, after = separate(others[0], fit), separate(out, reference)
     gains = np.array(reference.max_concentrations) / fit.max_concentrations
-    inside = (out < 255).all(axis=2) & (out > 20).all(axis=2)
+    inside = (out < 255).all(axis=2) & (out > 20).all(axis=2) & (before[..., :2] > 0).all(axis=2)
     np.testing.assert_allclose(after[inside][:, :2], before[inside][:, :2] * gains, atol=0.12)

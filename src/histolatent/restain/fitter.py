@@ -9,7 +9,7 @@ import numpy as np
 from .._types import Tile
 from ..errors import OptionError, unknown
 from ..stain import NORMALIZERS, Fit, Sample, fit_colour_samples, fit_samples, sample_pixels
-from ..stain.fit import BETA, SAMPLE
+from ..stain.fit import BETA, TILE_SAMPLE
 
 #: What a slide without a readable tile is fitted to: nothing that is stained.
 EMPTY = Sample(np.full((3, 1), 255, np.uint8))
@@ -62,7 +62,7 @@ class Fitter:
 
     def fit_tile(self, tile: Tile) -> Fit:
         """Fit one tile by itself."""
-        return self([sample_pixels(tile, limit=4 * SAMPLE)])
+        return self([sample_pixels(tile, limit=TILE_SAMPLE)])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as JSON holds them."""

@@ -37,7 +37,8 @@ FARTHEST_DEGREES = 45.0
 CLOSEST_DEGREES = 6.0
 NEARER_TO_DAB_DEGREES = 5.0
 CLEARLY_DAB_DEGREES = 20.0
-SAMPLE = 4096
+#: How many pixels are looked at: of each tile of a slide, and of a tile that is fitted alone.
+SAMPLE, TILE_SAMPLE = 4096, 16384
 #: 0.15 in natural-log density, as in the code lineage of torchstain and squidpy. Read as log10, as HistomicsTK does,
 #: the 0.15 of Macenko's paper is 0.345 in natural logarithm.
 BETA = 0.15
@@ -69,24 +70,30 @@ def sample_pixels(
         If the limit is not positive.
     """
     tile = as_bytes(read_levels(image, layout))
-    pixels = np.stack(cv2.split(tile)).reshape(3, -1)
     if limit is not None and limit < 1:
         raise OptionError("a limit of pixels is a positive number, or None", received=limit)
     if mask is None:
-        return Sample(_thin(pixels, limit, tile.shape[1]))
+        step = _step(tile.shape[0] * tile.shape[1], limit, tile.shape[1])
+        if step > 1:
+            return Sample(np.ascontiguousarray(tile.reshape(-1, 3)[::step].T))
+        return Sample(np.stack(cv2.split(tile)).reshape(3, -1))
     if mask.dtype != bool:
         raise InputError("a mask is an array of bool, true where tissue is", received=mask.dtype, fix="mask > 0")
     if mask.shape != tile.shape[:2]:
         raise InputError("the mask has another shape than the tile", received=mask.shape, valid=tile.shape[:2])
-    inside = mask.ravel()
+    inside, pixels = mask.ravel(), np.stack(cv2.split(tile)).reshape(3, -1)
     return Sample(_thin(pixels[:, inside], limit, 1), _thin(pixels[:, ~inside], limit, 1))
 
 
 def _thin(pixels: Pixels, limit: int | None, width: int) -> Pixels:
-    step = 1 if limit is None else -(-pixels.shape[1] // limit)
+    return np.ascontiguousarray(pixels[:, :: _step(pixels.shape[1], limit, width)])
+
+
+def _step(count: int, limit: int | None, width: int) -> int:
+    step = 1 if limit is None else max(1, -(-count // limit))
     while step > 1 and math.gcd(step, width) > 1:  # or else the same columns would be taken from every row
         step += 1
-    return np.ascontiguousarray(pixels[:, :: max(step, 1)])
+    return step
 
 
 @dataclass(frozen=True)
@@ -180,11 +187,11 @@ def fit_tile(
     method: str = "macenko",
     *,
     mask: np.ndarray | None = None,
-    limit: int | None = None,
+    limit: int | None = TILE_SAMPLE,
     layout: str = "HWC",
     **options: Any,
 ) -> StainModel:
-    """Fit a model to one image: to all its pixels, or about `limit` on a grid. Options as in `fit_samples`.
+    """Fit a model to one image: to about `limit` pixels on a grid, or all of them. Options as in `fit_samples`.
 
     With `mask` the masked pixels are the tissue, and background is looked for among the others.
 
@@ -221,13 +228,6 @@ def fit_colour_samples(samples: Sequence[Sample], space: str = "lab", *, white: 
 def fit_colour(images: Iterable[np.ndarray], space: str = "lab", *, layout: str = "HWC", **options: Any) -> ColourModel:
     """Fit mean and standard deviation of the tissue of a slide's tiles. See `fit_colour_samples`."""
     return fit_colour_samples([sample_pixels(image, layout=layout) for image in images], space, **options)
-
-
-def mean_colours(sample: Sample, fit: Fit) -> list[tuple[float, float, float]]:
-    """Return the mean colours of a sample's tissue, and of all that is not background; none of under 100 pixels."""
-    chosen, absorbs = find_tissue(sample, fit)
-    found = (sample.pixels.take(chosen, axis=1), sample.pixels.compress(absorbs, axis=1))
-    return [_triple(_mean(pixels)) for pixels in found if pixels.shape[1] >= FEWEST_TISSUE]
 
 
 def find_tissue(sample: Sample, fit: Fit) -> tuple[Int[np.ndarray, " _k"], Bool[np.ndarray, " _m"]]:
@@ -325,6 +325,12 @@ def _judge(rows: Rows, setting: _Setting) -> Reason:
         return "looks-like-dab"
     if max(angle(row, true) for row, true in zip(rows, setting.canonical, strict=True)) > FARTHEST_DEGREES:
         return "far-from-canonical"
+    # The ends of a fan of one stain, such as a pale and a deep violet, lie where the other's should.
+    seconds = [setting.canonical[1], *([np.array(MACENKO_REFERENCE["eosin"])] if setting.stains == "H&E" else [])]
+    to_first = [angle(row, setting.canonical[0]) for row in rows]
+    to_second = [min(angle(row, true) for true in seconds) for row in rows]
+    if to_first[1] <= to_first[0] or to_second[0] <= to_second[1]:
+        return "one-stain"
     return "looks-like-dab" if brown else "ok"
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ..errors import OptionError, unknown
-from .fit import fit_colour, fit_tile, mean_colours, sample_pixels
+from .fit import FEWEST_TISSUE, find_tissue, fit_colour, fit_tile, sample_pixels
 from .model import FAINTEST, NORMALIZERS, AnyFit, ColourModel, Fit, StainModel, need_valid
 from .recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, change_levels, recolour
+from .vahadane import CODE_PENALTY
 from .vectors import complete, unmixing
 
 FARTHEST_HUE = 40.0
@@ -33,12 +34,15 @@ def colour_change(
     modified: bool = False,
     background: Literal["keep", "map"] = "keep",
     hue_limit: float = FARTHEST_HUE,
+    signed: bool = False,
 ) -> ColourChange:
     """Return the change that gives tissue fitted as `fit` the look of `reference`.
 
-    Stain models match the 99th percentiles of the amounts and swap the vectors. The residual is dropped, and with it
-    what is no stain; but vectors that are `fixed` or given leave too much over, so between such it is kept. A stain
-    of which there is next to none (below 0.1) is not blown up.
+    Stain models match the 99th percentiles of the amounts and swap the vectors. Amounts are least squares that are not
+    negative; with `signed` those of `macenko` keep their sign, as in its code lineage, where blood and bone can come
+    out white. The residual is dropped, and with it what is no stain; but vectors that are `fixed` or given leave too
+    much over, so between such it is kept, and so is the sign. A stain of which there is next to none (below 0.1) is
+    not blown up.
     Colour models match mean and standard deviation per component; `modified` (Roy et al. 2021, EUSIPCO) keeps the mean
     lightness, widens lightness by `1 + (sd_reference - sd) / sd_reference` (0.05 for what is not positive) and shifts a
     and b by their means.
@@ -60,7 +64,7 @@ def colour_change(
     keep = background == "keep"
     change: Change
     if isinstance(fit, StainModel) and isinstance(reference, StainModel):
-        change = _between_stains(fit, reference, keep)
+        change = _between_stains(fit, reference, keep, signed)
     elif isinstance(fit, ColourModel) and isinstance(reference, ColourModel):
         change = _between_colours(fit, reference, modified, keep)
     else:
@@ -71,15 +75,24 @@ def colour_change(
 def tile_change(
     image: np.ndarray, fit: Fit, change: ColourChange, *, hue_limit: float = FARTHEST_HUE, layout: str = "HWC"
 ) -> ColourChange:
-    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if it would turn its hue.
+    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if the tile is mostly ink.
 
-    Looks at the mean colour of the tile's tissue, and of all in it that is not background, 4,096 pixels on a grid;
-    fewer than 100 of a kind, and greys, have no hue to turn. A tile that is left as it is differs from the ones that
-    overlap it: the price of not painting ink in the colour of tissue.
+    That is, if more than half of what is not background is of no colour that stains can mix, and its mean hue would
+    turn by more than `hue_limit`. Looks at 4,096 pixels on a grid. A tile that is left as it is differs from the ones
+    that overlap it: the price of not painting ink in the colour of tissue.
+
+    Misleads as a search for ink: red ink passes for eosin, and a tile that is mostly tissue is changed with its ink.
     """
     if isinstance(change, NoChange):
         return change
-    return _unless_flipped(change, mean_colours(sample_pixels(image, layout=layout), fit), hue_limit)
+    sample = sample_pixels(image, layout=layout)
+    chosen, stained = find_tissue(sample, fit)
+    count = int(np.count_nonzero(stained))
+    if count < FEWEST_TISSUE or 2 * len(chosen) >= count:
+        return change
+    stained[chosen] = False
+    ink = sample.pixels.compress(stained, axis=1).mean(axis=1).tolist()
+    return _unless_flipped(change, [ink], hue_limit)
 
 
 def check_matching(background: str, hue_limit: float) -> None:
@@ -161,7 +174,7 @@ def _tile_colour(image: np.ndarray, space: str, layout: str) -> ColourModel:
     return fit_colour([image], space, layout=layout)
 
 
-def _between_stains(fit: StainModel, reference: StainModel, keep: bool) -> Change:
+def _between_stains(fit: StainModel, reference: StainModel, keep: bool, signed: bool) -> Change:
     named = "given" not in (fit.method, reference.method)
     if len(fit.stains) != len(reference.stains) or (named and fit.stains != reference.stains):
         raise OptionError(
@@ -172,13 +185,15 @@ def _between_stains(fit: StainModel, reference: StainModel, keep: bool) -> Chang
     gains = np.array(reference.max_concentrations) / np.maximum(fit.max_concentrations, FAINTEST)
     white_in, white_out = np.array(fit.white), np.array(reference.white)
     if fit.method == "vahadane":
-        return SparseChange(white_in, white_out, fit.rows, reference.rows, gains, fit.offset, keep)
+        return SparseChange(white_in, white_out, fit.rows, reference.rows, gains, CODE_PENALTY, fit.offset, keep)
     if {fit.method, reference.method} <= {"fixed", "given"}:
         # Vectors that were not fitted never fit exactly: what they leave over is colour too, and stays.
         gains = np.append(gains, np.ones(3 - len(gains)))
         matrix = (np.linalg.inv(complete(fit.rows)) @ (gains[:, None] * complete(reference.rows))).T
-    else:
+    elif signed or len(fit.stains) == 3:
         matrix = (unmixing(fit.rows) @ (gains[:, None] * reference.rows)).T
+    else:
+        return SparseChange(white_in, white_out, fit.rows, reference.rows, gains, 0.0, fit.offset, keep)
     return DensityChange(white_in, white_out, matrix, offset=fit.offset, keep_background=keep)
 
 

@@ -17,7 +17,7 @@ from .colour import LARGEST_LOGARITHM, at_least, shift_in_space
 from .density import log_table
 from .pixels import Levels, in_one_row, read_levels, write_levels
 from .tissue import tissue_weight
-from .vahadane import CODE_PENALTY, sparse_codes
+from .vahadane import CODE_PENALTY, make_positive, unconstrained
 
 #: A power of two: what is scaled by it and divided by it again is exact.
 SCALE = 1024.0
@@ -43,13 +43,17 @@ class DensityChange:
 
 @dataclass(frozen=True, eq=False)
 class SparseChange:
-    """Sparse non-negative amounts of the rows of `vectors_in`, times `gains`, mixed by the rows of `vectors_out`."""
+    """Non-negative amounts of the rows of `vectors_in`, times `gains`, mixed by the rows of `vectors_out`.
+
+    With a `penalty` on their sum they are sparse, as Vahadane's are; with 0 they are least squares.
+    """
 
     white_in: Three
     white_out: Three
     vectors_in: Float[np.ndarray, "2 3"]
     vectors_out: Float[np.ndarray, "2 3"]
     gains: Float[np.ndarray, "2"]
+    penalty: float = CODE_PENALTY
     offset: Literal[0, 1] = 0
     keep_background: bool = True
 
@@ -140,10 +144,15 @@ def _logarithms(levels: Levels, offset: int) -> Float32[np.ndarray, "_h _w 3"]:
 
 
 def _sparse(logs: Float32[np.ndarray, "_h _w 3"], change: SparseChange) -> Float32[np.ndarray, "_h _w 3"]:
-    density = np.log(change.white_in).astype(np.float32) - logs
-    amounts = sparse_codes(density.reshape(-1, 3).T, change.vectors_in.astype(np.float32), CODE_PENALTY)
-    mixed = amounts.T @ (change.gains[:, None] * change.vectors_out).astype(np.float32)
-    return np.log(change.white_out).astype(np.float32) - mixed.reshape(logs.shape)
+    """Return the logarithms of the new levels. One affine map to amounts, what is negative mended, one back."""
+    matrix, shift, overlap = unconstrained(change.vectors_in, change.penalty)
+    rows = np.column_stack([-matrix, matrix @ np.log(change.white_in) + shift]).astype(np.float32)
+    first, second = (cv2.transform(logs, row[None]) for row in rows)
+    first, second = make_positive(first, second, overlap)
+    mixed = -(change.gains[:, None] * change.vectors_out).T
+    # The third plane stands for nothing: OpenCV is fast with three.
+    back = np.column_stack([mixed, np.zeros(3), np.log(change.white_out)]).astype(np.float32)
+    return cv2.transform(cv2.merge([first, second, second]), back)
 
 
 def _keep_background(

@@ -3,6 +3,7 @@
 For two stains the sparse code of a pixel has a closed form, so no solver is needed.
 """
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -19,17 +20,33 @@ def sparse_codes(
     """Return the amounts `c >= 0` that minimise `|v - W^T c|^2 / 2 + penalty (c_1 + c_2)` for each density `v`.
 
     Exact: with unit rows and overlap `g`, the optimum is the unconstrained one where both amounts are positive, and
-    the better single stain elsewhere.
+    the better single stain elsewhere. Without a penalty these are the non-negative least squares.
     """
+    matrix, shift, overlap = unconstrained(vectors, penalty)
+    codes = matrix.astype(density.dtype) @ density + shift.astype(density.dtype)[:, None]
+    return np.concatenate(make_positive(codes[:1], codes[1:], overlap)) if codes.size else codes
+
+
+def unconstrained(vectors: Float[np.ndarray, "2 3"], penalty: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return what gives the optimum with any sign, `matrix @ v + shift`, and the overlap of the vectors."""
     overlap = float(vectors[0] @ vectors[1])
-    alone = vectors.astype(density.dtype) @ density - density.dtype.type(penalty)
     mix = np.array([[1.0, -overlap], [-overlap, 1.0]]) / (1.0 - overlap * overlap)
-    codes = mix.astype(density.dtype) @ alone
-    np.maximum(alone, 0, out=alone)
-    first, second = codes[0] < 0, codes[1] < 0
-    np.copyto(codes[1], alone[1], where=first)
-    np.copyto(codes[0], alone[0], where=second)
-    return np.maximum(codes, 0, out=codes)
+    return mix @ vectors, -penalty * mix.sum(axis=1), overlap
+
+
+def make_positive(
+    first: Float[np.ndarray, "1 _m"], second: Float[np.ndarray, "1 _m"], overlap: float
+) -> tuple[Float[np.ndarray, "1 _m"], Float[np.ndarray, "1 _m"]]:
+    """Turn unconstrained amounts into non-negative ones.
+
+    Where one is negative, the other alone is `c + g * negative`: what it would be without the first.
+    """
+    below_first, below_second = (cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO_INV)[1] for plane in (first, second))
+    first = cv2.scaleAdd(below_second, overlap, first)
+    second = cv2.scaleAdd(below_first, overlap, second)
+    # Not cv2.max: it takes a number for an array where there are few pixels.
+    first, second = (cv2.threshold(plane, 0, 0, cv2.THRESH_TOZERO)[1] for plane in (first, second))
+    return first, second
 
 
 def vahadane_vectors(pixels: Pixels, density: Densities, start: Rows) -> Float[np.ndarray, "2 3"] | None:

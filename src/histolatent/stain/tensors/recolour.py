@@ -94,7 +94,9 @@ def _groups(each: Sequence[ColourChange]) -> list[list[int]]:
     for i, change in enumerate(each):
         if isinstance(change, NoChange):
             continue
-        how = change.space if isinstance(change, SpaceChange) else change.offset
+        how: Hashable = change.space if isinstance(change, SpaceChange) else change.offset
+        if isinstance(change, SparseChange):
+            how = (change.offset, change.penalty)
         biased = isinstance(change, DensityChange) and bool(np.any(change.bias))
         groups.setdefault((type(change), how, change.keep_background, biased), []).append(i)
     return list(groups.values())
@@ -155,7 +157,8 @@ def _sparse_logs(levels: Planes, changes: Sequence[Change]) -> Planes:
     """Return the logarithm of the levels that sparse amounts, times gains, give with other vectors."""
     clear = numbers(np.log(_stack(changes, "white_in")), levels)[..., None, None]
     density = clear - logarithms(levels, _offset(changes))
-    first, second = sparse_planes(density, _stack(changes, "vectors_in"))
+    penalty = cast("SparseChange", changes[0]).penalty
+    first, second = sparse_planes(density, _stack(changes, "vectors_in"), penalty)
     mixed = _stack(changes, "gains")[:, :, None] * _stack(changes, "vectors_out")
     rows = numbers(mixed, levels)[..., None, None]
     return (

@@ -66,12 +66,14 @@ def logarithms(levels: Planes, offset: int) -> Planes:
     return (levels + offset if offset else levels).clamp_min(1).log()
 
 
-def sparse_planes(density: Planes, vectors: Float[np.ndarray, "_m 2 3"]) -> tuple[Planes, Planes]:
+def sparse_planes(
+    density: Planes, vectors: Float[np.ndarray, "_m 2 3"], penalty: float = CODE_PENALTY
+) -> tuple[Planes, Planes]:
     """Return the sparse non-negative amounts of two stains, each `(n, 1, h, w)`. See `vahadane.sparse_codes`."""
     overlap = np.einsum("mc,mc->m", vectors[:, 0], vectors[:, 1])
     shared = numbers(overlap, density)[:, None, None, None]
     apart = numbers(1 - overlap**2, density)[:, None, None, None]
-    alone, other = (mix(density, vectors) - CODE_PENALTY).split(1, dim=1)
+    alone, other = (mix(density, vectors) - penalty).split(1, dim=1)
     both, rest = (alone - shared * other) / apart, (other - shared * alone) / apart
     # Where one would be negative, the other is there alone.
     first = torch.where(rest < 0, alone.clamp_min(0), both).clamp_min(0)
