@@ -209,7 +209,12 @@ def planted() -> str:
     }
     ways = {"vahadane": "vahadane", "macenko, beta 0": "macenko, `beta=0`", "macenko, beta 0.15": "macenko"}
     rows = [
-        (what, way, *(f"{found[f'{slide}: {key}'][name]:.1f}" for name in ("median", "p95", "max")), f"{within:.0%}")
+        (
+            what,
+            way,
+            *(f"{found[f'{slide}: {key}'][name]:.1f}" for name in ("median", "p95", "max")),
+            f"{100 * within:.1f} %",
+        )
         for slide, what in slides.items()
         for key, way in ways.items()
         for within in (found[f"{slide}: {key}"]["within_2"],)

@@ -218,6 +218,22 @@ def test_ink_is_left_alone_in_a_slide_that_is_changed(cohort, tmp_path):
     assert every.reasons == {"ok": 9}
 
 
+def test_an_output_that_came_to_be_meanwhile_is_kept(cohort, tmp_path):
+    """Another run ended while this one was at work: neither is lost."""
+    out = tmp_path / "out"
+
+    def progress(at, total):
+        if at == 32:
+            out.mkdir()
+            (out / "card.json").write_text("theirs")
+
+    with pytest.raises(OutputError, match="exists already"):
+        normalize_source(cohort, out, to="phantom", progress=progress)
+    assert (out / "card.json").read_text() == "theirs"
+    (out / "card.json").unlink()
+    assert normalize_source(cohort, out, to="phantom").tiles == 16
+
+
 def test_glass_far_from_the_white_of_the_reference_is_said(cohort, tmp_path):
     ways = ("keep", "map")
     notes = [normalize_source(cohort, tmp_path / way, to="phantom", background=way, white=200).notes for way in ways]
@@ -317,7 +333,7 @@ def test_by_tile_warns_once_and_has_no_stain_file(cohort, tmp_path):
     with pytest.warns(PerTileWarning, match="every tile is fitted by itself") as caught:
         made = normalize_source(cohort, tmp_path / "out", to="phantom", by="tile")
     assert len(caught) == 1
-    assert made.reasons == {"ok": 16}
+    assert made.reasons == {"ok": 14, "one-stain": 2}  # small tiles of one stain
     assert not (made.folder / "stain.json").exists()
     assert card_of(made.folder)["by"] == "tile"
 

@@ -62,8 +62,8 @@ def test_other_stains(cohort, book, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda d: d["overall"].update(white=[240, 240, 900]), r"field overall\.stain\.white\.2"),
-        (lambda d: d["overall"].update(vektors=1), r"overall\.stain\.vektors.*did you mean 'vectors'"),
+        (lambda d: d["overall"].update(white=[240, 240, 900]), r"field overall\.white\.2"),
+        (lambda d: d["overall"].update(vektors=1), r"overall\.vektors.*did you mean 'vectors'"),
         (lambda d: d.update(method="best"), "method must be one of macenko"),
         (lambda d: d.update(format=7), "unknown format of a stain file"),
         (lambda d: d.clear(), "has no 'overall'"),

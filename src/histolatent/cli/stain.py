@@ -191,6 +191,8 @@ def normalize(
     if same:
         why = ", ".join(f"{count} {reason}" for reason, count in same.items())
         text += f", but for {sum(same.values())} left as they were ({why}): see stain_reason in manifest.csv"
+        if same.get("hue-flip"):
+            text += "; if the tiles and the reference really differ in hue, --hue-limit 180"
     say(text + (f", {len(result.skipped)} skipped" if result.skipped else ""))
 
 

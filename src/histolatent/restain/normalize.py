@@ -126,7 +126,7 @@ def normalize_source(
     reference = find_reference(to, fitter, max_tiles=max_tiles, workers=workers, seed=seed, on_error=on_error)
     steps = _Steps(progress, len(source.table))
     match = Match(reference.fit, fitter.method, treatment, hue_limit)
-    run = _Run(source, target, reference, match, fitter, by, groups, workers, on_error)
+    run = _Run(source, target, reference, match, fitter, by, groups, workers, on_error, overwrite)
     plan = run.plan(given, max_tiles, seed)
     if by == "tile":
         warnings.warn(PerTileWarning(PER_TILE), stacklevel=2)
@@ -177,6 +177,7 @@ class _Run:
     groups: Groups
     workers: int
     on_error: str
+    overwrite: bool
 
     def plan(self, given: StainBook | None, max_tiles: int, seed: int) -> dict[str, Any]:
         """Return all that decides the pixels: a run may go on only under the same."""
@@ -357,7 +358,7 @@ def _finish(
         text = json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
         (whole / "card.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
-    folder.finish(write)
+    folder.finish(write, overwrite=run.overwrite)
     return result
 
 

@@ -84,14 +84,24 @@ class UnfinishedFolder:
         self._unsaved.clear()
 
     def remove(self) -> None:
-        """Remove all of it."""
+        """Remove all of it, the lock last."""
+        for part in list(self.place.iterdir()):
+            if part.name != LOCK:
+                remove(part)
         self.close()
         remove(self.place)
 
-    def finish(self, write: Callable[[Path], None]) -> None:
-        """Let `write` add the tables, then put the whole in place of the target."""
+    def finish(self, write: Callable[[Path], None], *, overwrite: bool = False) -> None:
+        """Let `write` add the tables, then put the whole in place of the target.
+
+        Raises
+        ------
+        OutputError
+            If the target has come to be in the meantime, and not `overwrite`: both are kept then.
+        """
         with disk_errors(self.target):
             write(self.whole)
+            refuse_existing(self.target, overwrite=overwrite)
             remove(self.target)
             self.whole.rename(self.target)
         self.remove()

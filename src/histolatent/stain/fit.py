@@ -14,7 +14,7 @@ from ..errors import InputError, OptionError, unknown
 from .colour import SPACES, to_space
 from .density import check_white
 from .macenko import macenko_vectors, tail_percentile
-from .model import FAINTEST, ColourModel, Fit, Reason, StainModel
+from .model import FAINTEST, FARTHEST_DEGREES, ColourModel, Fit, Reason, StainModel
 from .pixels import as_bytes, read_levels
 from .tissue import DEFAULT_WHITE, Densities, Pixels, absorbing, background_level, densities, tissue
 from .vahadane import CODE_PENALTY, sparse_codes, vahadane_vectors
@@ -33,7 +33,6 @@ from .vectors import (
 )
 
 FEWEST_TISSUE = 100
-FARTHEST_DEGREES = 45.0
 CLOSEST_DEGREES = 6.0
 NEARER_TO_DAB_DEGREES = 5.0
 CLEARLY_DAB_DEGREES = 20.0

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError, OptionError, nearest, unknown
 from ..outputs import whole
-from .vectors import STAIN_SETS, Rows, angle, flat
+from .vectors import RUIFROK, STAIN_SETS, Rows, angle, flat
 
 FORMAT = 1
 Vector = tuple[float, float, float]
 Level = Annotated[float, Field(ge=1, le=256)]
 White = tuple[Level, Level, Level]
+Shade = Annotated[float, Field(ge=0, le=256)]
+Colour = tuple[Shade, Shade, Shade]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 #: Why a fit is not usable; the first that applies. `ok` is the only one that is.
 REASONS: Mapping[str, str] = {
@@ -42,6 +44,10 @@ NORMALIZERS: Mapping[str, str] = MappingProxyType(
         "reinhard-modified": "lab",
     }
 )
+#: The kinds of a fit, as `kind` names them.
+KINDS = ("stain", "colour")
+#: How far a fitted vector may lie from its canonical one.
+FARTHEST_DEGREES = 45.0
 #: An amount of stain below which there is next to none.
 FAINTEST = 0.1
 
@@ -54,8 +60,8 @@ class _Fit(BaseModel):
     white_source: Literal["background", "default", "given"]
     offset: Literal[0, 1] = 0
     #: Mean colour of the tissue, and of all that is not background, ink included; levels.
-    tissue_colour: Vector
-    stained_colour: Vector
+    tissue_colour: Colour
+    stained_colour: Colour
     tissue_pixels: int = Field(ge=0)
     tiles: int = Field(ge=1)
     tiles_used: int = Field(ge=0)
@@ -102,6 +108,10 @@ class StainModel(_Fit):
             raise ValueError("vectors must not lie on one line, or in one plane")
         if self.valid and self.method in ("macenko", "vahadane") and min(self.max_concentrations) < FAINTEST:
             raise ValueError(f"max_concentrations of a usable fit must be at least {FAINTEST}")
+        if self.valid and self.method in ("macenko", "vahadane"):
+            canonical = np.array([RUIFROK[stain] for stain in self.stains])
+            if max(angle(*pair) for pair in zip(self.rows, canonical, strict=True)) > FARTHEST_DEGREES:
+                raise ValueError(f"vectors of a usable fit lie within {FARTHEST_DEGREES:g} degrees of canonical ones")
         return self
 
     @property
@@ -134,9 +144,9 @@ class Facts(BaseModel):
 
     model_config = FINITE | ConfigDict(extra="allow")
 
-    tiles: int | None = None
-    sampled: int | None = None
-    tissue_share: float | None = None
+    tiles: int | None = Field(default=None, ge=0)
+    sampled: int | None = Field(default=None, ge=0)
+    tissue_share: float | None = Field(default=None, ge=0, le=1)
 
 
 class Provenance(BaseModel):
@@ -210,16 +220,23 @@ def read_book(path: str | os.PathLike[str]) -> StainBook:
     if document.get("format") is True or document.get("format") != FORMAT:
         raise InputError("unknown format of a stain file", received=document.get("format"), valid=FORMAT)
     try:
-        return StainBook.model_validate(document)
+        book = StainBook.model_validate(document)
+        json.dumps(book.model_dump(mode="json"), allow_nan=False).encode()
+        book.source.encode()
+        return book
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
+        # A fit may be of two kinds, and Pydantic names the kind in the path.
+        where = [str(part) for place, part in enumerate(first["loc"]) if part not in KINDS or place not in (1, 2)]
+        field = "field " + ".".join(where) + ": " if where else ""
         guess = nearest(str(first["loc"][-1]), StainModel.model_fields) if first["type"] == "extra_forbidden" else None
         raise InputError(
-            f"stain file: field {field}: {first['msg'].removeprefix('Value error, ')}",
+            f"stain file: {field}{first['msg'].removeprefix('Value error, ')}",
             received=f"{path}: {str(first['input'])[:80]}",
             fix=f"did you mean {guess!r}?" if guess else "fit it again: histolatent stain fit SRC --out stain.json",
         ) from None
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"the stain file cannot be written again ({str(error)[:80]})", received=path) from None
 
 
 def need_valid(fit: Fit, what: str) -> None:
