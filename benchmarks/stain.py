@@ -132,7 +132,9 @@ def read(path: Path) -> np.ndarray:
 def fit_any(images, method: str) -> Fit:
     """Fit what a normalisation method needs."""
     kind = NORMALIZERS[method]
-    return fit_stains(images, kind) if kind == method else fit_colour(images, kind)
+    if kind != method:
+        return fit_colour(images, kind)
+    return fit_tile(images[0], kind) if len(images) == 1 else fit_stains(images, kind)
 
 
 def slide_change(tiles: np.ndarray, target: np.ndarray, method: str) -> ColourChange:

@@ -217,7 +217,7 @@ def planted() -> str:
         )
         for slide, what in slides.items()
         for key, way in ways.items()
-        for within in (found[f"{slide}: {key}"]["within_2"],)
+        for within in (100 * found[f"{slide}: {key}"]["within_2"],)
     ]
     head = ("200 slides, I0 known", "method", "median, degrees", "95th percentile", "largest", "within 2 degrees")
     return _table(head, rows)
