@@ -194,7 +194,7 @@ def test_a_damaged_stain_file_names_its_field(run, fails, tmp_path):
     for words in (("check", stain), ("normalize", TILES, "--to", stain, "-o", tmp_path / "o", *QUIETLY)):
         code, line = fails(*words)
         assert code == 2
-        assert re.search(r"stain file: field slides\..*\.stain\.max_concentrations\.1: .*greater than or equal", line)
+        assert re.search(r"stain file: field slides\..*\.max_concentrations\.1: .*greater than or equal", line)
 
 
 def test_outputs_that_exist_are_kept(fails, tmp_path):

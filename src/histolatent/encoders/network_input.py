@@ -78,7 +78,7 @@ def _watch(encoder: Encoder, prepared: Tiles) -> Float32[np.ndarray, "_n 3 _h _w
     return seen[0] if seen else None
 
 
-def _cuts(prepared: Tiles, size: tuple[int, ...]) -> list[Tiles]:
+def _cuts(prepared: Tiles, size: tuple[int, ...]) -> list[np.ndarray]:
     """Return the tiles, and their centres if the network saw fewer pixels: it may have shrunk them or cut them."""
     height, width = prepared.shape[1:3]
     if size[0] >= height and size[1] >= width:

@@ -7,6 +7,7 @@ import numpy as np
 
 from .._types import Tile
 from ..stain import (
+    NoChange,
     ProtocolState,
     StainModel,
     add_stain,
@@ -19,10 +20,11 @@ from ..stain import (
     recolour,
     shipped_reference,
     stain_matrix,
+    to_tile,
 )
 from ..stain.manifold import Anchor
 from ..stain.manifold.staining import density_change
-from ..stain.recolour import DensityChange, tissue_plane
+from ..stain.recolour import tissue_plane
 from .glass import slide_white
 from .operation import Operation, register
 
@@ -68,15 +70,11 @@ def restain(tile: Tile, reference: StainModel | None = None) -> Callable[[float]
     fit = fit_tile(tile, "macenko", white=tuple(slide_white(tile).tolist()))
     target = shipped_reference("macenko", "macenko") if reference is None else reference
     change = colour_change(fit, target)
-    if not isinstance(change, DensityChange):
+    if isinstance(change, NoChange):
         return lambda share: tile.copy()
-
-    def go(share: float) -> Tile:
-        matrix = (1 - share) * np.eye(3) + share * change.matrix
-        white = np.exp((1 - share) * np.log(change.white_in) + share * np.log(change.white_out))
-        return recolour(tile, replace(change, matrix=matrix, white_out=white))
-
-    return go
+    levels = tile.astype(np.float32)
+    start, end = (np.log(np.maximum(part, 1)) for part in (levels, 255 * recolour(levels / 255, change)))
+    return lambda share: to_tile(np.exp((1 - share) * start + share * end))
 
 
 def _turned(tile: Tile, mpp: float, random: np.random.Generator) -> Callable[[float], Tile]:
