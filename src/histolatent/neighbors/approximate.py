@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from .._types import Codes, Matrix
+from .._types import Codes, GivenCodes, Matrix
 from ..errors import InputError, require
 from .exact import Cells, Table, available_partners, check_search, find_neighbors
 from .found import TYPES, TypedNeighbors
-from .space import DistanceName, Space, is_collapsed, make_space
+from .space import Space, is_collapsed, make_space
 
 #: A cell of fewer tiles than this is searched exactly.
 SMALL = 4096
@@ -24,10 +25,10 @@ def approximate_neighbors(
     k: int,
     *,
     m: int = 5,
-    labels: Codes | None = None,
-    confounders: Codes | None = None,
-    groups: Codes | None = None,
-    metric: DistanceName = "cosine",
+    labels: GivenCodes | None = None,
+    confounders: GivenCodes | None = None,
+    groups: GivenCodes | None = None,
+    metric: str = "cosine",
     probes: int = 16,
     sample: int = 500,
     seed: int = 0,
@@ -72,9 +73,7 @@ def approximate_neighbors(
             vectors, k, m=m, labels=labels, confounders=confounders, groups=groups, metric=metric, rows=chosen
         )
         everything = [("plain", exact.plain), *exact.typed.items()]
-        recall = {
-            name: _recall(part.index, table.parts[i].index[chosen]) for i, (name, part) in enumerate(everything)
-        }
+        recall = {name: _recall(part.index, table.parts[i].index[chosen]) for i, (name, part) in enumerate(everything)}
     return TypedNeighbors(
         rows=rows,
         plain=table.parts[0],
@@ -91,7 +90,7 @@ def approximate_neighbors(
 
 @dataclass(frozen=True)
 class _CellIndex:
-    """An index of the tiles of one cell, sorted by group: group `groups[i]` has the places `starts[i]` to `stops[i]`."""
+    """An index of the tiles of one cell, sorted by group: `groups[i]` has the places `starts[i]` to `stops[i]`."""
 
     members: np.ndarray
     index: Any
@@ -152,11 +151,7 @@ def _found(
         shared = np.isin(own[rows], cell.groups)
         strangers = np.flatnonzero(~shared)
         batches = [(strangers, None)] if len(strangers) else []
-        batches += [
-            (np.arange(start, stop), int(own[rows[start]]))
-            for start, stop in zip(edges, edges[1:], strict=False)
-            if shared[start]
-        ]
+        batches += [(np.arange(start, stop), int(own[rows[start]])) for start, stop in pairwise(edges) if shared[start]]
         for chosen, group in batches:
             column = cell.search(faiss, queries[chosen], group, k)
             at, place = np.nonzero(column >= 0)

@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
-from .._types import Codes, Matrix
+from .._types import Codes, GivenCodes, Matrix
 from ..errors import InputError
 from . import space as spaces
 from .found import TYPES, Neighbors, TypedNeighbors
-from .space import DistanceName, Space, is_collapsed, make_space
+from .space import Space, check_vectors, is_collapsed, make_space
 
 BLOCK = 32
 WORKERS = 8
@@ -23,10 +23,10 @@ def find_neighbors(
     k: int,
     *,
     m: int = 5,
-    labels: Codes | None = None,
-    confounders: Codes | None = None,
-    groups: Codes | None = None,
-    metric: DistanceName = "cosine",
+    labels: GivenCodes | None = None,
+    confounders: GivenCodes | None = None,
+    groups: GivenCodes | None = None,
+    metric: str = "cosine",
     rows: Int[np.ndarray, " q"] | None = None,
 ) -> TypedNeighbors:
     """Find the `k` nearest tiles of each tile, and the `m` nearest of each type, exactly, in one pass.
@@ -81,11 +81,12 @@ def check_search(
     vectors: Matrix,
     k: int,
     m: int,
-    labels: Codes | None,
-    confounders: Codes | None,
-    groups: Codes | None,
+    labels: GivenCodes | None,
+    confounders: GivenCodes | None,
+    groups: GivenCodes | None,
 ) -> None:
     """Raise InputError if the arguments of a search do not fit together."""
+    check_vectors(vectors)
     n = len(vectors)
     if not 0 < k < n:
         raise InputError("k has to be below the number of tiles", received=f"k {k}, {n} tiles", valid=f"1 to {n - 1}")
@@ -104,7 +105,8 @@ def check_search(
 class Cells:
     """Tiles by label and confounder, arranged in blocks of one cell.
 
-    Block `j` of `b` holds `columns[j]`, `columns[j + b]`, ..., -1 where a cell does not fill it; `place` is the inverse.
+    Block `j` of `b` holds `columns[j]`, `columns[j + b]`, ..., -1 where a cell does not fill it; `place` is the
+    inverse.
     """
 
     labels: Codes | None
@@ -161,7 +163,7 @@ class Cells:
 class Search:
     """The exact search among tiles arranged in cells."""
 
-    def __init__(self, vectors: Matrix, metric: DistanceName, cells: Cells, groups: Codes | None) -> None:
+    def __init__(self, vectors: Matrix, metric: str, cells: Cells, groups: Codes | None) -> None:
         self.space = make_space(vectors, metric, order=cells.columns)
         self.cells = cells
         self.members = None if groups is None else np.split(np.argsort(groups, kind="stable"), _ends(groups))
@@ -228,7 +230,7 @@ def _keep(part: Neighbors, at: np.ndarray, column: np.ndarray, distance: np.ndar
     if not len(at):
         return
     starts = np.flatnonzero(np.concatenate([[True], np.diff(at) != 0]))
-    rank = np.arange(len(at)) - np.repeat(starts, np.diff([*starts, len(at)]))
+    rank = np.arange(len(at)) - np.repeat(starts, np.diff(np.append(starts, len(at))))
     kept = rank < part.k
     part.index[at[kept], rank[kept]] = column[kept]
     part.distance[at[kept], rank[kept]] = distance[kept]
@@ -251,10 +253,10 @@ def available_partners(cells: Cells, groups: Codes | None, rows: Int[np.ndarray,
     own = np.arange(n) if groups is None else groups
     if cells.labels is None or cells.confounders is None:
         return (n - np.bincount(own)[own[rows]])[:, None]
-    parts = []
-    for keys in ((), (cells.labels,), (cells.confounders,), (cells.labels, cells.confounders)):
-        parts.append(_same(n, keys, rows) - _same(n, (*keys, own), rows))
-    everyone, label, confounder, both = parts
+    everyone, label, confounder, both = (
+        _same(n, keys, rows) - _same(n, (*keys, own), rows)
+        for keys in ((), (cells.labels,), (cells.confounders,), (cells.labels, cells.confounders))
+    )
     return np.stack([both, label - both, confounder - both, everyone - label - confounder + both], axis=1)
 
 

@@ -50,9 +50,9 @@ class TypedNeighbors:
     """The outcome of one search: plain neighbours of each tile of `rows`, and the nearest of each type.
 
     `labels`, `confounders` and `groups` are codes of all `n` tiles. `typed` is empty where labels or confounders were
-    not given. `available[i]` counts the tiles that could have been found, by type (one column without types). `collapsed`:
-    all embeddings are one point, so nothing was searched. `recall`: share of the exact neighbours that an approximate
-    search found on a sample, plain and by type; empty where the search was exact.
+    not given. `available[i]` counts the tiles that could have been found, by type (one column without types).
+    `collapsed`: all embeddings are one point, so nothing was searched. `recall`: share of the exact neighbours that an
+    approximate search found on a sample, plain and by type; empty where the search was exact.
     """
 
     rows: Int[np.ndarray, " q"]

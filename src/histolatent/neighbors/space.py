@@ -1,7 +1,6 @@
 """Vectors made ready for a search: checked, a fast float32 copy, and exact distances of chosen pairs."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,7 +8,6 @@ from jaxtyping import Float, Int
 from .._types import Column, Matrix
 from ..errors import InputError, unknown
 
-DistanceName = Literal["cosine", "euclidean"]
 DISTANCES = ("cosine", "euclidean")
 
 #: How large the block of similarities that is held at once may be.
@@ -58,7 +56,7 @@ class Space:
     """
 
     source: Matrix
-    metric: DistanceName
+    metric: str
     norms: Column
     scale: float
     fast: Float[np.ndarray, "_c _f"]
@@ -71,9 +69,7 @@ class Space:
             chosen[:, -1] = 1
         return chosen
 
-    def pair_distances(
-        self, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
-    ) -> Float[np.ndarray, " p"]:
+    def pair_distances(self, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Return the distance of each pair of rows in float64; `first` is in runs, a run is worked on at once.
 
         What is 0 but for rounding is 0, so that copies tie.
@@ -96,7 +92,7 @@ class Space:
         return distances
 
 
-def make_space(vectors: Matrix, metric: DistanceName = "cosine", *, order: Int[np.ndarray, " c"]) -> Space:
+def make_space(vectors: Matrix, metric: str = "cosine", *, order: Int[np.ndarray, " c"]) -> Space:
     """Check the vectors and make them ready. `order` arranges `fast`; -1 is a row of zeros.
 
     Raises
@@ -130,14 +126,14 @@ def make_space(vectors: Matrix, metric: DistanceName = "cosine", *, order: Int[n
     return Space(vectors, metric, norms, scale, fast, slack)
 
 
-def _scale(vectors: Matrix, metric: DistanceName) -> float:
+def _scale(vectors: Matrix, metric: str) -> float:
     """Return what a distance is small against: 1, or the largest number."""
     if metric not in DISTANCES:
         raise unknown("distance", metric, DISTANCES)
     return 1.0 if metric == "cosine" else max(float(np.abs(vectors).max()), np.finfo(np.float64).tiny)
 
 
-def is_collapsed(vectors: Matrix, metric: DistanceName = "cosine", *, tolerance: float = 1e-6) -> bool:
+def is_collapsed(vectors: Matrix, metric: str = "cosine", *, tolerance: float = 1e-6) -> bool:
     """Return whether all rows are one point but for float32 rounding: then no tile has a nearest neighbour.
 
     `tolerance` is on the cosine distance to the first row, or on the Euclidean one over the largest number.

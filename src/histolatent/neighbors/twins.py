@@ -46,13 +46,15 @@ class CrossRetrieval:
         return dict(zip(self.k, map(float, self.hits.mean(axis=0)), strict=True))
 
 
-def cross_retrieval(first: Matrix, second: Matrix, *, k: tuple[int, ...] = RETRIEVAL_K) -> CrossRetrieval:
+def cross_retrieval(
+    first: Matrix, second: Float[np.ndarray, "_n _d"], *, k: tuple[int, ...] = RETRIEVAL_K
+) -> CrossRetrieval:
     r"""Measure how well tiles are found again under another scanner or staining; row i of both is the same tissue.
 
     As in plismbench (Filiot et al. 2025), the pool is both sets without the tile itself, `2 n - 1` tiles, and the
-    accuracy is the mean of both directions: $\frac12(P(b_i \in top_k(a_i)) + P(a_i \in top_k(b_i)))$. Both are `(n, d)`;
-    higher is better; a constant encoder gets the chance `k / (2 n - 1)`, as a tie is drawn by lot. Equal to float64, as
-    pairs that float32 cannot order are computed again; memory is bounded.
+    accuracy is the mean of both directions: $\frac12(P(b_i \in top_k(a_i)) + P(a_i \in top_k(b_i)))$. Both are `(n,
+    d)`; higher is better; a constant encoder gets the chance `k / (2 n - 1)`, as a tie is drawn by lot. Equal to
+    float64, as pairs that float32 cannot order are computed again; memory is bounded.
 
     Raises
     ------
@@ -127,7 +129,11 @@ def _count_closer(
 
 
 def _gaps(
-    queries: _Units, pool: _Units, rows: Int[np.ndarray, " r"], own: Float[np.ndarray, " r"], near: Bool[np.ndarray, "r n"]
+    queries: _Units,
+    pool: _Units,
+    rows: Int[np.ndarray, " r"],
+    own: Float[np.ndarray, " r"],
+    near: Bool[np.ndarray, "r n"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count those of `near` that are closer than the owner, and as close, in float64."""
     closer, equal = np.zeros(len(rows)), np.zeros(len(rows))
