@@ -1,11 +1,10 @@
-"""twin_ranks against a reference by the letter of its definition."""
+"""Twins and matched pairs against references by the letter of their definitions."""
 
 import numpy as np
 import pytest
 
-from histolatent import neighbors
 from histolatent.errors import InputError
-from histolatent.neighbors import twin_ranks, unit_rows
+from histolatent.neighbors import cross_retrieval, space, twin_ranks, unit_rows
 
 
 def by_hand(pool, twins, owners):
@@ -43,7 +42,7 @@ def test_against_the_reference(case):
 def test_chunks_scale_and_order_do_not_matter(case, monkeypatch):
     pool, twins, owners = case
     whole = twin_ranks(pool, twins, owners)
-    monkeypatch.setattr(neighbors, "CHUNK_BYTES", 4 * 31 * 3)
+    monkeypatch.setattr(space, "CHUNK_BYTES", 4 * 31 * 3)
     np.testing.assert_array_equal(twin_ranks(pool, twins, owners), whole)
     np.testing.assert_array_equal(twin_ranks(7 * pool, 0.1 * twins, owners), whole)
     order = np.random.default_rng(0).permutation(31)
@@ -76,3 +75,104 @@ def test_different_widths_are_said():
 def test_unit_rows():
     rows = np.array([[3.0, 4.0], [0.0, 0.0], [1e-30, 0.0]])
     np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0, 0], [1, 0]])
+
+
+def test_half_precision_has_no_overflow():
+    rows = np.full((3, 256), 60000, np.float16)
+    assert np.isfinite(unit_rows(rows)).all()
+    np.testing.assert_allclose(np.linalg.norm(unit_rows(rows), axis=1), 1, rtol=1e-5)
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(5)
+    first = rng.normal(size=(120, 12)) + 0.5
+    second = first + 0.6 * rng.normal(size=(120, 12)) + 0.8 * rng.normal(size=12)
+    return first.astype(np.float32), second.astype(np.float32)
+
+
+def retrieval_by_hand(first, second, k):
+    """plismbench's definition with a full sort in float64: both sets are the pool, the tile itself is left out."""
+    both = np.concatenate([first, second]).astype(float)
+    units = both / np.linalg.norm(both, axis=1, keepdims=True)
+    similarity = units @ units.T
+    np.fill_diagonal(similarity, -np.inf)
+    order = np.argsort(-similarity, axis=1)
+    n = len(first)
+    twin = np.concatenate([np.arange(n, 2 * n), np.arange(n)])
+    return np.mean(order[:, :k] == twin[:, None], axis=0).sum()
+
+
+def test_retrieval_against_a_full_sort(pairs):
+    found = cross_retrieval(*pairs)
+    assert found.accuracy() == pytest.approx({k: retrieval_by_hand(*pairs, k) for k in (1, 3, 5, 10)}, abs=1e-12)
+    assert 0.05 < found.accuracy()[1] < 0.95
+    first, second = (part.astype(float) for part in pairs)
+    exact = (first * second).sum(axis=1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    np.testing.assert_allclose(found.cosine, exact, rtol=1e-12)
+
+
+def test_retrieval_ignores_chunks_order_scale_rotation_and_direction(pairs, monkeypatch):
+    whole = cross_retrieval(*pairs).hits
+    first, second = pairs
+    order = np.random.default_rng(0).permutation(120)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(12, 12)))[0]
+    np.testing.assert_array_equal(cross_retrieval(second, first).hits, whole)
+    np.testing.assert_array_equal(cross_retrieval(first[order], second[order]).hits, whole[order])
+    np.testing.assert_array_equal(cross_retrieval(800 * first, second / 7).hits, whole)
+    np.testing.assert_array_equal(cross_retrieval(first @ turn, second @ turn).hits, whole)
+    monkeypatch.setattr(space, "CHUNK_BYTES", 4 * 240 * 11)
+    np.testing.assert_array_equal(cross_retrieval(first, second).hits, whole)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_retrieval_of_long_vectors_is_no_nan(pairs, kind):
+    """plismbench overflows at norms above 256 in float16: NaN, and no pair found."""
+    first, second = (800 * part / np.linalg.norm(part, axis=1, keepdims=True) for part in pairs)
+    found = cross_retrieval(first.astype(kind), second.astype(kind))
+    assert np.isfinite(found.cosine).all()
+    assert found.accuracy()[10] > 0.3
+
+
+def test_retrieval_of_tiles_that_float32_cannot_order():
+    """Alike to 1e-6: the order is that of float64."""
+    rng = np.random.default_rng(2)
+    first = 1 + 1e-3 * rng.normal(size=(40, 6))
+    second = first + 5e-4 * rng.normal(size=(40, 6))
+    found = cross_retrieval(first, second)
+    assert found.accuracy() == pytest.approx({k: retrieval_by_hand(first, second, k) for k in (1, 3, 5, 10)})
+
+
+def test_retrieval_limits():
+    eye = np.eye(20, dtype=np.float32)
+    assert cross_retrieval(eye, eye).accuracy() == {1: 1.0, 3: 1.0, 5: 1.0, 10: 1.0}
+    constant = np.full((20, 4), 0.3, np.float32)
+    chance = {k: k / 39 for k in (1, 3, 5, 10)}
+    assert cross_retrieval(constant, constant).accuracy() == pytest.approx(chance)
+    rng = np.random.default_rng(3)
+    unrelated = cross_retrieval(*rng.normal(size=(2, 400, 8)))
+    assert unrelated.accuracy()[10] == pytest.approx(10 / 799, abs=0.02)
+
+
+def test_retrieval_falls_with_a_growing_shift(pairs):
+    first = pairs[0]
+    rng = np.random.default_rng(8)
+    shift, noise = rng.normal(size=12), rng.normal(size=(120, 12))
+    found = [cross_retrieval(first, first + s * (shift + noise)).accuracy()[10] for s in (0.0, 0.2, 0.5, 1.0, 2.0)]
+    assert found[0] == 1
+    assert (np.diff(found) <= 0).all()
+    assert found[-1] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("second", "k", "message"),
+    [
+        (np.ones((4, 3)), (1,), r"matched sets need the same shape. Received: \(\(5, 3\), \(4, 3\)\)"),
+        (np.full((5, 3), np.nan), (1,), "the second set hold NaN or infinite numbers"),
+        (np.ones((5, 3)), (9,), r"k is outside the pool. Received: \(9,\). Valid: 1 to 8"),
+        (np.ones((5, 3)), (0,), "k is outside the pool"),
+    ],
+)
+def test_retrieval_says_what_does_not_fit(second, k, message):
+    with pytest.raises(InputError, match=message):
+        cross_retrieval(np.ones((5, 3)), second, k=k)

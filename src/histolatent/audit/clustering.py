@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -43,7 +44,7 @@ class ClusteringScore:
 
     @property
     def value(self) -> float:
-        """The score: that of the label less that of the confounder, -1 to 1."""
+        """The score: that of the label less that of the confounder, -1 to 1 but for chance below 0."""
         return self.label - self.confounder
 
     def statistic(self) -> Statistic:
@@ -73,7 +74,8 @@ def clustering_score(
 
     The number of clusters, 2 to `largest`, has the highest mean cosine silhouette; then k-means runs `trials` times
     with other seeds, five random starts each. The score is the adjusted Rand index of the label less that of the
-    confounder. Higher is better, -1 to 1; 0 where clusters follow neither, or both alike (Kömen et al. 2026, PathoROB).
+    confounder. Higher is better, about -1 to 1; 0 where clusters follow neither, or both alike (Kömen et al. 2026,
+    PathoROB).
 
     PathoROB has 20 starts, 50 trials and this seed, on each pair of labels at each pair of sites, and keeps the number
     of clusters of its first pair for all others; here each call chooses its own.
@@ -135,8 +137,8 @@ def _cluster(units: np.ndarray, count: int, starts: int, seed: int) -> Codes:
     with warnings.catch_warnings():
         # Fewer distinct tiles than clusters: those that are left empty take no part.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        means = KMeans(count, init="random", n_init=starts, random_state=seed % 2**32)  # pyright: ignore[reportArgumentType]
-        found = means.fit_predict(units)
+        starting: Any = starts  # scikit-learn's annotation is a word only
+        found = KMeans(count, init="random", n_init=starting, random_state=seed % 2**32).fit_predict(units)
     return np.unique(found, return_inverse=True)[1]
 
 

@@ -215,11 +215,12 @@ CLUSTERING_SCORE = _register(
         name="clustering_score",
         title="clusters: label against site",
         better="higher",
-        range=(-1, 1),
+        range=(-1.5, 1.5),
         chance=0.0,
         describes="adjusted Rand index of k-means clusters and labels, less that of clusters and sites; the number of "
         "clusters has the highest cosine silhouette",
-        misleads="sees only the few largest directions; clusters that cross label and site give 0, as noise does",
+        misleads="sees only the few largest directions; clusters that cross label and site give 0, as noise does. An "
+        "index below chance takes it a little beyond 1",
         reference="PathoROB, Kömen et al. 2026",
     )
 )

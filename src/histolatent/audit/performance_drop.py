@@ -147,7 +147,8 @@ def confounded_splits(
     cells = label * columns + site
     if len(np.unique(cells)) < rows * columns:
         return Undefined("a label is missing at a site, so no training set can be balanced")
-    folds = grouped_folds(cells, groups, FOLDS, seed + repeat)
+    spread = min(len(np.unique(groups[cells == cell])) for cell in range(rows * columns))
+    folds = grouped_folds(cells, groups, min(FOLDS, spread), seed + repeat) if spread > 1 else []
     fair = [part for part in folds if len(np.unique(cells[part[1]])) == rows * columns]
     if not fair:
         return Undefined("groups cannot be set apart so that training and test have every label at every site")
