@@ -74,8 +74,8 @@ def clustering_score(
 
     The number of clusters, 2 to `largest`, has the highest mean cosine silhouette; then k-means runs `trials` times
     with other seeds, five random starts each. The score is the adjusted Rand index of the label less that of the
-    confounder. Higher is better, about -1 to 1; 0 where clusters follow neither, or both alike (Kömen et al. 2026,
-    PathoROB).
+    confounder. Higher is better, about -1 to 1; 0 where clusters follow neither, or both alike (PathoROB, arXiv
+    2507.17845).
 
     PathoROB has 20 starts, 50 trials and this seed, on each pair of labels at each pair of sites, and keeps the number
     of clusters of its first pair for all others; here each call chooses its own.

@@ -144,7 +144,7 @@ ROBUSTNESS_INDEX = _register(
         "label; none of the tile's own group. Chance is stated beside it",
         misleads="depends on k and on how many tiles there are of each label at each site: compare encoders on the "
         "same tiles only",
-        reference="PathoROB, Kömen et al. 2026; the ratio (SS + SO) / (SS + OS): arXiv 2501.18055",
+        reference="PathoROB, arXiv 2507.17845",
     )
 )
 ROBUSTNESS_RATIO = _register(
@@ -169,7 +169,7 @@ MARGIN_INDEX = _register(
         describes="the robustness index with each neighbour counting exp(-distance / tau), tau the median distance of "
         "those that count",
         misleads="tau is of the encoder, so the weights of two encoders differ",
-        reference="MaRI of croma 1.0",
+        reference="MaRI of croma, arXiv 2607.25497",
     )
 )
 MARGIN_MEDIAN = _register(
@@ -182,7 +182,7 @@ MARGIN_MEDIAN = _register(
         describes="(a - b) / (a + b) with a the mean distance to the 5 nearest tiles of another label at the same "
         "site, b to those of the same label at another site; median over tiles",
         misleads="a median hides the tiles of which the site decides: see the worst tenth and the share at or below 0",
-        reference="CRoMa of croma 1.0",
+        reference="CRoMa of croma, arXiv 2607.25497",
     )
 )
 MARGIN_WORST = _register(
@@ -194,7 +194,7 @@ MARGIN_WORST = _register(
         chance=None,
         describes="mean of the robustness margin over the tenth of tiles where it is lowest",
         misleads="falls with mislabelled tiles, and is below 0 for an encoder without any preference",
-        reference="CRoMa of croma 1.0",
+        reference="CRoMa of croma, arXiv 2607.25497",
     )
 )
 MARGIN_CONFOUNDED = _register(
@@ -207,7 +207,7 @@ MARGIN_CONFOUNDED = _register(
         describes="share of tiles to which another label of the same site is at least as near as the same label of "
         "another site",
         misleads="counts a tile that is nearly undecided as one that is wrong",
-        reference="CRoMa of croma 1.0",
+        reference="CRoMa of croma, arXiv 2607.25497",
     )
 )
 CLUSTERING_SCORE = _register(
@@ -221,7 +221,7 @@ CLUSTERING_SCORE = _register(
         "clusters has the highest cosine silhouette",
         misleads="sees only the few largest directions; clusters that cross label and site give 0, as noise does. An "
         "index below chance takes it a little beyond 1",
-        reference="PathoROB, Kömen et al. 2026",
+        reference="PathoROB, arXiv 2507.17845",
     )
 )
 PERFORMANCE_DROP = _register(
@@ -234,7 +234,7 @@ PERFORMANCE_DROP = _register(
         describes="relative change of a probe's accuracy on balanced tiles as its training tiles confound label and "
         "site ever more; 0: nothing is lost",
         misleads="an encoder that reads nothing has nothing to lose: read it beside the accuracy",
-        reference="APD of PathoROB, Kömen et al. 2026",
+        reference="APD of PathoROB, arXiv 2507.17845",
     )
 )
 ILISI = _register(

@@ -57,8 +57,8 @@ class PerformanceDrop:
 def performance_drop(accuracies: Float[np.ndarray, "s r"]) -> PerformanceDrop | Undefined:
     r"""Return the average performance drop (APD): the mean of $acc_s / acc_0 - 1$ over confounded levels and repeats.
 
-    Row 0 is the balanced training set. The ratio is taken per repeat, then averaged, as PathoROB does (Kömen et al.
-    2026). Nearer to 0 is better.
+    Row 0 is the balanced training set. The ratio is taken per repeat, then averaged, as PathoROB does (arXiv
+    2507.17845). Nearer to 0 is better.
 
     Raises
     ------

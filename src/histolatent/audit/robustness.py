@@ -129,7 +129,7 @@ def robustness_index(near: TypedNeighbors, k: int = 50) -> RobustnessIndex | Und
     r"""Count types among the `k` nearest tiles: $RI_k = \frac{\sum_i SO_i}{\sum_i SO_i + \sum_i OS_i}$.
 
     SO: same label, other confounder; OS: other label, same confounder. 1: the label decides who is near; 0: the site
-    does. Neighbours are by cosine, none of the tile's own group (Kömen et al. 2026, PathoROB; croma has the same).
+    does. Neighbours are by cosine, none of the tile's own group (PathoROB, arXiv 2507.17845; croma has the same).
     `ratio` is the first form, of de Jong et al. 2025 (arXiv 2501.18055). A tile with fewer neighbours counts those it
     has.
 
@@ -158,8 +158,8 @@ def robustness_index(near: TypedNeighbors, k: int = 50) -> RobustnessIndex | Und
 def margin_index(near: TypedNeighbors, k: int = 50, *, tau: float | None = None) -> MarginIndex | Undefined:
     r"""Weigh the counts of the robustness index by nearness: each neighbour counts $e^{-d/\tau}$ in place of 1.
 
-    `tau` is the median distance of all SO and OS neighbours among the `k` nearest, as croma's MaRI has it, unless
-    given. Higher is better, 0 to 1.
+    `tau` is the median distance of all SO and OS neighbours among the `k` nearest, as MaRI of croma (arXiv 2607.25497)
+    has it, unless given. Higher is better, 0 to 1.
 
     Undefined as the robustness index is, and where that median is 0 (copies of tiles; croma then takes 0.2).
 
@@ -190,8 +190,8 @@ def margin_index(near: TypedNeighbors, k: int = 50, *, tau: float | None = None)
 def robustness_margin(near: TypedNeighbors, m: int = 5) -> RobustnessMargin | Undefined:
     r"""Compare distances to the `m` nearest of two types (CRoMa): $c_i = \frac{d_{OS} - d_{SO}}{d_{OS} + d_{SO}}$.
 
-    As in croma, $d$ is the mean distance to the `m` nearest tiles of the type, wherever they rank. Above 0: the same
-    label at another site is nearer than another label at the same site. Higher is better, -1 to 1.
+    As in croma (arXiv 2607.25497), $d$ is the mean distance to the `m` nearest tiles of the type, wherever they rank.
+    Above 0: the same label at another site is nearer than another label at the same site. Higher is better, -1 to 1.
 
     A tile without `m` of both types, or with both distances 0, has no value and lowers `coverage` (croma raises).
 

@@ -77,8 +77,8 @@ def batch_silhouettes(
         NaN, or codes of another length.
 
     Misleads: below 0.10 it is weak evidence. Two batches that a probe separates with 99.8 % have 0.057, as distance is
-    shared by all dimensions: read it beside a fresh probe of the batch. `1 - |s|` also calls a tile mixed that lies
-    amidst another batch less than one between two.
+    shared by all dimensions: read it beside a fresh probe of the batch. `1 - |s|` takes a tile amidst
+    another batch for badly mixed.
     """
     check_vectors(vectors)
     for name, codes in (("batches", batches), ("labels", labels)):

@@ -51,8 +51,9 @@ def check_vectors(vectors: Matrix, what: str = "the embeddings") -> None:
 class Space:
     """Vectors and a distance.
 
-    `fast @ query` ranks like the distance: the cosine, or `a.b - |b|^2 / 2` about the mean; it is off by less than the
-    `slack` of the row. `scale` is what distances are to be judged by. `source` is not copied, `norms` are its.
+    `fast @ query` ranks like the distance: the cosine, or `a.b - |b|^2 / 2` about the mean in units of `scale`; it is
+    off by less than the `slack` of the row. `scale` is what distances are to be judged by. `source` is not copied,
+    `norms` are its.
     """
 
     source: Matrix
@@ -115,7 +116,7 @@ def make_space(vectors: Matrix, metric: str = "cosine", *, order: Int[np.ndarray
     for start in range(0, len(order), step):
         kept = order[start : start + step] >= 0
         chosen = order[start : start + step][kept]
-        rows = vectors[chosen] - middle
+        rows = (vectors[chosen] - middle) / scale  # 1 for the cosine
         if cosine:
             fast[start : start + step][kept] = rows / np.where(norms[chosen] > 0, norms[chosen], 1)[:, None]
         else:
@@ -130,7 +131,7 @@ def _scale(vectors: Matrix, metric: str) -> float:
     """Return what a distance is small against: 1, or the largest number."""
     if metric not in DISTANCES:
         raise unknown("distance", metric, DISTANCES)
-    return 1.0 if metric == "cosine" else max(float(np.abs(vectors).max()), np.finfo(np.float64).tiny)
+    return 1.0 if metric == "cosine" else max(float(vectors.max()), -float(vectors.min()), np.finfo(np.float64).tiny)
 
 
 def is_collapsed(vectors: Matrix, metric: str = "cosine", *, tolerance: float = 1e-6) -> bool:

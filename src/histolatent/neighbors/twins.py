@@ -51,7 +51,7 @@ def cross_retrieval(
 ) -> CrossRetrieval:
     r"""Measure how well tiles are found again under another scanner or staining; row i of both is the same tissue.
 
-    As in plismbench (Filiot et al. 2025), the pool is both sets without the tile itself, `2 n - 1` tiles, and the
+    As in plismbench (arXiv 2501.16239), the pool is both sets without the tile itself, `2 n - 1` tiles, and the
     accuracy is the mean of both directions: $\frac12(P(b_i \in top_k(a_i)) + P(a_i \in top_k(b_i)))$. Both are `(n,
     d)`; higher is better; a constant encoder gets the chance `k / (2 n - 1)`, as a tie is drawn by lot. Equal to
     float64, as pairs that float32 cannot order are computed again; memory is bounded.
@@ -92,7 +92,9 @@ class _Units:
     def of(cls, vectors: Matrix) -> "_Units":
         norms = row_norms(vectors)
         norms[norms == 0] = 1
-        return cls(vectors, norms, (vectors / norms[:, None]).astype(np.float32))
+        fast = np.empty(vectors.shape, np.float32)
+        np.divide(vectors, norms[:, None], out=fast, casting="unsafe")
+        return cls(vectors, norms, fast)
 
     def precise(self, rows: np.ndarray | slice) -> np.ndarray:
         return self.source[rows].astype(np.float64) / self.norms[rows, None]
