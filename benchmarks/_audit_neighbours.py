@@ -128,10 +128,9 @@ def check_mixing(bench: Bench, folder: Path, tiles: int) -> None:
 def check_retrieval(bench: Bench, pairs: int, repeats: int) -> None:
     """Compare cross-scanner figures with float64, and time with the float16 full-matrix way."""
     random = np.random.default_rng(3)
-    first = (random.normal(size=(pairs, 64)) @ random.normal(size=(64, DIM))).astype(np.float32)
-    first *= 800 / np.linalg.norm(first, axis=1, keepdims=True)
-    second = first + 0.5 * np.std(first) * (2 * random.normal(size=(pairs, DIM)) + random.normal(size=DIM))
-    second = second.astype(np.float32)
+    tissue, scanner, mixing = (random.normal(size=size) for size in ((pairs, 64), (pairs, 64), (64, DIM)))
+    first, second = ((part @ mixing).astype(np.float32) for part in (tissue, tissue + 2 * scanner + 1))
+    first, second = (800 * part / np.linalg.norm(part, axis=1, keepdims=True) for part in (first, second))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent = [seconds(lambda: cross_retrieval(first, second)) for _ in range(repeats)]
     found = cross_retrieval(first, second)
@@ -177,4 +176,6 @@ def check_approximate(bench: Bench, tiles: int) -> None:
 
 
 if __name__ == "__main__":
-    check_neighbours(Bench("audit-neighbours", "quick"))
+    alone = Bench("audit-neighbours", "quick")
+    check_neighbours(alone)
+    print(json.dumps(alone.measured, indent=1))

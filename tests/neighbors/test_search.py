@@ -135,6 +135,17 @@ def test_near_ties_beyond_float32_are_ordered_as_in_float64():
         np.testing.assert_array_equal(found.plain.index, np.argsort(distance, axis=1)[:, :10])
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_rounding_that_goes_one_way_is_allowed_for(metric):
+    """Nearly constant positive rows: every product of a sum rounds alike, far more than rounding at random."""
+    rng = np.random.default_rng(6)
+    vectors = (0.3 + 3e-3 * rng.normal(size=(150, 3))[:, rng.integers(0, 3, 900)]).astype(np.float32)
+    found = find_neighbors(vectors, 10, metric=metric)
+    distance = every_distance(vectors, metric)
+    np.fill_diagonal(distance, np.inf)
+    np.testing.assert_array_equal(found.plain.index, np.argsort(np.round(distance, 12), axis=1, kind="stable")[:, :10])
+
+
 def test_copies_tie_and_the_lower_row_comes_first():
     vectors = np.repeat(np.eye(4, dtype=np.float32), 6, axis=0) + np.float32(0.1)
     found = find_neighbors(vectors, 5)

@@ -60,6 +60,12 @@ def test_limits():
     assert (twin_ranks(np.zeros((9, 4), np.float32), constant, owners) == 4).all()
 
 
+def test_a_constant_of_many_dimensions_is_at_chance():
+    """A float32 sum of 900 equal products rounds one way, by more than rounding at random does."""
+    constant = np.full((300, 900), 0.3, np.float32)
+    assert (twin_ranks(constant, constant[:50], np.arange(50)) == 299 / 2).all()
+
+
 def test_random_twins_are_at_chance():
     rng = np.random.default_rng(1)
     pool, twins = rng.normal(size=(2, 400, 8)).astype(np.float32)
@@ -141,6 +147,16 @@ def test_retrieval_of_tiles_that_float32_cannot_order():
     second = first + 5e-4 * rng.normal(size=(40, 6))
     found = cross_retrieval(first, second)
     assert found.accuracy() == pytest.approx({k: retrieval_by_hand(first, second, k) for k in (1, 3, 5, 10)})
+
+
+def test_retrieval_among_many_copies_is_by_lot(pairs):
+    """300 copies of one tile: more undecided tiles than are computed one by one."""
+    first, second = (np.concatenate([part, np.repeat(part[:1], 300, axis=0)]) for part in pairs)
+    found = cross_retrieval(first, second)
+    np.testing.assert_allclose(found.hits[120:], np.broadcast_to(found.hits[0], (300, 4)))
+    np.testing.assert_allclose(found.hits[0, 0], 0, atol=0.01)
+    rivals = cross_retrieval(first[120:], second[120:]).hits  # two places, 300 times
+    assert (rivals == 0).all()  # the copies of the tile itself are nearer than any twin
 
 
 def test_retrieval_limits():

@@ -29,7 +29,7 @@ def approximate_neighbors(
     confounders: GivenCodes | None = None,
     groups: GivenCodes | None = None,
     metric: str = "cosine",
-    probes: int = 16,
+    probes: int = 32,
     sample: int = 500,
     seed: int = 0,
 ) -> TypedNeighbors:
@@ -60,7 +60,7 @@ def approximate_neighbors(
     recall: dict[str, float] = {}
     if not collapsed:
         space = make_space(vectors, metric, order=rows)
-        fast = space.fast if metric == "cosine" else space.fast[:, :-1]
+        fast = space.fast[:, :-1]
         own = rows if groups is None else groups
         indices = [_CellIndex.build(faiss, fast, cells.code == cell, own, probes, seed) for cell in range(cells.count)]
         del fast
@@ -142,9 +142,7 @@ def _found(
     faiss: Any, indices: list[_CellIndex], space: Space, rows: np.ndarray, own: Codes, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return all that the cells hold near these rows, which are sorted by group, as pairs of a row and a tile."""
-    queries = space.queries(rows)
-    if space.metric == "euclidean":
-        queries = np.ascontiguousarray(queries[:, :-1])
+    queries = np.ascontiguousarray(space.fast[rows, :-1])
     edges = [0, *(np.flatnonzero(np.diff(own[rows])) + 1), len(rows)]
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     for cell in indices:

@@ -51,9 +51,8 @@ def check_vectors(vectors: Matrix, what: str = "the embeddings") -> None:
 class Space:
     """Vectors and a distance.
 
-    `fast @ query` ranks like the distance: the cosine, or `a.b - |b|^2 / 2` about the mean in units of `scale`; it is
-    off by less than the `slack` of the row. `scale` is what distances are to be judged by. `source` is not copied,
-    `norms` are its.
+    `fast @ query` ranks like the distance: `a.b - |b|^2 / 2` about the mean, of unit rows for the cosine, else of rows
+    in units of `scale`; it is off by less than the `slack` of the row. `source` is not copied, `norms` are its.
     """
 
     source: Matrix
@@ -66,8 +65,7 @@ class Space:
     def queries(self, places: Int[np.ndarray, " q"]) -> Float[np.ndarray, "q _f"]:
         """Return what `fast` is multiplied with, for its own rows `places`."""
         chosen = self.fast[places]
-        if self.metric == "euclidean":
-            chosen[:, -1] = 1
+        chosen[:, -1] = 1
         return chosen
 
     def pair_distances(self, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
@@ -105,26 +103,34 @@ def make_space(vectors: Matrix, metric: str = "cosine", *, order: Int[np.ndarray
     """
     check_vectors(vectors)
     norms, scale = row_norms(vectors), _scale(vectors, metric)
-    d = vectors.shape[1]
-    # Rounding of a float32 product of length d, far beyond what BLAS does.
-    unit = 2.0**-24 * (4 + np.sqrt(d))
+    n, d = vectors.shape
     cosine = metric == "cosine"
-    fast = np.zeros((len(order), d if cosine else d + 1), np.float32)
-    middle = 0.0 if cosine else vectors.mean(axis=0, dtype=np.float64)
-    lengths = np.ones(len(vectors))
+    empty = norms == 0
+    divisor = np.where(empty, 1, norms) if cosine else np.full(n, scale)
+    # Unit rows rank by Euclidean distance as by cosine. A row of zeros does not, unless it is told to be of length 1.
+    lie_at_one = cosine and bool(empty.any())
+    middle = np.zeros(d) if lie_at_one else _mean_row(vectors, divisor)
+    fast, lengths = np.zeros((len(order), d + 1), np.float32), np.ones(n)
     step = max(1, CHUNK_BYTES // (64 * d))
     for start in range(0, len(order), step):
         kept = order[start : start + step] >= 0
         chosen = order[start : start + step][kept]
-        rows = (vectors[chosen] - middle) / scale  # 1 for the cosine
-        if cosine:
-            fast[start : start + step][kept] = rows / np.where(norms[chosen] > 0, norms[chosen], 1)[:, None]
-        else:
+        rows = vectors[chosen] / divisor[chosen, None] - middle
+        if not lie_at_one:
             lengths[chosen] = row_norms(rows)
-            fast[start : start + step][kept] = np.column_stack([rows, -0.5 * lengths[chosen] ** 2])
+        fast[start : start + step][kept] = np.column_stack([rows, -0.5 * lengths[chosen] ** 2])
+    # The worst that rounding can do to a float32 sum of d products: those of alike rows all round the same way.
     longest = float(lengths.max())
-    slack = unit * (1.0 if cosine else longest * (lengths + longest)) * np.ones(len(vectors))
+    slack = 2.0**-24 * (d + 8) * longest * (lengths + 0.5 * longest)
     return Space(vectors, metric, norms, scale, fast, slack)
+
+
+def _mean_row(vectors: Matrix, divisor: Column) -> Float[np.ndarray, " d"]:
+    total = np.zeros(vectors.shape[1])
+    step = max(1, CHUNK_BYTES // (64 * vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        total += (vectors[start : start + step] / divisor[start : start + step, None]).sum(axis=0)
+    return total / len(vectors)
 
 
 def _scale(vectors: Matrix, metric: str) -> float:

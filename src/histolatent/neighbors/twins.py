@@ -11,6 +11,8 @@ from . import space as spaces
 from .space import ROUNDING, check_vectors, row_norms
 
 RETRIEVAL_K = (1, 3, 5, 10)
+#: Up to so many undecided tiles of a row are computed again one by one, more as one product.
+FEW, BLOCK = 200, 4096
 
 
 def twin_ranks(
@@ -109,7 +111,8 @@ def _count_closer(
     """
     count, sizes = len(queries.source), [len(pool.source) for pool in pools]
     closer, equal = np.zeros(count), np.zeros(count)
-    slack = 2.0**-23 * (4 + np.sqrt(queries.source.shape[1]))
+    # The worst that rounding can do to a float32 sum of d products: those of alike rows all round the same way.
+    slack = 2.0**-24 * (queries.source.shape[1] + 8)
     step = max(1, spaces.CHUNK_BYTES // (4 * sum(sizes)))
     for start in range(0, count, step):
         rows = np.arange(start, min(start + step, count))
@@ -140,13 +143,19 @@ def _gaps(
     """Count those of `near` that are closer than the owner, and as close, in float64."""
     closer, equal = np.zeros(len(rows)), np.zeros(len(rows))
     amount = np.count_nonzero(near, axis=1)
-    for i in np.flatnonzero(amount):
+    few = np.flatnonzero((amount > 0) & (amount <= FEW))
+    for i in few:
         tiles = np.flatnonzero(near[i])
-        query = queries.precise(rows[i : i + 1])[0]
-        for begin in range(0, len(tiles), 4096):
-            gap = pool.precise(tiles[begin : begin + 4096]) @ query - own[i]
-            closer[i] += np.count_nonzero(gap > ROUNDING)
-            equal[i] += np.count_nonzero(np.abs(gap) <= ROUNDING)
+        gap = pool.precise(tiles) @ queries.precise(rows[i : i + 1])[0] - own[i]
+        closer[i], equal[i] = np.count_nonzero(gap > ROUNDING), np.count_nonzero(np.abs(gap) <= ROUNDING)
+    many = np.flatnonzero(amount > FEW)
+    if len(many):
+        chosen = queries.precise(rows[many])
+        for begin in range(0, near.shape[1], BLOCK):
+            part = slice(begin, begin + BLOCK)
+            gap = np.where(near[many, part], chosen @ pool.precise(part).T - own[many, None], -np.inf)
+            closer[many] += np.count_nonzero(gap > ROUNDING, axis=1)
+            equal[many] += np.count_nonzero(np.abs(gap) <= ROUNDING, axis=1)
     return closer, equal
 
 
