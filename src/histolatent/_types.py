@@ -13,4 +13,6 @@ Vectors = Float32[np.ndarray, "n d"]
 Matrix = Float[np.ndarray, "n d"]
 Column = Float[np.ndarray, " n"]
 Codes = Int[np.ndarray, " n"]
+#: Codes of a user, whose number is checked with a message of our own.
+GivenCodes = Int[np.ndarray, " _given"]
 Mask = Bool[np.ndarray, " n"]

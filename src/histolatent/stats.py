@@ -163,6 +163,45 @@ def weighted_auroc(scores: Column, positive: Int[np.ndarray, " n"]) -> Statistic
     return statistic
 
 
+def weighted_quantile(values: Float[np.ndarray, " n"], share: float) -> Statistic:
+    """Return the statistic: the quantile of the tiles, each counted as often as its whole weight says (linear, type 7).
+
+    >>> weighted_quantile(np.array([3.0, 1.0, 2.0]), 0.5)(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]])).tolist()
+    [2.0, 3.0]
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
+        reached = np.cumsum(weights[:, order], axis=1)
+        total = reached[:, -1]
+        position = share * np.maximum(total - 1, 0)
+        below = np.floor(position)
+        ends = [(reached <= count[:, None]).sum(axis=1) for count in (below, below + 1)]
+        low, high = (ordered[np.minimum(end, len(ordered) - 1)] for end in ends)
+        part = position - below
+        between = np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part))
+        return np.where(total > 0, between, np.nan)
+
+    return statistic
+
+
+def weighted_tail_mean(values: Float[np.ndarray, " n"], share: float) -> Statistic:
+    """Return the statistic: the mean of the tiles that do not exceed the quantile of this share.
+
+    >>> weighted_tail_mean(np.array([4.0, 1.0, 2.0, 3.0]), 0.4)(np.ones((1, 4))).tolist()
+    [1.5]
+    """
+    quantile = weighted_quantile(values, share)
+
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
+        inside = weights * (values[None, :] <= quantile(weights)[:, None])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return inside @ values / inside.sum(axis=1)
+
+    return statistic
+
+
 def check_split(split: list[str | None], groups: list[str | None], *, group_name: str) -> None:
     """Raise InputError if a group stands on both sides of a split.
 

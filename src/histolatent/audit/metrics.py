@@ -133,3 +133,183 @@ AUROC = _register(
         misleads="scores of different folds are pooled, which lowers it: what holds nothing can come out below 0.5",
     )
 )
+ROBUSTNESS_INDEX = _register(
+    Metric(
+        name="robustness_index",
+        title="robustness index",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="among the 50 nearest tiles that share either the label or the site, the share that shares the "
+        "label; none of the tile's own group. Chance is stated beside it",
+        misleads="depends on k and on how many tiles there are of each label at each site: compare encoders on the "
+        "same tiles only",
+        reference="PathoROB, arXiv 2507.17845",
+    )
+)
+ROBUSTNESS_RATIO = _register(
+    Metric(
+        name="robustness_ratio",
+        title="same label over same site",
+        better="higher",
+        range=(0, None),
+        chance=None,
+        describes="how many of the 50 nearest tiles share the label, over how many share the site",
+        misleads="has no upper bound, and counts tiles that share both on both sides",
+        reference="arXiv 2501.18055",
+    )
+)
+MARGIN_INDEX = _register(
+    Metric(
+        name="margin_index",
+        title="robustness index, weighted by nearness",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="the robustness index with each neighbour counting exp(-distance / tau), tau the median distance of "
+        "those that count",
+        misleads="tau is of the encoder, so the weights of two encoders differ",
+        reference="MaRI of croma, arXiv 2607.25497",
+    )
+)
+MARGIN_MEDIAN = _register(
+    Metric(
+        name="margin_median",
+        title="robustness margin",
+        better="higher",
+        range=(-1, 1),
+        chance=0.0,
+        describes="(a - b) / (a + b) with a the mean distance to the 5 nearest tiles of another label at the same "
+        "site, b to those of the same label at another site; median over tiles",
+        misleads="a median hides the tiles of which the site decides: see the worst tenth and the share at or below 0",
+        reference="CRoMa of croma, arXiv 2607.25497",
+    )
+)
+MARGIN_WORST = _register(
+    Metric(
+        name="margin_worst",
+        title="robustness margin, worst tenth",
+        better="higher",
+        range=(-1, 1),
+        chance=None,
+        describes="mean of the robustness margin over the tenth of tiles where it is lowest",
+        misleads="falls with mislabelled tiles, and is below 0 for an encoder without any preference",
+        reference="CRoMa of croma, arXiv 2607.25497",
+    )
+)
+MARGIN_CONFOUNDED = _register(
+    Metric(
+        name="margin_confounded",
+        title="share of tiles with a margin at or below 0",
+        better="lower",
+        range=(0, 1),
+        chance=0.5,
+        describes="share of tiles to which another label of the same site is at least as near as the same label of "
+        "another site",
+        misleads="counts a tile that is nearly undecided as one that is wrong",
+        reference="CRoMa of croma, arXiv 2607.25497",
+    )
+)
+CLUSTERING_SCORE = _register(
+    Metric(
+        name="clustering_score",
+        title="clusters: label against site",
+        better="higher",
+        range=(-1.5, 1.5),
+        chance=0.0,
+        describes="adjusted Rand index of k-means clusters and labels, less that of clusters and sites; the number of "
+        "clusters has the highest cosine silhouette",
+        misleads="sees only the few largest directions; clusters that cross label and site give 0, as noise does. An "
+        "index below chance takes it a little beyond 1",
+        reference="PathoROB, arXiv 2507.17845",
+    )
+)
+PERFORMANCE_DROP = _register(
+    Metric(
+        name="performance_drop",
+        title="average performance drop",
+        better="higher",
+        range=(-1, None),
+        chance=0.0,
+        describes="relative change of a probe's accuracy on balanced tiles as its training tiles confound label and "
+        "site ever more; 0: nothing is lost",
+        misleads="an encoder that reads nothing has nothing to lose: read it beside the accuracy",
+        reference="APD of PathoROB, arXiv 2507.17845",
+    )
+)
+ILISI = _register(
+    Metric(
+        name="ilisi",
+        title="mixing of sites (iLISI)",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="effective number of sites around a tile (inverse Simpson index, perplexity 30), median over tiles, "
+        "scaled so that 0 is one site and 1 all alike",
+        misleads="collapse mixes perfectly; sites of unequal size cannot reach 1, nor can tiles whose own group is "
+        "left out",
+        reference="Korsunsky et al. 2019; scaled as in scib-metrics",
+    )
+)
+CLISI = _register(
+    Metric(
+        name="clisi",
+        title="purity of labels (cLISI)",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="the same of labels, scaled so that 1 is one label around each tile",
+        misleads="is near 1 for most encoders, so that it separates few",
+        reference="Korsunsky et al. 2019; scaled as in scib-metrics",
+    )
+)
+KBET = _register(
+    Metric(
+        name="kbet",
+        title="kBET acceptance",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="share of tiles around which sites are as frequent as everywhere (chi-squared test, 50 tiles, 5 %)",
+        misleads="rejects nearly any difference when k is large; tiles of one slide are no independent draws",
+        reference="Büttner et al. 2019, as in scib-metrics",
+    )
+)
+BATCH_SILHOUETTE = _register(
+    Metric(
+        name="batch_silhouette",
+        title="silhouette of sites",
+        better="lower",
+        range=(-1, 1),
+        chance=0.0,
+        describes="mean silhouette of tiles in their site, by cosine: 1 where each site is a cluster of its own",
+        misleads="below 0.10 is weak evidence: two sites that a probe separates with 99.8 % have 0.057. Read it beside "
+        "a fresh probe of the site",
+        reference="Rousseeuw 1987",
+    )
+)
+BATCH_SILHOUETTE_EUCLIDEAN = _register(
+    Metric(
+        name="batch_silhouette_euclidean",
+        title="silhouette of sites, Euclidean",
+        better="lower",
+        range=(-1, 1),
+        chance=0.0,
+        describes="the same with Euclidean distance",
+        misleads="as the silhouette of sites; one dimension of large scale can decide it",
+        reference="Rousseeuw 1987",
+    )
+)
+BATCH_SILHOUETTE_SCIB = _register(
+    Metric(
+        name="batch_silhouette_scib",
+        title="mixing of sites within labels (scIB silhouette)",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="1 - |silhouette of the site| within each label, mean over its tiles, then over labels",
+        misleads="is above 0.9 for encoders whose sites a probe reads perfectly; takes a tile amidst another site for "
+        "badly mixed",
+        reference="Luecken et al. 2022",
+    )
+)
