@@ -87,9 +87,7 @@ def test_turning_the_tile_turns_the_map():
 
 
 def test_messages():
-    with pytest.raises(
-        OptionError, match=r"not fit the tile. Received: 12 um at 0.1 um per pixel is 120 px"
-    ):
+    with pytest.raises(OptionError, match=r"not fit the tile. Received: 12 um at 0.1 um per pixel is 120 px"):
         heat(quadrant, mpp=0.1)
     with pytest.raises(OptionError, match=r"patch does not fit the tile"):
         heat(quadrant, mpp=0.0)

@@ -31,7 +31,7 @@ class Sensitivity:
     largest: float
 
     def concentration(self, share: float = 0.1) -> float:
-        """Return how much of the heat lies on the hottest `share` of pixels: `share` if it is even; NaN without heat."""
+        """Return how much of the heat lies on the hottest `share` of pixels: `share` if even, NaN without heat."""
         total = float(self.heat.sum(dtype=np.float64))
         if total == 0:
             return float("nan")
@@ -66,7 +66,7 @@ def sensitivity_map(
     InputError
         If the tile is not RGB uint8.
     OptionError
-        If the null is not positive (as with a constant encoder), the patch does not fit the tile, or the batch is empty.
+        If the null is not positive (as with a constant encoder), the patch does not fit, or the batch is empty.
     EncoderError
         If `encode` does not return a finite row for each tile.
     """
