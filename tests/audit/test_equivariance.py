@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from histolatent.audit.equivariance import (
     MAPS,
     EquivariancePolicy,
+    direction_consistency,
     measure_equivariance,
     pool_clusters,
 )
@@ -49,7 +50,7 @@ def test_a_common_shift_is_a_shared_direction():
     z = tiles()
     found = measure(z, z + np.linspace(-1, 2, D))
     assert found.verdict == "shared direction"
-    assert found.direction_consistency.value == pytest.approx(1)
+    assert found.direction_consistency == pytest.approx(1)
     assert found.effective_rank == pytest.approx(1, abs=1e-3)
     shift = found.maps["shift"]
     assert [part.value for part in (shift.explained, shift.gap_closed, shift.r2)] == pytest.approx([1, 1, 1], abs=1e-9)
@@ -88,7 +89,7 @@ def test_independent_embeddings_are_entangled_though_the_gap_closes(offset):
 
 def test_a_large_shift_does_not_hide_a_lost_tile():
     found = measure(tiles(), tiles(7) + 10)
-    assert found.direction_consistency.value > 0.9
+    assert found.direction_consistency > 0.9
     assert found.verdict == "entangled"
 
 
@@ -196,7 +197,7 @@ def test_figures_against_their_definitions():
     assert ridge.r2.value == pytest.approx(1 - left / mean)
     assert ridge.explained.value == pytest.approx(1 - left / min(still, mean))
     d = moved - z
-    assert found.direction_consistency.value == pytest.approx((d.mean(axis=0) ** 2).sum() / (d**2).sum(axis=1).mean())
+    assert found.direction_consistency == pytest.approx((d.mean(axis=0) ** 2).sum() / (d**2).sum(axis=1).mean())
 
 
 def test_more_dimensions_than_tiles_change_nothing():
@@ -217,6 +218,29 @@ def test_a_wide_embedding_of_few_tiles():
     found = measure(z, hidden @ np.diag(np.linspace(0.5, 1.5, 10)) @ encoder, np.arange(200) % 10)
     assert found.verdict == "linear"
     assert found.maps["ridge"].explained.value > 0.999
+
+
+def test_consistency_between_groups_by_hand():
+    moves, groups = np.random.default_rng(1).normal(size=(30, 4)) + 0.4, np.sort(np.arange(30) % 7)
+    other = groups[:, None] != groups[None]
+    oracle = (moves @ moves.T)[other].mean() / (moves**2).sum(axis=1).mean()
+    plain, shared = direction_consistency(moves, groups, resamples=200)
+    assert shared.value == pytest.approx(oracle)
+    assert plain == pytest.approx((moves @ moves.T).mean() / (moves**2).sum(axis=1).mean())
+    assert shared.low < shared.value < shared.high
+    same = direction_consistency(np.ones((30, 4)), groups, resamples=200)
+    assert (same[0], same[1].value, same[1].low) == pytest.approx((1, 1, 1))
+
+
+def test_consistency_of_random_moves_excludes_chance_at_most_at_its_nominal_rate():
+    """Each group has a direction of its own, which is none that groups share."""
+    excluded, groups = [], np.repeat(np.arange(30), 5)
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        moves = random.normal(size=(30, 6))[groups] + random.normal(size=(150, 6))
+        shared = direction_consistency(moves, groups, resamples=300, seed=seed)[1]
+        excluded.append(shared.low > 0)
+    assert np.mean(excluded) < 0.07
 
 
 def test_clusters_are_pooled_whole():

@@ -23,6 +23,6 @@ def test_figures_of_the_functions_are_registered():
     z = np.random.default_rng(0).normal(size=(60, 4))
     found = measure_equivariance(z, np.tanh(z), np.arange(60) % 6, resamples=50)
     names = set(found.to_frame()["metric"]) - {"r2"}  # a standard figure that needs no card of its own
-    names |= {"move", "direction_consistency", "effective_rank"}
+    names |= {"move", "direction_consistency", "shared_consistency", "effective_rank"}
     names |= {name for name in DISTANCES if not name.startswith("class_")}
     assert names <= set(METRICS)

@@ -75,9 +75,9 @@ class Distance:
     tiles: int
 
     @property
-    def above_floor(self) -> bool:
-        """Whether half of the pairs of halves lie above nearly all pairs within one batch."""
-        return self.between > self.floor_p95
+    def above_floor(self) -> bool | None:
+        """Whether half of the pairs of halves lie above nearly all pairs within one batch; None if undefined."""
+        return None if np.isnan(self.between) or np.isnan(self.floor_p95) else self.between > self.floor_p95
 
 
 @dataclass(frozen=True)

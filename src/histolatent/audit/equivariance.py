@@ -67,7 +67,8 @@ class Equivariance:
     verdict: Verdict
     reason: str
     move: Estimate
-    direction_consistency: Estimate
+    direction_consistency: float
+    shared_consistency: Estimate
     effective_rank: float
     maps: dict[str, MapResult]
     gaps: dict[str, np.ndarray]
@@ -122,7 +123,9 @@ def measure_equivariance(
       the tile itself and the average perturbed tile. The verdict rests on it.
     - `move`: root mean square of $|d|$ over that distance of two unrelated tiles, $\sqrt{2\,\mathrm{tr}\,S}$; 0 is no
       move.
-    - `direction_consistency`: $|\bar{d}|^2 / \overline{|d|^2}$; 1 if all tiles move alike, 1/n by chance.
+    - `direction_consistency`: $|\bar{d}|^2 / \overline{|d|^2}$; 1 if all tiles move alike, 1/n by chance. Resampling
+      lifts a squared mean, so the interval is that of `shared_consistency`: the same from pairs of tiles of different
+      groups only, 0 by chance, and not lifted by what a group shares.
     - `effective_rank` of the moves, mean included.
 
     Verdict, by interval bounds: invariant (hardly moves), else shared direction (the shift explains it), else linear
@@ -163,11 +166,13 @@ def measure_equivariance(
     total = [_sums(column, clusters) for column in (errors.squared["identity"], errors.spread)]
     move = _ratio(*total, resamples=resamples, seed=seed, finish=lambda share: np.sqrt(share / 2))
     verdict, reason = _judge(move, maps, policy)
+    consistency, shared = direction_consistency(moves, clusters, resamples=resamples, seed=seed)
     return Equivariance(
         verdict=verdict,
         reason=reason,
         move=move,
-        direction_consistency=_direction_consistency(moves, clusters, resamples, seed),
+        direction_consistency=consistency,
+        shared_consistency=shared,
         effective_rank=effective_rank(moves, centred=False),
         maps=maps,
         gaps=_gaps(errors),
@@ -210,8 +215,8 @@ def _nothing(
     verdict: Verdict = "undefined",
     move: Estimate = NO_ESTIMATE,
 ) -> Equivariance:
-    count = int(groups.max()) + 1
-    return Equivariance(verdict, reason, move, NO_ESTIMATE, float("nan"), {}, {}, (), (), len(groups), count, policy)
+    nan, count = float("nan"), int(groups.max()) + 1
+    return Equivariance(verdict, reason, move, nan, NO_ESTIMATE, nan, {}, {}, (), (), len(groups), count, policy)
 
 
 def _cross_errors(vectors: Matrix, moved: Matrix, moves: Matrix, inputs: Inputs) -> _Errors:
@@ -275,19 +280,29 @@ def _map_result(name: str, errors: _Errors, clusters: Codes, resamples: int, see
     )
 
 
-def _direction_consistency(moves: Matrix, clusters: Codes, resamples: int, seed: int) -> Estimate:
-    count = int(clusters.max()) + 1
+def direction_consistency(
+    moves: Matrix, groups: Codes, *, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, Estimate]:
+    """Return how far moves `(n, d)` go the same way: of all tiles, and from pairs of different groups with interval.
+
+    See `measure_equivariance`. `groups` is coded from 0. Near chance the interval is wider than it need be.
+    """
+    count = int(groups.max()) + 1
     vectors = np.zeros((count, moves.shape[1]))
     for start in range(0, len(moves), CHUNK_ROWS):
-        np.add.at(vectors, clusters[start : start + CHUNK_ROWS], moves[start : start + CHUNK_ROWS])
-    lengths = np.bincount(clusters, np.einsum("nd,nd->n", moves, moves, dtype=np.float64))
-    sizes = np.bincount(clusters)
+        np.add.at(vectors, groups[start : start + CHUNK_ROWS], moves[start : start + CHUNK_ROWS])
+    lengths = np.bincount(groups, np.einsum("nd,nd->n", moves, moves, dtype=np.float64))
+    sizes, own = np.bincount(groups).astype(float), (vectors**2).sum(axis=1)
 
-    def statistic(weights: Float[np.ndarray, "b g"]) -> Float[np.ndarray, " b"]:
+    def between(weights: Float[np.ndarray, "b g"]) -> Float[np.ndarray, " b"]:
+        # A group drawn twice is no other group: its products with itself are taken out with their weight.
+        products = ((weights @ vectors) ** 2).sum(axis=1) - weights**2 @ own
+        pairs = (weights @ sizes) ** 2 - weights**2 @ sizes**2
         with np.errstate(invalid="ignore", divide="ignore"):
-            return ((weights @ vectors) ** 2).sum(axis=1) / ((weights @ sizes) * (weights @ lengths))
+            return products / pairs / ((weights @ lengths) / (weights @ sizes))
 
-    return bootstrap(statistic, np.arange(count), resamples=resamples, seed=seed)
+    plain = float((vectors.sum(axis=0) ** 2).sum() / (len(moves) * lengths.sum()))
+    return plain, bootstrap(between, np.arange(count), resamples=resamples, seed=seed)
 
 
 def _judge(move: Estimate, maps: dict[str, MapResult], policy: EquivariancePolicy) -> tuple[Verdict, str]:

@@ -184,6 +184,18 @@ DIRECTION_CONSISTENCY = _register(
         misleads="near 1 whenever the shift is large beside all else, also if the tile is lost on the way",
     )
 )
+SHARED_CONSISTENCY = _register(
+    Metric(
+        name="shared_consistency",
+        title="direction consistency between groups",
+        better="neither",
+        range=(None, 1),
+        chance=0.0,
+        describes="direction consistency from pairs of tiles of different groups only, so that chance is 0 and what "
+        "one group shares does not count",
+        misleads="near 1 whenever the shift is large beside all else, also if the tile is lost on the way",
+    )
+)
 EFFECTIVE_RANK = _register(
     Metric(
         name="effective_rank",
