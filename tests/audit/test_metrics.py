@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from histolatent.audit import METRICS
+from histolatent.audit.batches import DISTANCES
 from histolatent.audit.clustering import clustering_score
+from histolatent.audit.equivariance import measure_equivariance
 from histolatent.audit.mixing import acceptance, local_mixing
 from histolatent.audit.performance_drop import measure_drop
 from histolatent.audit.robustness import margin_index, robustness_index, robustness_margin
@@ -56,6 +58,8 @@ def test_every_metric_says_what_a_reader_has_to_know(name):
     assert metric.title
     assert metric.describes
     assert metric.misleads
+    assert not metric.describes.endswith(".")
+    assert not metric.misleads.endswith(".")
     low, high = metric.range
     assert low is None or high is None or low < high
     if metric.chance is not None:
@@ -71,3 +75,12 @@ def test_neighbour_metrics_stay_in_their_range_and_go_their_way(extremes):
             assert metric.range[0] is None or value >= metric.range[0], name
             assert metric.range[1] is None or value <= metric.range[1], name
         assert good > bad if metric.better == "higher" else good < bad, name
+
+
+def test_figures_of_the_functions_are_registered():
+    z = np.random.default_rng(0).normal(size=(60, 4))
+    found = measure_equivariance(z, np.tanh(z), np.arange(60) % 6, resamples=50)
+    names = set(found.to_frame()["metric"]) - {"r2"}  # a standard figure that needs no card of its own
+    names |= {"move", "direction_consistency", "shared_consistency", "effective_rank"}
+    names |= {name for name in DISTANCES if not name.startswith("class_")}
+    assert names <= set(METRICS)

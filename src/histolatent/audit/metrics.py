@@ -313,3 +313,217 @@ BATCH_SILHOUETTE_SCIB = _register(
         reference="Luecken et al. 2022",
     )
 )
+MOVE = _register(
+    Metric(
+        name="move",
+        title="move of an operation (unrelated tiles = 1)",
+        better="lower",
+        range=(0, None),
+        chance=1.0,
+        describes="root mean square length of the moves of an operation, divided by the root mean square distance of "
+        "two unrelated tiles",
+        misleads="a few tiles that move far decide it; not the same on L2-normalised vectors",
+    )
+)
+EXPLAINED = _register(
+    Metric(
+        name="explained",
+        title="move explained by a fitted map",
+        better="neither",
+        range=(None, 1),
+        chance=0.0,
+        describes="1 - squared error of a map on groups that it was not fitted on, against the better of the tile "
+        "itself and the average perturbed tile; the verdict of equivariance rests on it",
+        misleads="noise in the move cannot be foretold; with fewer tiles than dimensions a linear map may exist and "
+        "not be found",
+        reference="Lenc & Vedaldi 2015",
+    )
+)
+GAP_CLOSED = _register(
+    Metric(
+        name="gap_closed",
+        title="gap closed by a fitted map",
+        better="neither",
+        range=(None, 1),
+        chance=None,
+        describes="(cos(predicted, z') - cos(z, z')) / (1 - cos(z, z')) on held-out groups, as a ratio of sums over "
+        "tiles",
+        misleads="perturbed embeddings that have nothing to do with the tile reach up to .5, by shrinking to the "
+        "average: read it beside that floor",
+    )
+)
+DIRECTION_CONSISTENCY = _register(
+    Metric(
+        name="direction_consistency",
+        title="direction consistency",
+        better="neither",
+        range=(0, 1),
+        chance=None,
+        describes="squared length of the mean move over the mean squared length of the moves; 1 if all tiles move "
+        "alike, chance is 1/n",
+        misleads="near 1 whenever the shift is large beside all else, also if the tile is lost on the way",
+    )
+)
+SHARED_CONSISTENCY = _register(
+    Metric(
+        name="shared_consistency",
+        title="direction consistency between groups",
+        better="neither",
+        range=(None, 1),
+        chance=0.0,
+        describes="direction consistency from pairs of tiles of different groups only, so that chance is 0 and what "
+        "one group shares does not count",
+        misleads="near 1 whenever the shift is large beside all else, also if the tile is lost on the way",
+    )
+)
+EFFECTIVE_RANK = _register(
+    Metric(
+        name="effective_rank",
+        title="effective rank",
+        better="neither",
+        range=(1, None),
+        chance=None,
+        describes="exponential of the entropy of the normalised singular values: how many directions are really used",
+        misleads="cannot exceed the number of tiles, and is highest for noise",
+        reference="Roy & Vetterli 2007",
+    )
+)
+LINEAR_CKA = _register(
+    Metric(
+        name="linear_cka",
+        title="linear CKA, debiased",
+        better="higher",
+        range=(None, 1),
+        chance=0.0,
+        describes="centred kernel alignment of the embeddings of the same tiles before and after, each term by its "
+        "unbiased estimate",
+        misleads="decided by the few directions of largest variance; the biased estimate goes to 1 for anything as "
+        "dimensions outnumber tiles",
+        reference="Kornblith et al. 2019; Song et al. 2012",
+    )
+)
+PROCRUSTES_RESIDUAL = _register(
+    Metric(
+        name="procrustes_residual",
+        title="Procrustes residual",
+        better="lower",
+        range=(0, 1),
+        chance=None,
+        describes="what a shift, a rotation and one scale leave of the difference of two embeddings of the same tiles",
+        misleads="a rotation always fits where dimensions outnumber tiles",
+        reference="Gower 1975",
+    )
+)
+MUTUAL_NEIGHBOURS = _register(
+    Metric(
+        name="mutual_neighbours",
+        title="neighbours kept",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="share of a tile's k nearest tiles that are the same in both embeddings; chance is k / (n - 1)",
+        misleads="near-copies, such as overlapping tiles, stay neighbours under anything",
+        reference="Huh et al. 2024",
+    )
+)
+GAUSSIAN_W2_SQUARED = _register(
+    Metric(
+        name="gaussian_w2_squared",
+        title="Gaussian W2, squared",
+        better="lower",
+        range=(0, None),
+        chance=None,
+        describes="squared Wasserstein-2 distance of two batches as normal distributions, which is what FID reports; "
+        "the version by class is its mean over classes",
+        misleads="sampling alone lifts it: read it against its split-half floor; collapse lowers it: read it beside "
+        "effective rank and label accuracy",
+        reference="Dowson & Landau 1982",
+    )
+)
+EMPIRICAL_W2_SQUARED = _register(
+    Metric(
+        name="empirical_w2_squared",
+        title="empirical W2, squared",
+        better="lower",
+        range=(0, None),
+        chance=None,
+        describes="squared Wasserstein-2 distance of the tiles of two batches, by exact transport on a subsample",
+        misleads="sampling alone lifts it: read it against its split-half floor; collapse lowers it: read it beside "
+        "effective rank and label accuracy",
+        reference="Flamary et al. 2021",
+    )
+)
+SLICED_W2_SQUARED = _register(
+    Metric(
+        name="sliced_w2_squared",
+        title="sliced W2, squared",
+        better="lower",
+        range=(0, None),
+        chance=None,
+        describes="mean squared Wasserstein-2 distance of two batches along random directions",
+        misleads="a difference along one direction of many is diluted; sampling alone lifts it: read it against its "
+        "split-half floor; collapse lowers it: read it beside effective rank and label accuracy",
+        reference="Bonneel et al. 2015",
+    )
+)
+PROXY_A_DISTANCE = _register(
+    Metric(
+        name="proxy_a_distance",
+        title="proxy A-distance",
+        better="lower",
+        range=(-2, 2),
+        chance=0.0,
+        describes="2 (1 - 2 error) of a fresh probe that tells two batches apart, on groups it was not trained on",
+        misleads="saturates at 2, and sees linear differences only; collapse lowers it",
+        reference="Ben-David et al. 2007",
+    )
+)
+MONOTONICITY = _register(
+    Metric(
+        name="monotonicity",
+        title="monotonicity of the dose-response",
+        better="higher",
+        range=(-1, 1),
+        chance=0.0,
+        describes="Spearman correlation of a figure's mean with severity",
+        misleads="says nothing of size: a rise of no account is as monotone as a steep one",
+    )
+)
+LABEL_FLIPS = _register(
+    Metric(
+        name="label_flips",
+        title="label flips",
+        better="lower",
+        range=(0, 1),
+        chance=None,
+        describes="share of held-out tiles whose predicted label changes under the perturbation, by a linear probe of "
+        "unperturbed tiles",
+        misleads="an easy task hides large moves, and a probe that always says the same never flips: read it beside "
+        "the accuracy",
+    )
+)
+DISAGREEMENT = _register(
+    Metric(
+        name="disagreement",
+        title="disagreement of eye and encoder",
+        better="neither",
+        range=(-1, 1),
+        chance=0.0,
+        describes="rank of a pair of tiles by latent distance less its rank by image distance (stain structure, colour "
+        "and texture)",
+        misleads="some pair is the most discordant in any embedding; tiles out of register have no common structure",
+    )
+)
+SENSITIVITY = _register(
+    Metric(
+        name="sensitivity",
+        title="local sensitivity (unrelated tiles = 1)",
+        better="neither",
+        range=(0, None),
+        chance=None,
+        describes="cosine distance by which covering a patch moves the embedding, divided by the median distance of "
+        "unrelated tiles",
+        misleads="what stands twice in a tile can be covered once without effect",
+        reference="Zeiler & Fergus 2014",
+    )
+)

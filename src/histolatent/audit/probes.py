@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,6 +62,23 @@ def probe(
 
     Returns NotReadable with the reason where there is one class, or groups leave no fair test of every class.
     """
+    readings = probe_views(vectors, [], target, groups, split=split, seed=seed)
+    return readings if isinstance(readings, NotReadable) else readings[0]
+
+
+def probe_views(
+    vectors: Vectors,
+    views: Sequence[Vectors],
+    target: list[str | None],
+    groups: Codes,
+    *,
+    split: list[str | None] | None = None,
+    seed: int = 0,
+) -> list[Reading] | NotReadable:
+    """Probe `vectors` as `probe` does, and read each of `views`, other vectors of the same tiles, with the same fits.
+
+    Returns the readings of the vectors and of each view: a view is never fitted to. NotReadable as `probe`.
+    """
     rows = np.flatnonzero([value is not None for value in target])
     names, codes = np.unique([str(target[row]) for row in rows], return_inverse=True)
     classes = tuple(map(str, names))
@@ -83,8 +101,11 @@ def probe(
         parts, covered = grouped_folds(codes, groups, folds, seed), np.arange(len(rows))
         if not parts:
             return NotReadable("its groups cannot be split so that every class is trained on and tested")
-    predicted, scores = _cross_fit(vectors[rows], codes, groups, parts, seed)
-    return Reading(rows[covered], codes[covered], predicted[covered], scores[covered], classes, len(parts))
+    found = _cross_fit(vectors[rows], [view[rows] for view in views], codes, groups, parts, seed)
+    return [
+        Reading(rows[covered], codes[covered], predicted[covered], scores[covered], classes, len(parts))
+        for predicted, scores in found
+    ]
 
 
 def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -108,22 +129,32 @@ def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tu
 
 
 def _cross_fit(
-    vectors: Vectors, codes: Codes, groups: Codes, parts: list[tuple[np.ndarray, np.ndarray]], seed: int
-) -> tuple[Codes, Float[np.ndarray, "n c"]]:
-    """Return predicted classes and scores of the test rows of each part; -1 and 0 elsewhere."""
-    predicted, scores = np.full(len(codes), -1), np.zeros((len(codes), int(codes.max()) + 1))
+    vectors: Vectors,
+    views: list[Vectors],
+    codes: Codes,
+    groups: Codes,
+    parts: list[tuple[np.ndarray, np.ndarray]],
+    seed: int,
+) -> list[tuple[Codes, Float[np.ndarray, "n c"]]]:
+    """Return predicted classes and scores of the test rows of each part, for the vectors and each view.
+
+    Where no part tests a row they are -1 and 0.
+    """
+    found = [(np.full(len(codes), -1), np.zeros((len(codes), int(codes.max()) + 1))) for _ in (vectors, *views)]
     from sklearn.exceptions import ConvergenceWarning
 
     inner = [_inner_split(codes[train], groups[train], seed) for train, _ in parts]
 
     def fit_fold(fold: int) -> None:
         train, test = parts[fold]
-        x_train, x_test = _standardise(vectors[train], vectors[test])
+        mean, spread = _standard(vectors[train])
+        x_train = ((vectors[train] - mean) / spread).astype(np.float32)
         strength = _choose_strength(x_train, codes[train], inner[fold])
         model = _fit(x_train, codes[train], strength)
-        probability = model.predict_proba(x_test)
-        scores[test[:, None], model.classes_[None, :]] = probability
-        predicted[test] = model.classes_[probability.argmax(axis=1)]
+        for (predicted, scores), view in zip(found, (vectors, *views), strict=True):
+            probability = model.predict_proba(((view[test] - mean) / spread).astype(np.float32))
+            scores[test[:, None], model.classes_[None, :]] = probability
+            predicted[test] = model.classes_[probability.argmax(axis=1)]
 
     with warnings.catch_warnings():
         # A probe stopped at 500 steps reads as well; the figure is its score, not its likelihood.
@@ -131,15 +162,15 @@ def _cross_fit(
         # One BLAS thread per fit: the same sums whatever the number of cores, and folds run beside each other.
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
             list(pool.map(fit_fold, range(len(parts))))
-    return predicted, scores
+    return found
 
 
-def _standardise(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standard(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is taken from each dimension, and what it is divided by."""
     mean, spread = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
     # A dimension that is constant but for rounding carries nothing, and would blow up. It is judged by its own size,
     # so that one of large scale does not silence the others.
-    spread = np.where(spread > 1e-6 * np.abs(train).max(axis=0), spread, np.inf)
-    return tuple(((part - mean) / spread).astype(np.float32) for part in (train, test))
+    return mean, np.where(spread > 1e-6 * np.abs(train).max(axis=0), spread, np.inf)
 
 
 def _inner_split(codes: Codes, groups: Codes, seed: int) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,0 +1,218 @@
+"""The shape of an embedding, and how far two embeddings of the same tiles have the same one."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .._types import Codes, Column, Matrix
+from ..errors import InputError, OptionError
+from ..neighbors import CHUNK_BYTES, unit_rows
+
+#: Spread of an embedding, against its size (both squared), up to which it is a constant but for rounding.
+CONSTANT = 1e-10
+CHUNK_ROWS = 4096
+
+
+def check_vectors(vectors: Matrix, *, name: str = "vectors", least: int = 2) -> None:
+    """Raise InputError unless there are `least` rows and all values are finite."""
+    if len(vectors) < least or vectors.shape[1] == 0:
+        raise InputError(
+            f"{name}: too few rows to measure", received=vectors.shape, valid=f"at least {least} rows and one column"
+        )
+    if not np.isfinite(vectors).all():
+        bad = int((~np.isfinite(vectors).all(axis=1)).sum())
+        raise InputError(f"{name} hold NaN or infinity", received=f"{bad} of {len(vectors)} rows", fix="drop the rows")
+
+
+def check_pairs(first: Matrix, second: Float[np.ndarray, "_m _e"], *, least: int = 2) -> None:
+    """Raise InputError unless both hold the same tiles, in number, and finite values."""
+    if len(first) != len(second):
+        raise InputError(
+            "the two sets of vectors are not of the same tiles",
+            received=f"{len(first)} and {len(second)} rows",
+            fix="pass row i of both for tile i",
+        )
+    check_vectors(first, name="the first vectors", least=least)
+    check_vectors(second, name="the second vectors", least=least)
+
+
+def is_constant(vectors: Matrix) -> bool:
+    """Return whether all rows are the same but for rounding."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    spread = sum(float(((block - mean) ** 2).sum()) for block in blocks(vectors))
+    size = sum(float((block**2).sum()) for block in blocks(vectors))
+    return spread <= CONSTANT * size
+
+
+def blocks(vectors: Matrix) -> Iterator[Float[np.ndarray, "_m _d"]]:
+    """Yield the rows as float64, some thousand at a time."""
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        yield vectors[start : start + CHUNK_ROWS].astype(np.float64)
+
+
+def effective_rank(vectors: Matrix, *, centred: bool = True) -> float:
+    r"""Return how many directions the rows `(n, d)` really use, from 1 to min(n, d); NaN where nothing varies.
+
+    $\exp(-\sum_i p_i \ln p_i)$ with $p_i = \sigma_i / \sum_j \sigma_j$ and $\sigma$ the singular values. `centred`
+    takes the mean away first: an embedding's common part is no direction in which tiles differ. For moves, leave it
+    in: a direction that all tiles share counts as one.
+
+    Misleads with few tiles: it cannot exceed their number. Isotropic noise has the highest value of all. Shares of
+    variance (squared singular values) instead of singular values would give a smaller figure.
+
+    Reference: Roy & Vetterli 2007, "The effective rank".
+
+    >>> round(effective_rank(np.diag([1.0, 1.0, 1.0, 0.0]), centred=False), 6)
+    3.0
+    """
+    check_vectors(vectors)
+    values = singular_values(vectors, centred=centred)
+    if values[0] == 0 or (centred and is_constant(vectors)):
+        return float("nan")
+    shares = values[values > 0] / values.sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def singular_values(vectors: Matrix, *, centred: bool) -> Float[np.ndarray, " r"]:
+    """Return the singular values, largest first, from the smaller of the two Gram matrices."""
+    mean = vectors.mean(axis=0, dtype=np.float64) if centred else np.zeros(vectors.shape[1])
+    if len(vectors) < vectors.shape[1]:
+        around = vectors - mean
+        gram = around @ around.T
+    else:
+        gram = np.zeros((vectors.shape[1],) * 2)
+        for block in blocks(vectors):
+            block -= mean
+            gram += block.T @ block
+    squares = np.linalg.eigvalsh(gram)[::-1]
+    return np.sqrt(np.where(squares > 1e-15 * squares[0], squares, 0))  # the rest is rounding
+
+
+def linear_cka(first: Matrix, second: Float[np.ndarray, "_m _e"], *, debiased: bool = True) -> float:
+    r"""Return linear centred kernel alignment of two embeddings of the same tiles; NaN if one is constant.
+
+    $\lVert X^\top Y\rVert_F^2 / (\lVert X^\top X\rVert_F \lVert Y^\top Y\rVert_F)$ of centred features; 0 to 1.
+    `debiased` takes the unbiased estimator of each term (Song et al. 2012): of independent embeddings it is 0 on
+    average, also with more dimensions than tiles, and may come out below 0. It is not clipped. Both ignore rotation and
+    scale. Computed through features or through Gram matrices, whichever are smaller.
+
+    Misleads: the biased one goes to 1 for anything as d/n grows. Either is decided by the few directions of largest
+    variance, and can stay near 1 while the rest is destroyed.
+
+    Reference: Kornblith et al. 2019; Murphy et al. 2024 for the bias.
+
+    Raises
+    ------
+    InputError
+        If the tiles differ in number, hold NaN, or are fewer than four.
+    """
+    check_pairs(first, second, least=4)
+    if is_constant(first) or is_constant(second):
+        return float("nan")
+    x, y = (part.astype(np.float64) - part.mean(axis=0, dtype=np.float64) for part in (first, second))
+    if debiased:
+        cross, left, right = (_unbiased_hsic(a, b) for a, b in ((x, y), (x, x), (y, y)))
+    else:
+        cross, left, right = (_squared_product(a, b) for a, b in ((x, y), (x, x), (y, y)))
+    return float(cross / np.sqrt(left * right)) if left > 0 and right > 0 else float("nan")
+
+
+def _squared_product(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the squared Frobenius norm of x^T y."""
+    if len(x) ** 2 < x.shape[1] * y.shape[1]:
+        return float(np.sum((x @ x.T) * (y @ y.T)))
+    return float(np.sum((x.T @ y) ** 2))
+
+
+def _unbiased_hsic(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the unbiased estimate of HSIC (times n (n - 3)) of centred features.
+
+    The diagonals of the Gram matrices are left out. As the rows of a centred Gram matrix add up to zero, all sums that
+    the estimate needs follow from the squared lengths of the features.
+    """
+    n = len(x)
+    a, b = (x**2).sum(axis=1), (y**2).sum(axis=1)
+    pairs = _squared_product(x, y) - a @ b
+    return float(pairs + a.sum() * b.sum() / ((n - 1) * (n - 2)) - 2 * (a @ b) / (n - 2))
+
+
+def procrustes_residual(first: Matrix, second: Float[np.ndarray, "_m _e"]) -> float:
+    r"""Return what a shift, a rotation and one scale leave of the difference of two embeddings: 0 to 1, 0 is the same.
+
+    $1 - (\sum_i \sigma_i(X^\top Y))^2$ with X and Y centred and scaled to unit Frobenius norm. Embeddings of different
+    width are compared as if the narrower had columns of zeros. NaN if one is constant.
+
+    Misleads with more dimensions than tiles: a rotation then always fits.
+
+    Reference: the disparity of `scipy.spatial.procrustes`; Gower 1975.
+    """
+    check_pairs(first, second)
+    if is_constant(first) or is_constant(second):
+        return float("nan")
+    x, y = (part.astype(np.float64) - part.mean(axis=0, dtype=np.float64) for part in (first, second))
+    x, y = (part / np.linalg.norm(part) for part in (x, y))
+    if len(x) < min(x.shape[1], y.shape[1]):
+        x, y = (np.linalg.qr(part.T, mode="r").T for part in (x, y))  # each in the space of its own rows
+    return float(1 - np.linalg.svd(x.T @ y, compute_uv=False).sum() ** 2)
+
+
+def nearest_tiles(vectors: Matrix, k: int, *, groups: Codes | None = None) -> Int[np.ndarray, "n k"]:
+    """Return the `k` nearest rows of each row by cosine, in no order, itself left out; -1 where there are too few.
+
+    With `groups`, rows of the same group are left out as well. One block of similarities is in memory at a time.
+
+    Raises
+    ------
+    OptionError
+        If `k` is not from 1 to n - 1.
+    """
+    n = len(vectors)
+    if not 1 <= k < n:
+        raise OptionError("k is not a number of neighbours", received=k, valid=f"1 to {n - 1}")
+    units = unit_rows(vectors.astype(np.float32))
+    found = np.empty((n, k), np.int64)
+    step = max(1, CHUNK_BYTES // (16 * n))
+    for start in range(0, n, step):
+        similarity = units[start : start + step] @ units.T
+        own = np.arange(start, start + len(similarity))
+        similarity[own - start, own] = -np.inf
+        if groups is not None:
+            similarity[groups[own][:, None] == groups[None, :]] = -np.inf
+        best = np.argpartition(similarity, n - k, axis=1)[:, n - k :]
+        usable = np.take_along_axis(similarity, best, axis=1) > -np.inf
+        found[own] = np.where(usable, best, -1)
+    return found
+
+
+def mutual_neighbours(first: Matrix, second: Float[np.ndarray, "_m _e"], *, k: int = 10) -> Column:
+    r"""Return per tile the share of its `k` nearest tiles that are the same in both embeddings: 0 to 1.
+
+    $|kNN(z) \cap kNN(z')| / k$ by cosine, each embedding searched in itself; k / (n - 1) is chance. NaN throughout if
+    one embedding is constant: its neighbours are chosen by rounding.
+
+    Misleads when tiles overlap on the slide: neighbours that are nearly copies stay together under anything.
+
+    Reference: Huh et al. 2024, the mutual nearest-neighbour metric.
+    """
+    check_pairs(first, second)
+    near, other = nearest_tiles(first, k), nearest_tiles(second, k)
+    if is_constant(first) or is_constant(second):
+        return np.full(len(first), np.nan)
+    common = np.array([len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, other, strict=True)])
+    return common / k
+
+
+def neighbour_accuracy(vectors: Matrix, codes: Codes, groups: Codes, *, k: int = 10) -> float:
+    """Return the balanced accuracy of a majority vote of the `k` nearest tiles of other groups (ties: lowest code).
+
+    1 / classes is chance. NaN with one class, where all tiles are of one group, or where all embeddings are the same.
+    Misleads where a label goes with a site: neighbours of the same site then vote for it.
+    """
+    classes = int(codes.max()) + 1
+    if len(np.unique(codes)) < 2 or len(np.unique(groups)) < 2 or is_constant(vectors):
+        return float("nan")
+    near = nearest_tiles(vectors, min(k, len(vectors) - 1), groups=groups)
+    votes = np.stack([((codes[near] == code) & (near >= 0)).sum(axis=1) for code in range(classes)], axis=1)
+    right = votes.argmax(axis=1) == codes
+    return float(np.mean([right[codes == code].mean() for code in np.unique(codes)]))
