@@ -14,6 +14,7 @@ from histolatent.stats import (
     bootstrap_means,
     check_split,
     cluster_counts,
+    pool_clusters,
     share_above,
     weighted_auroc,
 )
@@ -155,3 +156,11 @@ def test_splits_that_leak_are_refused():
     check_split(["train", None, "test", "test"], ["p1", "p1", "p2", None], group_name="patient")
     with pytest.raises(InputError, match=r"2 patients stand in more than one part.*their tiles leak.*: p1 \(a, b\)"):
         check_split(["a", "b", "a", "b"], ["p1", "p1", "p2", "p2"], group_name="patient")
+
+
+def test_clusters_are_pooled_whole():
+    groups = np.repeat(np.arange(50), 3)
+    pooled = pool_clusters(groups, 0, most=8)
+    assert len(np.unique(pooled)) == 8
+    assert all(len(set(pooled[groups == group])) == 1 for group in range(50))
+    assert pool_clusters(groups, 0) is groups

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histolatent.audit import AuditResult, Plan, audit_encoders
+from histolatent.audit import METRICS, AuditResult, Plan, audit_encoders
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.encoders.callables import CallableEncoder
 from histolatent.encoders.vectors import VectorEncoder
@@ -115,7 +115,7 @@ def test_the_floors_fail_on_real_tiles(data):
     source = open_tiles(data / "oral_cancer")
     names = ("toy:random-projection", "toy:constant")
     plan = Plan(resamples=200, max_tiles=200)
-    result = audit_encoders(source, [encoder(name) for name in names], plan=plan)[0]
+    result = audit_encoders(source, [encoder(name) for name in names], plan=plan).result
     assert [item.verdict for item in result.encoders] == ["FAIL", "FAIL"]
     assert check(result, "toy:constant", "null").status == "FAIL"
     failed = [item.name for item in named(result, "toy:random-projection").checks if item.status == "FAIL"]
@@ -125,7 +125,7 @@ def test_the_floors_fail_on_real_tiles(data):
 
 
 def test_an_encoder_that_sees_nuclei_is_selective(cohort):
-    result = audit_encoders(cohort, [function_encoder(nuclear, "nuclear", 4)], plan=QUICK)[0]
+    result = audit_encoders(cohort, [function_encoder(nuclear, "nuclear", 4)], plan=QUICK).result
     answer = check(result, "nuclear", "selectivity")
     assert answer.status == "PASS", answer.sentence
     assert answer.figure.value > 0.7
@@ -173,9 +173,8 @@ def test_what_was_done_is_recorded(audited):
 
 
 def test_every_encoder_set_sees_the_same_pixels(audited, cohort):
-    alone = audit_encoders(cohort, [encoder("toy:constant")], plan=Plan(resamples=300, columns={"label": "diagnosis"}))[
-        0
-    ]
+    plan = Plan(resamples=300, columns={"label": "diagnosis"})
+    alone = audit_encoders(cohort, [encoder("toy:constant")], plan=plan).result
     assert alone.operations == audited.operations
     assert alone.tiles == audited.tiles
     assert named(alone, "toy:constant") == named(audited, "toy:constant")
@@ -184,31 +183,35 @@ def test_every_encoder_set_sees_the_same_pixels(audited, cohort):
 def test_numbers_do_not_depend_on_batches_or_workers():
     source = PhantomTiles(PhantomSpec(sites=2, patients=3, slides=1, tiles_per_site=6, tile_px=32, seed=3))
     toys = [encoder(name) for name in ("toy:od-moments", "toy:colour-histogram")]
-    first = audit_encoders(source, toys, plan=QUICK)[0]
-    other = audit_encoders(source, toys, plan=QUICK, batch_size=17, workers=2)[0]
+    first = audit_encoders(source, toys, plan=QUICK).result
+    other = audit_encoders(source, toys, plan=QUICK, batch_size=17, workers=2).result
     assert without_time(first) == without_time(other)
-    changed = audit_encoders(source, toys, plan=Plan(resamples=100, seed=1))[0]
+    changed = audit_encoders(source, toys, plan=Plan(resamples=100, seed=1)).result
     assert [item.steps for item in first.operations] != [item.steps for item in changed.operations]
 
 
 def test_the_order_of_encoders_changes_no_number(small):
     toys = [encoder(name) for name in ("toy:od-moments", "toy:colour-histogram")]
-    first = audit_encoders(small, toys, plan=QUICK)[0]
-    second = audit_encoders(small, toys[::-1], plan=QUICK)[0]
+    first = audit_encoders(small, toys, plan=QUICK).result
+    second = audit_encoders(small, toys[::-1], plan=QUICK).result
     assert named(first, "toy:od-moments") == named(second, "toy:od-moments")
 
 
 def test_the_frame_is_tidy_and_complete(audited):
     frame = audited.to_frame()
-    assert list(frame.columns) == ["encoder", "operation", "severity", "metric", "value", "low", "high"]
-    metrics = {
-        "displacement", "displacement_euclidean", "auroc_null", "cosine_distance", "twin_rank", "twin_top1"
-    }  # fmt: skip
-    assert set(frame["metric"]) == metrics
-    assert len(frame) == 4 * 9 * 5 * 6
-    assert not frame.duplicated(["encoder", "operation", "severity", "metric"]).any()
-    known = frame.dropna()
+    keys = ["encoder", "metric", "operation", "severity", "column", "of"]
+    assert list(frame.columns) == [*keys, "value", "low", "high"]
+    assert set(frame["metric"]) <= set(METRICS)
+    assert not frame.duplicated(keys).any()
+    whole = frame[frame["of"].isna() & frame["severity"].notna()]
+    for name in ("displacement", "auroc_null", "twin_rank", "twin_top10"):
+        assert len(whole[whole["metric"] == name]) == 4 * 9 * 5
+    known = frame[frame["low"].notna()]
     assert (known["low"] <= known["high"]).all()
+    for name in frame["metric"].unique():
+        values, (low, high) = frame.loc[frame["metric"] == name, "value"].dropna(), METRICS[name].range
+        assert low is None or values.min() >= low - 1e-9, name
+        assert high is None or values.max() <= high + 1e-9, name
     probes = audited.probes_frame()
     assert len(probes) == 4 * 4
     assert not probes.duplicated(["encoder", "target"]).any()
@@ -218,7 +221,7 @@ def test_vectors_are_audited_without_pixels(cohort):
     random = np.random.default_rng(0)
     codes = np.unique(cohort.table["label"], return_inverse=True)[1]
     vectors = np.eye(codes.max() + 1)[codes] * 5 + random.normal(size=(60, codes.max() + 1))
-    result = audit_encoders(cohort, [vector_encoder(vectors)], plan=QUICK)[0]
+    result = audit_encoders(cohort, [vector_encoder(vectors)], plan=QUICK).result
     found = result.encoders[0]
     assert check(result, "npy:v.npy", "robustness").status == "UNDEFINED"
     assert check(result, "npy:v.npy", "robustness").sentence == "precomputed vectors: no tile could be perturbed"
@@ -232,7 +235,7 @@ def test_vectors_are_audited_without_pixels(cohort):
 
 
 def test_vectors_stand_beside_encoders(small):
-    result = audit_encoders(small, [vector_encoder(np.eye(12)), encoder("toy:constant")], plan=QUICK)[0]
+    result = audit_encoders(small, [vector_encoder(np.eye(12)), encoder("toy:constant")], plan=QUICK).result
     first, second = result.encoders
     assert first.doses == []
     assert len(second.doses) == 45
@@ -252,7 +255,7 @@ def test_vectors_follow_a_subset_and_skipped_tiles(small):
     seen = function_encoder(lambda tiles: numbers[np.minimum(tiles[:, 4, 4, 0] // 20, 11)], "seen", 2)
     plan = Plan(resamples=100, max_tiles=11, on_error="skip")
     source = Memory(pixels, table, broken=(5,))
-    result = audit_encoders(source, [vector_encoder(numbers), seen], plan=plan)[0]
+    result = audit_encoders(source, [vector_encoder(numbers), seen], plan=plan).result
     first, second = result.encoders
     assert first.null == second.null
     assert result.tiles["tiles"] == 10
@@ -265,7 +268,7 @@ def test_a_broken_tile_stops_the_run_unless_it_may_be_skipped(small):
     with pytest.raises(InputError, match="the file is broken"):
         audit_encoders(source, [encoder("toy:constant")], plan=QUICK)
     plan = Plan(resamples=100, on_error="skip")
-    result = audit_encoders(source, [encoder("toy:constant")], plan=plan)[0]
+    result = audit_encoders(source, [encoder("toy:constant")], plan=plan).result
     assert sorted(result.tiles["skipped"]) == ["t3", "t4"]
     source = Memory(small.pixels, small.table, broken=(3, 4, 5))
     with pytest.raises(InputError, match=r"too few tiles to audit. Received: 9"):
@@ -287,14 +290,14 @@ def test_what_cannot_be_audited_is_said_before_any_tile_is_read(small):
 def test_a_label_without_a_site_and_a_site_without_a_label(small):
     moments = encoder("toy:od-moments")
     no_site = Memory(small.pixels, pd.DataFrame(small.table.drop(columns="site")))
-    answer = check(audit_encoders(no_site, [moments], plan=QUICK)[0], moments.card.name, "leaks less than it keeps")
+    answer = check(audit_encoders(no_site, [moments], plan=QUICK).result, moments.card.name, "leaks less than it keeps")
     assert answer.status == "UNDEFINED"
     no_label = Memory(small.pixels, pd.DataFrame(small.table.drop(columns="label")))
-    result = audit_encoders(no_label, [moments], plan=QUICK)[0]
+    result = audit_encoders(no_label, [moments], plan=QUICK).result
     assert check(result, moments.card.name, "signal").status == "UNDEFINED"
     assert check(result, moments.card.name, "leaks less than it keeps").status == "UNDEFINED"
     bare = Memory(small.pixels, pd.DataFrame(small.table[["mpp"]]))
-    result = audit_encoders(bare, [moments], plan=QUICK)[0]
+    result = audit_encoders(bare, [moments], plan=QUICK).result
     assert result.clusters["by"] == "tile"
     assert len(result.probes_frame()) == 0
     assert "reason" in result.probes_frame()
@@ -304,7 +307,7 @@ def test_labels_and_sites_on_different_tiles_are_not_compared(small):
     table = small.table.assign(
         label=["a", "b", "a", "b", "a", "b"] + [None] * 6, site=[None] * 6 + ["x", "y", "x", "y", "x", "y"]
     )
-    result = audit_encoders(Memory(small.pixels, table), [encoder("toy:od-moments")], plan=QUICK)[0]
+    result = audit_encoders(Memory(small.pixels, table), [encoder("toy:od-moments")], plan=QUICK).result
     assert check(result, "toy:od-moments", "leaks less than it keeps").status == "UNDEFINED"
 
 
@@ -321,13 +324,13 @@ def test_an_interrupted_audit_goes_on_and_ends_the_same(small, tmp_path):
         return means(tiles)
 
     moments = encoder("toy:od-moments")
-    whole = audit_encoders(small, [moments, function_encoder(means)], tmp_path / "whole", plan=QUICK)[0]
+    whole = audit_encoders(small, [moments, function_encoder(means)], tmp_path / "whole", plan=QUICK).result
     full = len(calls)
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
         audit_encoders(small, [moments, function_encoder(breaks)], tmp_path / "work", plan=QUICK)
     assert list((tmp_path / "work").glob("*.partial"))
-    resumed = audit_encoders(small, [moments, function_encoder(means)], tmp_path / "work", plan=QUICK)[0]
+    resumed = audit_encoders(small, [moments, function_encoder(means)], tmp_path / "work", plan=QUICK).result
     assert without_time(resumed) == without_time(whole)
     assert len(calls) == full  # nothing was embedded twice
     assert {path.suffix for path in (tmp_path / "work").iterdir()} == {".partial"}  # kept until the result is safe

@@ -11,7 +11,6 @@ from histolatent.audit.equivariance import (
     EquivariancePolicy,
     direction_consistency,
     measure_equivariance,
-    pool_clusters,
 )
 from histolatent.audit.linear_maps import FOLDS, fit_maps, prepare_inputs
 from histolatent.errors import InputError, OptionError
@@ -241,14 +240,6 @@ def test_consistency_of_random_moves_excludes_chance_at_most_at_its_nominal_rate
         shared = direction_consistency(moves, groups, resamples=300, seed=seed)[1]
         excluded.append(shared.low > 0)
     assert np.mean(excluded) < 0.07
-
-
-def test_clusters_are_pooled_whole():
-    groups = np.repeat(np.arange(50), 3)
-    pooled = pool_clusters(groups, 0, most=8)
-    assert len(np.unique(pooled)) == 8
-    assert all(len(set(pooled[groups == group])) == 1 for group in range(50))
-    assert pool_clusters(groups, 0) is groups
 
 
 def test_the_table_and_the_seed():

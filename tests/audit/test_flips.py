@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from histolatent.audit.flips import FlipTable, label_flips
-from histolatent.audit.probes import NotReadable, probe, probe_views
+from histolatent.audit.probes import FittedProbe, NotReadable, fit_probe, probe
 from histolatent.errors import InputError
 
 GROUPS = np.repeat(np.arange(12), 15)
@@ -28,7 +28,9 @@ def flips(moved: dict[str, np.ndarray], x: np.ndarray | None = None, **options) 
 def test_a_view_is_read_by_the_fit_of_the_vectors():
     x = vectors()
     plain = probe(x, LABELS, GROUPS)
-    first, same, other = probe_views(x, [x, x[::-1].copy()], LABELS, GROUPS)
+    fitted = fit_probe(x, LABELS, GROUPS)
+    assert isinstance(fitted, FittedProbe)
+    first, same, other = (fitted.read(view) for view in (x, x.copy(), x[::-1].copy()))
     for reading in (first, same):
         np.testing.assert_array_equal(reading.scores, plain.scores)
         np.testing.assert_array_equal(reading.predicted, plain.predicted)
@@ -52,7 +54,9 @@ def test_figures_by_hand():
     x = vectors(2)
     moved = x + np.random.default_rng(5).normal(size=x.shape).astype(np.float32)
     item = flips({"noise": moved}, x).flips["noise"]
-    before, after = probe_views(x, [moved], LABELS, GROUPS)
+    fitted = fit_probe(x, LABELS, GROUPS)
+    assert isinstance(fitted, FittedProbe)
+    before, after = fitted.read(x), fitted.read(moved)
     assert item.share.value == pytest.approx(np.mean(before.predicted != after.predicted))
     assert item.before.value == pytest.approx(balanced_accuracy_score(CODES, before.predicted))
     assert item.after.value == pytest.approx(balanced_accuracy_score(CODES, after.predicted))

@@ -3,18 +3,17 @@
 import numpy as np
 import pytest
 from scipy.spatial import procrustes
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier
 
 from histolatent.audit.geometry import (
     effective_rank,
     is_constant,
     linear_cka,
     mutual_neighbours,
-    nearest_tiles,
     neighbour_accuracy,
     procrustes_residual,
 )
-from histolatent.errors import InputError, OptionError
+from histolatent.errors import InputError
 
 
 def sample(n: int = 60, d: int = 7, seed: int = 0) -> np.ndarray:
@@ -112,24 +111,6 @@ def test_procrustes_limits():
     assert np.isnan(procrustes_residual(x, np.ones((60, 7))))
 
 
-def test_nearest_tiles_against_scikit_learn(monkeypatch):
-    monkeypatch.setattr("histolatent.audit.geometry.CHUNK_BYTES", 16 * 60 * 7)  # blocks of seven rows
-    x = sample()
-    oracle = (
-        NearestNeighbors(metric="cosine", algorithm="brute").fit(x).kneighbors(n_neighbors=9, return_distance=False)
-    )
-    np.testing.assert_array_equal(np.sort(nearest_tiles(x, 9), axis=1), np.sort(oracle, axis=1))
-
-
-def test_nearest_tiles_leave_out_their_own_group():
-    groups = np.repeat([0, 1, 2], [50, 6, 4])
-    near = nearest_tiles(sample(), 20, groups=groups)
-    for row, found in enumerate(near):
-        assert not (groups[found[found >= 0]] == groups[row]).any()
-    assert ((near[:50] >= 0).sum(axis=1) == 10).all()
-    assert ((near[50:] >= 0).sum(axis=1) == 20).all()
-
-
 def test_mutual_neighbours_limits_and_chance():
     x = sample(200)
     assert (mutual_neighbours(x, x) == 1).all()
@@ -182,5 +163,5 @@ def test_messages():
         procrustes_residual(x, np.where(np.arange(60)[:, None] == 4, np.nan, x))
     with pytest.raises(InputError, match=r"too few rows to measure"):
         linear_cka(x[:3], x[:3])
-    with pytest.raises(OptionError, match=r"k is not a number of neighbours. Received: 60. Valid: 1 to 59"):
+    with pytest.raises(InputError, match=r"k has to be below the number of tiles. Received: k 60, 60 tiles"):
         mutual_neighbours(x, x, k=60)

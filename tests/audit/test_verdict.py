@@ -2,18 +2,30 @@
 
 import pytest
 
-from histolatent.audit.result import Dose, Figure, NullResult, OperationResult, ProbeResult, Step
-from histolatent.audit.verdict import Policy, judge, overall, skill
+from histolatent.audit.policy import Band, Policy, Requirement
+from histolatent.audit.result import (
+    Dose,
+    EncoderResult,
+    Figure,
+    NullResult,
+    OperationResult,
+    ProbeResult,
+    SelectivityResult,
+    SpaceResult,
+    Step,
+)
+from histolatent.audit.verdict import by_family, judge, judged, overall, skill
 
-NULL = NullResult(apart="slide", pairs=100, median=0.25, p05=0.1, p95=0.6, same_label_median=None)
+NULL = NullResult(apart="slide", pairs=100, defined=True, median=0.25, p05=0.1, p95=0.6, same_label_median=None)
 POLICY = Policy()
+FINE = Figure(value=1, low=1, high=1)
 
 
 def operation(name: str = "blur", role: str = "must-ignore", *, graded: bool = True, unit: str = "um"):
     steps = [Step(severity=s, level=0.25 * s, pixels_sha256="") for s in range(1, 6)]
     return OperationResult(
         name=name,
-        family="x",
+        family="must-react" if role == "must-react" else "acquisition",
         role=role,
         parameter="sigma",
         unit=unit,
@@ -27,13 +39,12 @@ def operation(name: str = "blur", role: str = "must-ignore", *, graded: bool = T
 
 def doses(name: str, auroc: Figure, *, severity: int = 3, displacement: float = 0.4) -> list[Dose]:
     """The figure at one severity; every other severity would pass."""
-    fine = Figure(value=1, low=1, high=1)
     return [
         Dose(
             operation=name,
             severity=s,
             metrics={
-                "auroc_null": auroc if s == severity else fine,
+                "auroc_null": auroc if s == severity else FINE,
                 "displacement": Figure(value=displacement if s == severity else 0),
             },
         )
@@ -45,23 +56,30 @@ def reading(target: str, value: float, low: float | None, high: float | None, ch
     kind = "signal" if target == "label" else "leakage"
     figure = Figure(value=value, low=low, high=high)
     given = {"title": target, "classes": ["a", "b"], "tiles": 10, "folds": 2, **other}
-    return ProbeResult(target=target, kind=kind, balanced_accuracy=figure, auroc=figure, chance=chance, **given)
+    figures = {"balanced_accuracy": figure, "auroc": figure, "neighbours": figure}
+    return ProbeResult(target=target, kind=kind, chance=chance, **figures, **given)
+
+
+def encoder(**given) -> EncoderResult:
+    """An encoder that was asked nothing, but for what is given."""
+    lists = ("contract", "doses", "responses", "equivariance", "flips", "parts", "selectivities", "probes", "transfer")
+    lists += ("space", "batches", "factors", "sensitivity", "checks", "families", "worst")
+    plain = {"name": "e", "card": {}, "identity": "", "baseline": False, "null": NULL, "verdict": "UNDEFINED"}
+    nothing = {"selectivity": None, "leak": None, "discordance": None}
+    return EncoderResult(**{**{name: [] for name in lists}, **plain, **nothing, **given})
+
+
+def answers(policy: Policy = POLICY, operations: list[OperationResult] | None = None, **given):
+    """Judge an encoder of one must-ignore and one must-react operation, changed by what is given."""
+    operations = [operation(), operation("erased", "must-react")] if operations is None else operations
+    fine = [dose for item in operations for dose in doses(item.name, FINE)]
+    selective = Figure(value=0.9, low=0.8, high=0.95)
+    return judge(encoder(**{"doses": fine, "selectivity": selective, **given}), operations, policy)
 
 
 def ask(name: str, **given):
     """Judge with what is given, and return the check of that name."""
-    ask_with = {
-        "policy": POLICY,
-        "operations": [operation()],
-        "null": NULL,
-        "null_defined": True,
-        "doses": doses("blur", Figure(value=1, low=1, high=1)),
-        "selectivity": Figure(value=0.9, low=0.8, high=0.95),
-        "probes": [],
-        "leak": None,
-        **given,
-    }
-    return next(check for check in judge(**ask_with) if check.name == name)
+    return next(check for check in answers(**given) if check.name == name)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +106,7 @@ def test_a_change_is_ignored_by_the_bounds_of_its_interval(value, low, high, sta
 
 def test_the_severity_and_the_thresholds_are_those_of_the_policy():
     bad = Figure(value=0.5, low=0.4, high=0.6)
-    policy = Policy(severity=5, pass_auroc=0.4, fail_auroc=0.2)
+    policy = Policy(severity=5, ignore=Band(pass_at=0.4, fail_below=0.2))
     assert ask("ignores blur", doses=doses("blur", bad, severity=2)).status == "PASS"
     assert ask("ignores blur", doses=doses("blur", bad, severity=5), policy=policy).status == "PASS"
     stricter = Policy(severity=5)
@@ -109,18 +127,95 @@ def test_variants_are_named_by_their_number_and_a_missing_unit_leaves_no_gap():
     assert ask("ignores jpeg", operations=plain, doses=doses("jpeg", figure)).sentence.startswith("jpeg (sigma 0.75) ")
 
 
-def test_only_must_ignore_changes_are_judged_one_by_one():
+def test_a_family_and_an_operation_may_have_bands_of_their_own():
+    figure = Figure(value=0.9, low=0.88, high=0.92)
+    given = {"doses": doses("blur", figure)}
+    assert ask("ignores blur", **given).status == "WARN"
+    mild = {"acquisition": Band(pass_at=0.85, fail_below=0.5)}
+    assert ask("ignores blur", policy=Policy(families=mild), **given).status == "PASS"
+    strict = {"jpeg": Band(pass_at=1, fail_below=0.99)}
+    named = [operation("jpeg")]
+    policy = Policy(families=mild, operations=strict)
+    check = ask("ignores jpeg", policy=policy, operations=named, doses=doses("jpeg", figure))
+    assert check.status == "FAIL"
+
+
+def test_each_role_has_its_questions():
     roles = [operation("a"), operation("b", "must-react"), operation("c", "control")]
-    figure = Figure(value=0.1, low=0.1, high=0.1)
-    every = [dose for name in "abc" for dose in doses(name, figure)]
-    found = judge(POLICY, roles, NULL, True, every, None, [], None)
+    chosen = SelectivityResult(operation="b", share=Figure(value=0.9, low=0.8, high=1), ratio=Figure(value=2))
+    found = answers(operations=roles, selectivities=[chosen])
     assert [check.name for check in found] == [
         "null",
         "ignores a",
+        "reacts to b",
         "selectivity",
         "signal",
         "leaks less than it keeps",
     ]
+    assert [check.family for check in found[1:4]] == ["acquisition", "must-react", "must-react"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "status"),
+    [(0.7, 0.51, 0.8, "PASS"), (0.5, 0.4, 0.6, "WARN"), (0.12, 0.05, 0.2, "WARN"), (0.02, 0.0, 0.05, "FAIL")],
+)
+def test_an_operation_that_destroys_biology_has_to_be_noticed(value, low, high, status):
+    share = Figure(value=value, low=low, high=high)
+    chosen = SelectivityResult(operation="erased", share=share, ratio=Figure(value=1))
+    check = ask("reacts to erased", selectivities=[chosen])
+    assert (check.status, check.figure) == (status, share)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "figure", "status"),
+    [
+        ({"at_least": 0.2}, (0.3, 0.2, 0.4), "PASS"),
+        ({"at_least": 0.2}, (0.3, 0.1, 0.4), "WARN"),
+        ({"at_least": 0.2}, (0.1, 0.0, 0.19), "FAIL"),
+        ({"at_least": 0.2, "fail_below": 0.1}, (0.1, 0.0, 0.19), "WARN"),
+        ({"at_most": 0.2}, (0.1, 0.0, 0.2), "PASS"),
+        ({"at_most": 0.2}, (0.3, 0.1, 0.4), "WARN"),
+        ({"at_most": 0.2}, (0.3, 0.21, 0.4), "FAIL"),
+        ({"at_most": 0.2, "fail_above": 0.3}, (0.3, 0.21, 0.4), "WARN"),
+        ({"at_least": 0.2}, (0.3, None, None), "PASS"),
+        ({"at_least": 0.2}, (None, None, None), "UNDEFINED"),
+    ],
+)
+def test_a_requirement_is_judged_by_bounds(bounds, figure, status):
+    value = Figure(**dict(zip(("value", "low", "high"), figure, strict=True)))
+    space = [SpaceResult(metric="margin_median", column="site", figure=value, chance=0, tiles=9)]
+    policy = Policy(require=(Requirement(figure="margin_median", column="site", why="near", **bounds),))
+    found = ask("requires robustness margin, column site", policy=policy, space=space)
+    assert (found.status, found.family) == (status, "required")
+    assert "near" in found.sentence
+
+
+def test_of_several_figures_the_worst_is_judged_and_named():
+    figures = {"site": Figure(value=0.5, low=0.4, high=0.6), "scanner": Figure(value=-0.5, low=-0.6, high=-0.4)}
+    space = [
+        SpaceResult(metric="margin_median", column=name, figure=figure, chance=0, tiles=9)
+        for name, figure in figures.items()
+    ]
+    policy = Policy(require=(Requirement(figure="margin_median", at_least=0),))
+    found = ask("requires robustness margin", policy=policy, space=space)
+    assert found.status == "FAIL"
+    assert found.sentence == "robustness margin, column scanner: -0.50 [-0.60, -0.40]"
+
+
+def test_a_family_has_the_worst_of_its_answers():
+    check = ask("null")
+    one, two, three = (
+        check.model_copy(update={"family": family, "status": status, "sentence": f"{family} {status}"})
+        for family, status in (("stain", "PASS"), ("stain", "FAIL"), ("signal", "PASS"))
+    )
+    found = {item.family: (item.status, item.sentence) for item in by_family([one, two, two, three, three])}
+    assert found == {"stain": ("FAIL", "stain FAIL (and 1 more)"), "signal": ("PASS", "all 2 hold")}
+
+
+def test_a_result_carries_its_answers():
+    found = judged(encoder(doses=doses("blur", Figure(value=0, low=0, high=0))), [operation()], POLICY)
+    assert found.verdict == "FAIL"
+    assert {"acquisition", "yardstick", "signal", "leakage"} <= {item.family for item in found.families}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +238,10 @@ def test_selectivity_is_judged_against_one_half(value, low, high, status):
 @pytest.mark.parametrize("nothing", [None, Figure(value=None)])
 def test_without_selectivity_the_question_is_open(nothing):
     check = ask("selectivity", selectivity=nothing)
-    assert (check.status, check.sentence) == ("UNDEFINED", "the suite has no must-react operation")
+    assert (check.status, check.sentence) == (
+        "UNDEFINED",
+        "the suite has no must-react operation beside a must-ignore one",
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,9 +316,8 @@ def test_the_worst_leak_is_that_of_most_skill_not_of_most_accuracy():
 
 
 def test_a_constant_fails_whatever_else_is_said_of_it():
-    flat = NULL.model_copy(update={"median": 0.0})
-    perfect = doses("blur", Figure(value=1, low=1, high=1))
-    checks = judge(POLICY, [operation()], flat, False, perfect, None, [reading("label", 0.9, 0.8, 1.0)], None)
+    flat = NULL.model_copy(update={"median": 0.0, "defined": False})
+    checks = answers(null=flat, probes=[reading("label", 0.9, 0.8, 1.0)])
     assert overall(checks) == "FAIL"
     assert checks[0].name == "null"
     assert checks[0].status == "FAIL"
@@ -229,7 +326,7 @@ def test_a_constant_fails_whatever_else_is_said_of_it():
 
 
 def test_without_pixels_robustness_is_open():
-    check = ask("robustness", doses=[], operations=[])
+    check = ask("robustness", doses=[])
     assert (check.status, check.sentence) == ("UNDEFINED", "precomputed vectors: no tile could be perturbed")
 
 

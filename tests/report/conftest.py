@@ -30,4 +30,4 @@ def audited(cohort: PhantomTiles) -> AuditResult:
     """An audit of three encoders without trained weights."""
     names = ("toy:od-moments", "toy:constant", BASELINE)
     plan = Plan(resamples=100, columns={"label": "diagnosis"})
-    return audit_encoders(cohort, [encoder(name) for name in names], plan=plan, baselines=[BASELINE])[0]
+    return audit_encoders(cohort, [encoder(name) for name in names], plan=plan, baselines=[BASELINE]).result

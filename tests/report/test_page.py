@@ -170,7 +170,7 @@ def test_names_are_never_markup():
         mpp=0.5,
     )
     plan = Plan(resamples=100, columns={"label": EVIL, "site": EVIL + "2"})
-    result = audit_encoders(source, [means(EVIL)], plan=plan)[0]
+    result = audit_encoders(source, [means(EVIL)], plan=plan).result
     text = render(result, source, draw(result))
     page = Page(text)
     assert_self_contained(page)
@@ -188,7 +188,7 @@ def test_any_encoder_name_can_be_drawn(audited, name):
 
 
 def test_vectors_alone_make_a_page(cohort):
-    result = audit_encoders(cohort, [vectors(24)], plan=QUICK)[0]
+    result = audit_encoders(cohort, [vectors(24)], plan=QUICK).result
     page = page_of(result, cohort)
     assert_self_contained(page)
     assert "precomputed vectors: no tile could be perturbed" in page.text
@@ -198,7 +198,7 @@ def test_vectors_alone_make_a_page(cohort):
 
 
 def test_vectors_beside_pixels_make_a_page(cohort):
-    result = audit_encoders(cohort, [vectors(24), means("means")], plan=QUICK)[0]
+    result = audit_encoders(cohort, [vectors(24), means("means")], plan=QUICK).result
     page = page_of(result, cohort)
     assert "precomputed vectors: no tile could be perturbed" in page.text
     assert "Tiles that moved most" in page.text
@@ -206,7 +206,7 @@ def test_vectors_beside_pixels_make_a_page(cohort):
 
 def test_one_encoder_without_any_column_makes_a_page():
     source = memory()
-    result = audit_encoders(source, [encoder("toy:constant")], plan=QUICK)[0]
+    result = audit_encoders(source, [encoder("toy:constant")], plan=QUICK).result
     page = page_of(result, source)
     assert_self_contained(page)
     assert "What toy:constant reacts to" in page.text
@@ -318,7 +318,7 @@ def test_all_files_are_written(audited, cohort, tmp_path):
 
 def test_an_audit_without_probes_still_has_a_table_of_probes(tmp_path):
     source = memory()
-    result = audit_encoders(source, [encoder("toy:constant")], plan=QUICK)[0]
+    result = audit_encoders(source, [encoder("toy:constant")], plan=QUICK).result
     out = write_report(result, source, tmp_path / "audit")
     assert pd.read_csv(out / "probes.csv").empty
     assert not (out / "timings.json").exists()
@@ -376,11 +376,11 @@ def test_the_document_is_json_with_sorted_keys_and_without_nan(audited):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{}", r"another schema version. Valid: 1"),
-        ('{"schema_version": 99}', r"another schema version. Received: 99. Valid: 1"),
+        ("{}", r"another schema version. Valid: 2"),
+        ('{"schema_version": 99}', r"another schema version. Received: 99. Valid: 2"),
         ("[1]", "another schema version"),
         ("not json", "not JSON"),
-        ('{"schema_version": 1}', r"does not fit its schema \(\d+ places\)"),
+        ('{"schema_version": 2}', r"does not fit its schema \(\d+ places\)"),
     ],
 )
 def test_documents_that_cannot_be_read_are_said(tmp_path, text, says):

@@ -1,9 +1,20 @@
 """What an encoder reacts to and what it keeps: measures, a plan, a tidy result."""
 
 from .metrics import METRICS, Metric
-from .plan import Plan
+from .plan import PARTS, Plan
+from .policy import Policy, read_policy
 from .result import SCHEMA, AuditResult
-from .run import audit_encoders
-from .verdict import Policy
+from .run import AuditRun, audit_encoders
 
-__all__ = ["METRICS", "SCHEMA", "AuditResult", "Metric", "Plan", "Policy", "audit_encoders"]
+__all__ = [
+    "METRICS",
+    "PARTS",
+    "SCHEMA",
+    "AuditResult",
+    "AuditRun",
+    "Metric",
+    "Plan",
+    "Policy",
+    "audit_encoders",
+    "read_policy",
+]

@@ -133,7 +133,7 @@ def compare_batches(
     `batches` is 0 or 1 per tile, `groups` codes patients or slides, `labels` classes (-1 unknown). Each of `repeats`
     times both batches are cut into halves of whole groups (of tiles, where a batch has fewer than four groups; the
     floor then lacks what differs between patients), and all halves are cut to the size of the smallest, 1,000 tiles at
-    most. Without `distances` all of `DISTANCES` are measured; the one by class needs labels, the empirical one POT.
+    most. Without `distances` all of `DISTANCES` are measured; the one by class needs labels.
 
     Misleads: any distance is 0 for an encoder that maps all tiles to one point, which is why effective rank and label
     accuracy stand beside it. Batches with other patients differ by these as well: where all halves are of few groups,

@@ -8,12 +8,13 @@ from jaxtyping import Float, Int, UInt8
 
 from .._types import Matrix
 from ..errors import InputError, OptionError
+from ..neighbors import find_neighbors
 from ..provenance import stream
 from ..stats import share_above
 from .appearance import check_thumbnails, describe_appearance, stain_planes, structural_similarity
 from .displacement import cosine_distances
 from .dose import spearman
-from .geometry import check_vectors, is_constant, nearest_tiles
+from .geometry import check_vectors, is_constant
 
 REFERENCE_PAIRS = 5000
 NEIGHBOURS = 5
@@ -87,7 +88,7 @@ def discordant_pairs(
     planes = stain_planes(thumbnails)
     appearance = describe_appearance(planes)
     random = _random_pairs(len(vectors), reference, seed)
-    close = _paired(nearest_tiles(vectors, min(neighbours, len(vectors) - 1)))
+    close = _paired(find_neighbors(vectors, min(neighbours, len(vectors) - 1)).plain.index)
     every = np.concatenate([random, _similar_pairs(appearance, neighbours), close])
     candidates, places = np.unique(every, axis=0, return_inverse=True)
     drawn = places.ravel()[: len(random)]

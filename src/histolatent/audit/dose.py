@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from ..errors import InputError
-from ..stats import RESAMPLES, Estimate, bootstrap, bootstrap_means, cluster_counts
-from .equivariance import pool_clusters
+from ..stats import RESAMPLES, Estimate, bootstrap, bootstrap_means, cluster_counts, pool_clusters
 
 Outcome = Literal["crosses", "never crosses", "crossed at once"]
 #: Weights of clusters `(b, g)` to mean curves `(b, s)`.

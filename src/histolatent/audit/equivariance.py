@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from .._types import Codes, Column, Matrix
 from ..errors import InputError, OptionError
-from ..stats import RESAMPLES, Estimate, Statistic, bootstrap
+from ..stats import RESAMPLES, Estimate, Statistic, bootstrap, pool_clusters
 from .displacement import cosine_distances
 from .geometry import check_pairs, effective_rank, is_constant
 from .linear_maps import CHUNK_ROWS, FOLDS, Inputs, fit_maps, prepare_inputs
@@ -17,8 +17,6 @@ from .linear_maps import CHUNK_ROWS, FOLDS, Inputs, fit_maps, prepare_inputs
 MAPS = ("identity", "average", "shift", "low_rank", "ridge")
 #: A cosine distance up to which a tile has not turned, but for rounding.
 NOT_TURNED = 1e-12
-#: More groups than this are joined at random before resampling, which bounds time and memory.
-MOST_CLUSTERS = 1000
 
 Verdict = Literal["invariant", "shared direction", "linear", "entangled", "undecided", "undefined"]
 
@@ -182,15 +180,6 @@ def measure_equivariance(
         groups=int(groups.max()) + 1,
         policy=policy,
     )
-
-
-def pool_clusters(groups: Codes, seed: int, most: int = MOST_CLUSTERS) -> Codes:
-    """Join groups at random into at most `most` clusters of whole groups, each of about as many groups."""
-    count = int(groups.max()) + 1
-    if count <= most:
-        return groups
-    order = np.random.Generator(np.random.Philox(seed)).permutation(count)
-    return (order % most)[groups]
 
 
 def _undefined(vectors: Matrix, moved: Matrix, groups: Codes, policy: EquivariancePolicy) -> str | None:

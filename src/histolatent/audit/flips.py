@@ -10,7 +10,7 @@ from .._types import Codes, Column
 from ..errors import InputError
 from ..stats import RESAMPLES, Estimate, balanced_accuracy, bootstrap, bootstrap_means
 from .geometry import check_vectors
-from .probes import NotReadable, Reading, probe_views
+from .probes import NotReadable, Reading, fit_probe
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,20 @@ def label_flips(
                 f"the vectors of {name!r} are not of the same tiles", received=view.shape, valid=vectors.shape
             )
         check_vectors(view, name=f"the vectors of {name!r}")
-    views = [view.astype(np.float32, copy=False) for view in moved.values()]
-    readings = probe_views(vectors.astype(np.float32, copy=False), views, target, groups, split=split, seed=seed)
-    if isinstance(readings, NotReadable):
-        return readings
-    first, *others = readings
-    codes = np.unique(groups[first.rows], return_inverse=True)[1]
-    flips = {name: _flips(first, other, codes, resamples, seed) for name, other in zip(moved, others, strict=True)}
+    fitted = fit_probe(vectors.astype(np.float32, copy=False), target, groups, split=split, seed=seed)
+    if isinstance(fitted, NotReadable):
+        return fitted
+    first = fitted.read(vectors)
+    flips = {
+        name: count_flips(first, fitted.read(view), groups, resamples=resamples, seed=seed)
+        for name, view in moved.items()
+    }
     return FlipTable(first.classes, first.folds, flips)
 
 
-def _flips(before: Reading, after: Reading, codes: Codes, resamples: int, seed: int) -> Flips:
+def count_flips(before: Reading, after: Reading, groups: Codes, *, resamples: int = RESAMPLES, seed: int = 0) -> Flips:
+    """Compare what one probe says of the tiles before and after; `groups` codes those of all tiles, from 0."""
+    codes = np.unique(groups[before.rows], return_inverse=True)[1]
     flipped = (before.predicted != after.predicted).astype(float)
     right, still = before.correct, after.correct
     columns = np.stack([flipped, right * (1 - still), (1 - right) * still], axis=1)

@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._types import Codes, Column, Matrix
-from ..errors import InputError, OptionError
-from ..neighbors import CHUNK_BYTES, unit_rows
+from ..errors import InputError
+from ..neighbors import find_neighbors
 
 #: Spread of an embedding, against its size (both squared), up to which it is a constant but for rounding.
 CONSTANT = 1e-10
@@ -157,34 +157,6 @@ def procrustes_residual(first: Matrix, second: Float[np.ndarray, "_m _e"]) -> fl
     return float(1 - np.linalg.svd(x.T @ y, compute_uv=False).sum() ** 2)
 
 
-def nearest_tiles(vectors: Matrix, k: int, *, groups: Codes | None = None) -> Int[np.ndarray, "n k"]:
-    """Return the `k` nearest rows of each row by cosine, in no order, itself left out; -1 where there are too few.
-
-    With `groups`, rows of the same group are left out as well. One block of similarities is in memory at a time.
-
-    Raises
-    ------
-    OptionError
-        If `k` is not from 1 to n - 1.
-    """
-    n = len(vectors)
-    if not 1 <= k < n:
-        raise OptionError("k is not a number of neighbours", received=k, valid=f"1 to {n - 1}")
-    units = unit_rows(vectors.astype(np.float32))
-    found = np.empty((n, k), np.int64)
-    step = max(1, CHUNK_BYTES // (16 * n))
-    for start in range(0, n, step):
-        similarity = units[start : start + step] @ units.T
-        own = np.arange(start, start + len(similarity))
-        similarity[own - start, own] = -np.inf
-        if groups is not None:
-            similarity[groups[own][:, None] == groups[None, :]] = -np.inf
-        best = np.argpartition(similarity, n - k, axis=1)[:, n - k :]
-        usable = np.take_along_axis(similarity, best, axis=1) > -np.inf
-        found[own] = np.where(usable, best, -1)
-    return found
-
-
 def mutual_neighbours(first: Matrix, second: Float[np.ndarray, "_m _e"], *, k: int = 10) -> Column:
     r"""Return per tile the share of its `k` nearest tiles that are the same in both embeddings: 0 to 1.
 
@@ -196,11 +168,19 @@ def mutual_neighbours(first: Matrix, second: Float[np.ndarray, "_m _e"], *, k: i
     Reference: Huh et al. 2024, the mutual nearest-neighbour metric.
     """
     check_pairs(first, second)
-    near, other = nearest_tiles(first, k), nearest_tiles(second, k)
     if is_constant(first) or is_constant(second):
         return np.full(len(first), np.nan)
+    near, other = (find_neighbors(part, k).plain.index for part in (first, second))
     common = np.array([len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, other, strict=True)])
     return common / k
+
+
+def neighbour_votes(near: Int[np.ndarray, "q k"], codes: Codes) -> Int[np.ndarray, " q"]:
+    """Return the class of most of the nearest tiles of each row (-1: no tile); of as many, the lowest code."""
+    votes = np.stack(
+        [((codes[near] == code) & (near >= 0)).sum(axis=1) for code in range(int(codes.max()) + 1)], axis=1
+    )
+    return votes.argmax(axis=1)
 
 
 def neighbour_accuracy(vectors: Matrix, codes: Codes, groups: Codes, *, k: int = 10) -> float:
@@ -209,10 +189,8 @@ def neighbour_accuracy(vectors: Matrix, codes: Codes, groups: Codes, *, k: int =
     1 / classes is chance. NaN with one class, where all tiles are of one group, or where all embeddings are the same.
     Misleads where a label goes with a site: neighbours of the same site then vote for it.
     """
-    classes = int(codes.max()) + 1
     if len(np.unique(codes)) < 2 or len(np.unique(groups)) < 2 or is_constant(vectors):
         return float("nan")
-    near = nearest_tiles(vectors, min(k, len(vectors) - 1), groups=groups)
-    votes = np.stack([((codes[near] == code) & (near >= 0)).sum(axis=1) for code in range(classes)], axis=1)
-    right = votes.argmax(axis=1) == codes
+    near = find_neighbors(vectors, min(k, len(vectors) - 1), groups=groups).plain.index
+    right = neighbour_votes(near, codes) == codes
     return float(np.mean([right[codes == code].mean() for code in np.unique(codes)]))

@@ -1,43 +1,37 @@
-"""Every figure of one encoder: moves against the null, ranks, selectivity, probes, verdict."""
+"""Every figure of one encoder: moves against the null, structure, probes, neighbours, pairs, verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from .._types import Codes, Vectors
+from .._types import Tiles, Vectors
 from ..encoders import ContractCheck, Encoder
 from ..encoders.vectors import VectorEncoder
-from ..perturb import OPERATIONS, SEVERITIES
-from ..provenance import stream
-from ..stats import Estimate, bootstrap, bootstrap_means
-from .displacement import Null, measure_moves, measure_ranks, random_pair_null, selectivity
-from .plan import LEAKAGE_COLUMNS, Groups, Plan, texts
-from .probes import NotReadable, Reading, probe
-from .result import ContractAnswer, Dose, EncoderResult, Figure, NullResult, OperationResult, ProbeResult, WorstTile
-from .verdict import judge, keeps_contract, overall, skill
+from ..images import TileSource
+from .comparison import MOVE, READ, TRUE
+from .displacement import Null, random_pair_null
+from .factors import FittedFactor, fit_factor
+from .ladder import Ladder, climb_ladder, find_worst, measure_selectivity
+from .look import compare_by_eye, find_sensitive_parts
+from .measured import Measured
+from .probes import NotReadable
+from .result import ContractAnswer, EncoderResult, FactorResult, Figure, NullResult
+from .space import Readings, compare_all_batches, measure_space, probe_all, transfer
+from .verdict import judged
 
-WORST_TILES = 6
-Steps = list[tuple[str, int]]
-Columns = list[dict[str, np.ndarray]]
+#: Factors are read by fits on at most as many tiles.
+FACTOR_TILES = 5000
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The tiles that could be read, `rows` of the source, with what belongs to them."""
+class Pixels:
+    """What an audit may look at again: the source, and thumbnails of the measured tiles `chosen`."""
 
-    table: pd.DataFrame
-    rows: Codes
-    groups: Groups
-    plan: Plan
-    operations: list[OperationResult]
-
-    def column(self, name: str) -> list[str | None] | None:
-        """Return a text column with None for missing, or None if there is no such column."""
-        if name not in self.table:
-            return None
-        return texts(self.table, name)
+    source: TileSource
+    chosen: np.ndarray
+    thumbnails: Tiles | None
 
 
 def measure_encoder(
@@ -46,196 +40,141 @@ def measure_encoder(
     views: np.ndarray,
     measured: Measured,
     *,
+    pixels: Pixels | None = None,
     contract: Sequence[ContractCheck] = (),
     baseline: bool = False,
-) -> EncoderResult:
-    """Measure one encoder. `views` is `(all rows, v, d)`, view 0 the tiles as they are; it may be a memory map."""
-    plan, vectors = measured.plan, views[measured.rows, 0]
-    labels = measured.column("label")
-    codes = None
-    if labels is not None:
-        known = [value or "" for value in labels]
-        codes = np.where([value is not None for value in labels], np.unique(known, return_inverse=True)[1], -1)
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[EncoderResult, pd.DataFrame]:
+    """Measure one encoder. `views` is `(all rows, v, d)`, view 0 the tiles as they are; it may be a memory map.
+
+    Returns the result, and per-tile figures as a table (see `tiles_of`). `advance` is called after each of
+    `steps_of(measured)` steps.
+    """
+    plan, wanted, vectors = measured.plan, measured.plan.wanted, np.asarray(views[measured.rows, 0])
+    label = measured.codes("label")
     groups = measured.groups
-    null = random_pair_null(vectors, groups.apart, apart=groups.apart_by, labels=codes, seed=plan.seed)
-    operations = [] if isinstance(encoder, VectorEncoder) else measured.operations
-    steps = [(operation.name, severity) for operation in operations for severity in SEVERITIES]
-    moves, ranks, queries = _move_columns(vectors, views, len(steps), null, measured)
-    doses = _doses(moves, ranks, queries, steps, measured)
-    selective = _selectivity(moves, steps, measured) if moves and null.is_defined else None
-    probes, leak = _probe_all(vectors, measured)
-    summary = NullResult(
-        apart=null.apart,
-        pairs=len(null.cosine),
-        median=null.median,
-        p05=float(np.quantile(null.cosine, 0.05)),
-        p95=float(np.quantile(null.cosine, 0.95)),
-        same_label_median=None if null.same_label is None else float(np.median(null.same_label)),
+    null = random_pair_null(
+        vectors, groups.apart, apart=groups.apart_by, labels=None if label is None else label[0], seed=plan.seed
     )
-    kept = [keeps_contract(contract)] if contract else []
-    checks = [*kept, *judge(plan.policy, operations, summary, null.is_defined, doses, selective, probes, leak)]
-    return EncoderResult(
+    readings = probe_all(vectors, measured)
+    advance()
+    fitted, unread = _fit_factors(vectors, measured) if "factors" in wanted else ({}, [])
+    perturbed = views.shape[1] > 1
+    ladder = Ladder()
+    if perturbed:
+        probe = readings.fitted.get("label") if "flips" in wanted else None
+        ladder = climb_ladder(vectors, views, null, measured, label=probe, factors=fitted, advance=advance)
+    selectivity, selectivities, share = None, [], None
+    if perturbed and null.is_defined:
+        selectivity, selectivities, share = measure_selectivity(ladder, measured)
+    worst = find_worst(ladder, measured) if perturbed and null.is_defined else []
+    space = measure_space(vectors, measured)
+    advance()
+    batches = compare_all_batches(vectors, measured) if "distances" in wanted else []
+    advance()
+    discordance = None
+    if pixels is not None and pixels.thumbnails is not None:
+        discordance = compare_by_eye(vectors, pixels.thumbnails, pixels.chosen, measured)
+    sensitivity = []
+    if "sensitivity" in wanted and pixels is not None and not isinstance(encoder, VectorEncoder) and null.is_defined:
+        sensitivity = find_sensitive_parts(encoder, pixels.source, worst, measured, null.median)
+    advance()
+    result = EncoderResult(
         name=name,
         card=encoder.card.model_dump(mode="json"),
         identity=encoder.card.identity,
         baseline=baseline,
         contract=[ContractAnswer.model_validate(check.to_dict()) for check in contract],
-        null=summary,
-        selectivity=selective,
-        doses=doses,
-        probes=probes,
-        checks=checks,
-        verdict=overall(checks),
-        worst=_worst(moves, steps, measured, null),
+        null=_null_result(null),
+        doses=ladder.doses,
+        responses=ladder.responses,
+        equivariance=ladder.equivariance,
+        flips=ladder.flips,
+        parts=ladder.parts,
+        selectivity=selectivity,
+        selectivities=selectivities,
+        probes=readings.results,
+        leak=readings.leak,
+        transfer=transfer(vectors, measured, readings.readings.get("label")) if "transfer" in wanted else [],
+        space=space,
+        batches=batches,
+        factors=[*_factor_results(vectors, fitted, ladder, measured), *unread],
+        discordance=discordance,
+        sensitivity=sensitivity,
+        checks=[],
+        families=[],
+        verdict="UNDEFINED",
+        worst=worst,
+    )
+    tiles = tiles_of(name, measured, ladder, readings, share)
+    return judged(result, measured.operations, plan.policy), tiles
+
+
+def steps_of(measured: Measured, *, perturbed: bool) -> int:
+    """Return how many steps `measure_encoder` takes."""
+    return 4 + (len(measured.operations) if perturbed else 0)
+
+
+def tiles_of(
+    name: str, measured: Measured, ladder: Ladder, readings: Readings, selectivity: np.ndarray | None
+) -> pd.DataFrame:
+    """Return one row per tile: `encoder`, `tile`, `group`, and what paired comparisons need.
+
+    `displacement: OPERATION` is that at the judged severity, `selectivity` the share of nuisances that move the tile
+    less than destroyed biology does, `TARGET: true` and `TARGET: read` the class and what a probe said.
+    """
+    columns: dict[str, object] = {"encoder": name, "tile": measured.table.index.astype(str)}
+    columns["group"] = measured.groups.codes
+    columns |= {MOVE + operation: moves.astype(np.float32) for operation, moves in ladder.moves.items()}
+    if selectivity is not None:
+        columns["selectivity"] = selectivity.astype(np.float32)
+    for target, reading in readings.readings.items():
+        classes = np.array(reading.classes, object)
+        for end, codes in ((TRUE, reading.codes), (READ, reading.predicted)):
+            column = np.full(len(measured.rows), None, object)
+            column[reading.rows] = classes[codes]
+            columns[target + end] = column
+    return pd.DataFrame(columns)
+
+
+def _null_result(null: Null) -> NullResult:
+    low, middle, high = np.quantile(null.cosine, [0.05, 0.5, 0.95]) if len(null.cosine) else (0.0, 0.0, 0.0)
+    return NullResult(
+        apart=null.apart,
+        pairs=len(null.cosine),
+        defined=null.is_defined,
+        median=float(middle),
+        p05=float(low),
+        p95=float(high),
+        same_label_median=None if null.same_label is None else float(np.median(null.same_label)),
     )
 
 
-def _move_columns(
-    vectors: Vectors, views: np.ndarray, steps: int, null: Null, measured: Measured
-) -> tuple[Columns, Columns, Codes]:
-    """Return per-tile columns of each step: moves of all tiles, ranks of those that are asked for. One view at once."""
-    n = len(vectors)
-    queries = np.sort(stream(measured.plan.seed, "queries", n).permutation(n)[: measured.plan.rank_queries])
-    moves: Columns = []
-    ranks: Columns = []
-    for i in range(steps):
-        moved = views[measured.rows, 1 + i]
-        moves.append(measure_moves(vectors, moved, null))
-        ranks.append(measure_ranks(vectors, moved[queries], queries))
-    return moves, ranks, queries
+def _fit_factors(vectors: Vectors, measured: Measured) -> tuple[dict[str, FittedFactor], list[FactorResult]]:
+    """Fit each factor on a sample of the tiles; the second holds those that cannot be read, with the reason."""
+    fitted: dict[str, FittedFactor] = {}
+    unread = []
+    some = measured.sample(FACTOR_TILES, "factors")
+    for name in measured.factors:
+        values = np.full(len(vectors), np.nan)
+        values[some] = measured.factors[name].to_numpy(float)[some]
+        found = fit_factor(vectors, values, measured.groups.codes, seed=measured.plan.seed)
+        if isinstance(found, NotReadable):
+            unread.append(FactorResult(factor=str(name), r2=Figure(value=None), after=[], reason=found.reason))
+        else:
+            fitted[str(name)] = found
+    return fitted, unread
 
 
-def _doses(moves: Columns, ranks: Columns, queries: Codes, steps: Steps, measured: Measured) -> list[Dose]:
-    if not moves:
-        return []
-    codes = measured.groups.codes
-    tables = [
-        _estimates(moves, codes, measured.plan),
-        _estimates(ranks, np.unique(codes[queries], return_inverse=True)[1], measured.plan),
-    ]
-    return [
-        Dose(
-            operation=operation,
-            severity=severity,
-            metrics={metric: Figure.of(estimate) for table in tables for metric, estimate in table[i].items()},
-        )
-        for i, (operation, severity) in enumerate(steps)
-    ]
-
-
-def _estimates(columns: Columns, codes: np.ndarray, plan: Plan) -> list[dict[str, Estimate]]:
-    names = list(columns[0])
-    values = np.stack([column[name] for column in columns for name in names], axis=1)
-    flat = iter(bootstrap_means(values, codes, resamples=plan.resamples, seed=plan.seed))
-    return [{name: next(flat) for name in names} for _ in columns]
-
-
-def _selectivity(moves: Columns, steps: Steps, measured: Measured) -> Figure | None:
-    policy = measured.plan.policy
-    wanted = {"must-react": policy.must_react_severity, "must-ignore": policy.severity}
-    columns: dict[str, list[np.ndarray]] = {"must-react": [], "must-ignore": []}
-    for (operation, severity), move in zip(steps, moves, strict=True):
-        role = OPERATIONS[operation].role
-        if role in wanted and severity == wanted[role]:
-            columns[role].append(move["cosine_distance"])
-    if not columns["must-react"] or not columns["must-ignore"]:
-        return None
-    ignore = np.stack(columns["must-ignore"], axis=1)
-    share = np.mean([selectivity(react, ignore) for react in columns["must-react"]], axis=0)
+def _factor_results(
+    vectors: Vectors, fitted: dict[str, FittedFactor], ladder: Ladder, measured: Measured
+) -> list[FactorResult]:
     plan = measured.plan
-    return Figure.of(
-        bootstrap_means(share[:, None], measured.groups.codes, resamples=plan.resamples, seed=plan.seed)[0]
-    )
-
-
-def _probe_all(vectors: Vectors, measured: Measured) -> tuple[list[ProbeResult], Figure | None]:
-    split = measured.column("split")
-    if split is not None and not {"train", "test"} <= set(split):
-        split = None
-    results: list[ProbeResult] = []
-    readings: dict[str, Reading] = {}
-    for target in ("label", *LEAKAGE_COLUMNS):
-        column = measured.column(target)
-        if column is None:
-            continue
-        reading = probe(vectors, column, measured.groups.codes, split=split, seed=measured.plan.seed)
-        results.append(_probe_result(target, reading, measured))
-        if isinstance(reading, Reading):
-            readings[target] = reading
-    leaking = [result for result in results if result.kind == "leakage" and result.target in readings]
-    if "label" not in readings or not leaking:
-        return results, None
-    worst = max(leaking, key=lambda item: skill(item.balanced_accuracy.value or 0, item.chance or 0))
-    return results, _skill_gap(readings[worst.target], readings["label"], measured)
-
-
-def _probe_result(target: str, reading: Reading | NotReadable, measured: Measured) -> ProbeResult:
-    kind = "signal" if target == "label" else "leakage"
-    if isinstance(reading, NotReadable):
-        nothing = Figure(value=None)
-        return ProbeResult(
-            target=target,
-            title=measured.plan.title(target),
-            kind=kind,
-            classes=[],
-            tiles=0,
-            folds=0,
-            balanced_accuracy=nothing,
-            auroc=nothing,
-            chance=None,
-            reason=reading.reason,
-        )
-    codes = np.unique(measured.groups.codes[reading.rows], return_inverse=True)[1]
-    plan = measured.plan
-    figures = [
-        Figure.of(bootstrap(statistic, codes, resamples=plan.resamples, seed=plan.seed))
-        for statistic in (reading.accuracy(), reading.auroc())
-    ]
-    return ProbeResult(
-        target=target,
-        title=plan.title(target),
-        kind=kind,
-        classes=list(reading.classes),
-        tiles=len(reading.rows),
-        folds=reading.folds,
-        balanced_accuracy=figures[0],
-        auroc=figures[1],
-        chance=1 / len(reading.classes),
-    )
-
-
-def _skill_gap(leak: Reading, signal: Reading, measured: Measured) -> Figure | None:
-    """Return skill of the leak minus skill of the signal, on the same resamples of the tiles that both cover."""
-    both, first, second = np.intersect1d(leak.rows, signal.rows, return_indices=True)
-    if not len(both):
-        return None
-    parts = []
-    for reading, rows in ((leak, first), (signal, second)):
-        part = Reading(both, reading.codes[rows], reading.predicted[rows], reading.scores[rows], reading.classes, 0)
-        parts.append((part.accuracy(), 1 / len(reading.classes)))
-    codes = np.unique(measured.groups.codes[both], return_inverse=True)[1]
-
-    def gap(weights: np.ndarray) -> np.ndarray:
-        (leaked, leak_chance), (kept, kept_chance) = parts
-        return (leaked(weights) - leak_chance) / (1 - leak_chance) - (kept(weights) - kept_chance) / (1 - kept_chance)
-
-    return Figure.of(bootstrap(gap, codes, resamples=measured.plan.resamples, seed=measured.plan.seed))
-
-
-def _worst(moves: Columns, steps: Steps, measured: Measured, null: Null) -> list[WorstTile]:
-    """Return the tiles that a must-ignore change at the policy's severity moved furthest, one entry a tile."""
-    if not moves or not null.is_defined:
-        return []
-    severity = measured.plan.policy.severity
-    chosen = [i for i, (name, s) in enumerate(steps) if s == severity and OPERATIONS[name].role == "must-ignore"]
-    displacement = np.stack([moves[i]["displacement"] for i in chosen], axis=1)
-    order = np.argsort(-displacement.max(axis=1), kind="stable")[:WORST_TILES]
     return [
-        WorstTile(
-            tile=str(measured.table.index[row]),
-            operation=steps[chosen[int(displacement[row].argmax())]][0],
-            severity=severity,
-            displacement=float(f"{displacement[row].max():.6g}"),
+        FactorResult(
+            factor=name,
+            r2=Figure.of(one.r2(one.read(vectors), measured.clusters, resamples=plan.resamples, seed=plan.seed)),
+            after=ladder.factors.get(name, []),
         )
-        for row in order
+        for name, one in fitted.items()
     ]

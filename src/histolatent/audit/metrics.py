@@ -88,6 +88,21 @@ TWIN_TOP1 = _register(
         reference="top-1 accuracy of plismbench, when the pool is both sets",
     )
 )
+TWIN_TOP3, TWIN_TOP5, TWIN_TOP10 = (
+    _register(
+        Metric(
+            name=f"twin_top{k}",
+            title=f"found again among {k}",
+            better="higher",
+            range=(0, 1),
+            chance=None,
+            describes=f"share of perturbed tiles that have their own original among the {k} nearest; chance is {k}/n",
+            misleads="depends on the size of the pool: compare only runs with the same tiles",
+            reference=f"top-{k} accuracy of plismbench, when the pool is both sets",
+        )
+    )
+    for k in (3, 5, 10)
+)
 COSINE_DISTANCE = _register(
     Metric(
         name="cosine_distance",
@@ -108,6 +123,17 @@ SELECTIVITY = _register(
         chance=0.5,
         describes="probability that destroying biology moves a tile further than a nuisance does",
         misleads="depends on the severities compared; they are stated",
+    )
+)
+SELECTIVITY_RATIO = _register(
+    Metric(
+        name="selectivity_ratio",
+        title="displacement of destroyed biology over that of nuisances",
+        better="higher",
+        range=(0, None),
+        chance=1.0,
+        describes="mean displacement by an operation that destroys biology, over the mean by must-ignore operations",
+        misleads="a few tiles that move far decide it; depends on the severities compared",
     )
 )
 BALANCED_ACCURACY = _register(
@@ -131,6 +157,89 @@ AUROC = _register(
         chance=0.5,
         describes="area under the ROC curve of the same probe, mean over classes (one against the rest)",
         misleads="scores of different folds are pooled, which lowers it: what holds nothing can come out below 0.5",
+    )
+)
+NEIGHBOUR_ACCURACY = _register(
+    Metric(
+        name="neighbour_accuracy",
+        title="balanced accuracy of a vote of neighbours",
+        better="neither",
+        range=(0, 1),
+        chance=None,
+        describes="mean recall over classes of a majority vote of the 10 nearest tiles of other groups; chance is near "
+        "1 / classes. High is good for a label, bad for a site",
+        misleads="rare classes are outvoted; where a label goes with a site, neighbours of the site vote for it",
+    )
+)
+LEAK = _register(
+    Metric(
+        name="leak",
+        title="skill of the worst leak less that of the label",
+        better="lower",
+        range=(None, None),
+        chance=None,
+        describes="balanced accuracy of the site, scanner or stain that is read best, less that of the label, each as "
+        "its way from chance (0) to perfect (1), on the same resamples",
+        misleads="an encoder that reads nothing has 0; a label that goes with a site is read through it",
+    )
+)
+UNSEEN_ACCURACY = _register(
+    Metric(
+        name="unseen_accuracy",
+        title="label read at a site left out",
+        better="higher",
+        range=(0, 1),
+        chance=None,
+        describes="balanced accuracy of a probe of the label on one site, trained on all others; chance is 1 / classes",
+        misleads="sites differ in how hard their tiles are: read it beside the gap",
+    )
+)
+TRANSFER_GAP = _register(
+    Metric(
+        name="transfer_gap",
+        title="what leaving a site out costs",
+        better="higher",
+        range=(-1, 1),
+        chance=None,
+        describes="balanced accuracy of the label at a site by a probe that has not seen the site, less that of one "
+        "that has, on the same tiles; neither has seen the patients",
+        misleads="the probe that has seen the site also has more tiles; an encoder that reads nothing loses nothing",
+    )
+)
+FACTOR_R2 = _register(
+    Metric(
+        name="factor_r2",
+        title="R2 of a known factor",
+        better="higher",
+        range=(None, 1),
+        chance=0.0,
+        describes="share of the variance of a factor of the tissue that a ridge regression foretells on groups it was "
+        "not fitted on; after a perturbation by the same fit",
+        misleads="factors go with each other and with staining: one may be read through another. Below 0 it is worse "
+        "than the mean",
+    )
+)
+R2 = _register(
+    Metric(
+        name="r2",
+        title="R2 of a fitted map",
+        better="neither",
+        range=(None, 1),
+        chance=0.0,
+        describes="1 - squared error of a map against the average perturbed tile, on groups it was not fitted on",
+        misleads="high for any map where tiles hardly move: read what is explained beyond that",
+    )
+)
+ACCURACY_CHANGE = _register(
+    Metric(
+        name="accuracy_change",
+        title="accuracy lost under a perturbation",
+        better="higher",
+        range=(-1, 1),
+        chance=0.0,
+        describes="balanced accuracy of the label under a perturbation less that without, by a linear probe of "
+        "unperturbed tiles",
+        misleads="a probe near chance has nothing to lose",
     )
 )
 ROBUSTNESS_INDEX = _register(
@@ -433,10 +542,21 @@ GAUSSIAN_W2_SQUARED = _register(
         better="lower",
         range=(0, None),
         chance=None,
-        describes="squared Wasserstein-2 distance of two batches as normal distributions, which is what FID reports; "
-        "the version by class is its mean over classes",
+        describes="squared Wasserstein-2 distance of two batches as normal distributions, which is what FID reports",
         misleads="sampling alone lifts it: read it against its split-half floor; collapse lowers it: read it beside "
         "effective rank and label accuracy",
+        reference="Dowson & Landau 1982",
+    )
+)
+CLASS_GAUSSIAN_W2_SQUARED = _register(
+    Metric(
+        name="class_gaussian_w2_squared",
+        title="Gaussian W2 within classes, squared",
+        better="lower",
+        range=(0, None),
+        chance=None,
+        describes="the same between the tiles of one class, mean over classes: what is not a difference of class balance",
+        misleads="each class has fewer tiles, so that sampling lifts it more: read it against its split-half floor",
         reference="Dowson & Landau 1982",
     )
 )
@@ -450,7 +570,7 @@ EMPIRICAL_W2_SQUARED = _register(
         describes="squared Wasserstein-2 distance of the tiles of two batches, by exact transport on a subsample",
         misleads="sampling alone lifts it: read it against its split-half floor; collapse lowers it: read it beside "
         "effective rank and label accuracy",
-        reference="Flamary et al. 2021",
+        reference="Peyre & Cuturi 2019",
     )
 )
 SLICED_W2_SQUARED = _register(

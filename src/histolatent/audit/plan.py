@@ -1,6 +1,6 @@
 """What an audit is asked to do."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,13 @@ from ..images import TileSource, select_rows
 from ..perturb import ASSUMED_MPP, OPERATIONS, Operation, suite
 from ..provenance import stream
 from ..stats import check_split
-from .verdict import Policy
+from .policy import Policy
 
 LEAKAGE_COLUMNS = ("site", "scanner", "stain")
 GROUP_COLUMNS = ("patient", "slide")
+Part = Literal["equivariance", "flips", "transfer", "neighbours", "distances", "factors", "discordance", "sensitivity"]
+#: Parts of an audit that can be left out; what remains always is displacement, ranks, selectivity and probes.
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Plan(BaseModel):
@@ -25,6 +28,12 @@ class Plan(BaseModel):
     each operation with its five levels. It is filled from the suite. Where it is given, it counts, and `suite` is a
     title.
     `columns` maps known column names to the user's, for the words of the report.
+
+    - `rank_queries`: tiles whose twin is looked for among all.
+    - `space_tiles`: tiles, drawn by the seed, of which neighbours and distances between batches are measured.
+      `neighbors` says how they are searched: `approximate` needs FAISS and states its recall.
+    - `response_level`: the displacement whose first crossing is the threshold of a dose-response.
+    - `skip`: parts that are not measured, of `PARTS`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +45,10 @@ class Plan(BaseModel):
     mpp: float | None = Field(default=None, gt=0)
     max_tiles: int | None = Field(default=None, ge=10)
     rank_queries: int = Field(default=2000, ge=1)
+    space_tiles: int = Field(default=20_000, ge=100)
+    neighbors: Literal["exact", "approximate"] = "exact"
+    response_level: float = Field(default=0.5, gt=0)
+    skip: tuple[Part, ...] = ()
     on_error: Literal["stop", "skip"] = "stop"
     columns: dict[str, str] = {}
     policy: Policy = Policy()
@@ -57,6 +70,11 @@ class Plan(BaseModel):
     def perturbations(self) -> tuple[Operation, ...]:
         """The operations, with the levels of this plan."""
         return tuple(OPERATIONS[name].at(levels) for name, levels in self.operations.items())
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The parts that are measured."""
+        return frozenset(PARTS) - frozenset(self.skip)
 
     def title(self, column: str) -> str:
         """Return what the user calls a known column."""

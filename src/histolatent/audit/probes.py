@@ -2,9 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -52,32 +52,81 @@ class NotReadable:
     reason: str
 
 
+@dataclass(frozen=True)
+class FittedProbe:
+    """Logistic regressions of a target, one per fold, each to be asked about the groups that it was not trained on.
+
+    `rows` are the tiles whose target is known, `codes` their classes; `parts` trains and tests places in `rows`.
+    """
+
+    rows: Codes
+    codes: Codes
+    classes: tuple[str, ...]
+    parts: tuple[tuple[np.ndarray, np.ndarray], ...]
+    models: tuple["_Model", ...]
+
+    def read(self, vectors: Vectors) -> Reading:
+        """Predict each tile from a fit that has not seen its group; `vectors` `(n, d)` may be other views of the tiles.
+
+        With a split only its test part is covered.
+        """
+        covered = np.sort(np.concatenate([test for _, test in self.parts]))
+        predicted = np.empty(len(self.rows), int)
+        scores = np.zeros((len(self.rows), len(self.classes)))
+        for (_, test), model in zip(self.parts, self.models, strict=True):
+            probability = model.scores(vectors[self.rows[test]])
+            scores[test[:, None], model.classes[None, :]] = probability
+            predicted[test] = model.classes[probability.argmax(axis=1)]
+        return Reading(
+            self.rows[covered],
+            self.codes[covered],
+            predicted[covered],
+            scores[covered],
+            self.classes,
+            len(self.parts),
+        )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is taken from each dimension, what it is divided by, and the regression."""
+
+    mean: Float[np.ndarray, " d"]
+    spread: Float[np.ndarray, " d"]
+    regression: Any
+
+    @property
+    def classes(self) -> Codes:
+        return self.regression.classes_
+
+    def scores(self, vectors: np.ndarray) -> Float[np.ndarray, "_n _c"]:
+        return self.regression.predict_proba(((vectors - self.mean) / self.spread).astype(np.float32))
+
+
 def probe(
     vectors: Vectors, target: list[str | None], groups: Codes, *, split: list[str | None] | None = None, seed: int = 0
 ) -> Reading | NotReadable:
-    """Fit a logistic regression to `target` and predict each tile from a fit that has not seen its group.
-
-    Features are standardised, the penalty is chosen on one inner grouped split. Rows whose target is None are left out.
-    With `split`, the probe is trained where it is `train` and scored where it is `test`.
-
-    Returns NotReadable with the reason where there is one class, or groups leave no fair test of every class.
-    """
-    readings = probe_views(vectors, [], target, groups, split=split, seed=seed)
-    return readings if isinstance(readings, NotReadable) else readings[0]
+    """Fit a probe of `target` as `fit_probe` does, and read the same vectors with it."""
+    fitted = fit_probe(vectors, target, groups, split=split, seed=seed)
+    return fitted if isinstance(fitted, NotReadable) else fitted.read(vectors)
 
 
-def probe_views(
+def fit_probe(
     vectors: Vectors,
-    views: Sequence[Vectors],
     target: list[str | None],
     groups: Codes,
     *,
     split: list[str | None] | None = None,
+    strength: float | None = None,
     seed: int = 0,
-) -> list[Reading] | NotReadable:
-    """Probe `vectors` as `probe` does, and read each of `views`, other vectors of the same tiles, with the same fits.
+) -> FittedProbe | NotReadable:
+    """Fit a logistic regression to `target` in folds of whole groups, so that each tile is read without its group.
 
-    Returns the readings of the vectors and of each view: a view is never fitted to. NotReadable as `probe`.
+    Features are standardised; the penalty (`1 / strength`) is chosen on one inner grouped split unless it is given.
+    Rows whose target is None are left out. With `split`, the probe is trained where it is `train` and scored where it
+    is `test`.
+
+    Returns NotReadable with the reason where there is one class, or groups leave no fair test of every class.
     """
     rows = np.flatnonzero([value is not None for value in target])
     names, codes = np.unique([str(target[row]) for row in rows], return_inverse=True)
@@ -90,7 +139,7 @@ def probe_views(
         missing = [name for code, name in enumerate(classes) if code not in codes[train] or code not in codes[test]]
         if missing:
             return NotReadable(f"{missing[0]!r} is not in both parts of the split")
-        parts, covered = [(train, test)], test
+        parts = [(train, test)]
     else:
         spread = [len(np.unique(groups[codes == code])) for code in range(len(classes))]
         folds = min(FOLDS, *spread)
@@ -98,14 +147,11 @@ def probe_views(
             return NotReadable(
                 f"{classes[int(np.argmin(spread))]!r} occurs in one group only, so it cannot be tested on another"
             )
-        parts, covered = grouped_folds(codes, groups, folds, seed), np.arange(len(rows))
+        parts = grouped_folds(codes, groups, folds, seed)
         if not parts:
             return NotReadable("its groups cannot be split so that every class is trained on and tested")
-    found = _cross_fit(vectors[rows], [view[rows] for view in views], codes, groups, parts, seed)
-    return [
-        Reading(rows[covered], codes[covered], predicted[covered], scores[covered], classes, len(parts))
-        for predicted, scores in found
-    ]
+    models = _fit_folds(vectors[rows], codes, groups, parts, strength, seed)
+    return FittedProbe(rows, codes, classes, tuple(parts), models)
 
 
 def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -128,41 +174,31 @@ def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tu
     return []
 
 
-def _cross_fit(
+def _fit_folds(
     vectors: Vectors,
-    views: list[Vectors],
     codes: Codes,
     groups: Codes,
     parts: list[tuple[np.ndarray, np.ndarray]],
+    strength: float | None,
     seed: int,
-) -> list[tuple[Codes, Float[np.ndarray, "n c"]]]:
-    """Return predicted classes and scores of the test rows of each part, for the vectors and each view.
-
-    Where no part tests a row they are -1 and 0.
-    """
-    found = [(np.full(len(codes), -1), np.zeros((len(codes), int(codes.max()) + 1))) for _ in (vectors, *views)]
+) -> tuple[_Model, ...]:
+    """Return the fit of the training rows of each part."""
     from sklearn.exceptions import ConvergenceWarning
 
-    inner = [_inner_split(codes[train], groups[train], seed) for train, _ in parts]
+    inner = [None if strength else _inner_split(codes[train], groups[train], seed) for train, _ in parts]
 
-    def fit_fold(fold: int) -> None:
-        train, test = parts[fold]
+    def fit_fold(fold: int) -> _Model:
+        train = parts[fold][0]
         mean, spread = _standard(vectors[train])
-        x_train = ((vectors[train] - mean) / spread).astype(np.float32)
-        strength = _choose_strength(x_train, codes[train], inner[fold])
-        model = _fit(x_train, codes[train], strength)
-        for (predicted, scores), view in zip(found, (vectors, *views), strict=True):
-            probability = model.predict_proba(((view[test] - mean) / spread).astype(np.float32))
-            scores[test[:, None], model.classes_[None, :]] = probability
-            predicted[test] = model.classes_[probability.argmax(axis=1)]
+        x = ((vectors[train] - mean) / spread).astype(np.float32)
+        return _Model(mean, spread, _fit(x, codes[train], strength or _choose_strength(x, codes[train], inner[fold])))
 
     with warnings.catch_warnings():
         # A probe stopped at 500 steps reads as well; the figure is its score, not its likelihood.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # One BLAS thread per fit: the same sums whatever the number of cores, and folds run beside each other.
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
-            list(pool.map(fit_fold, range(len(parts))))
-    return found
+            return tuple(pool.map(fit_fold, range(len(parts))))
 
 
 def _standard(train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,9 @@
 
 import os
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,27 @@ from ..errors import InputError, OptionError
 from ..images import TileSource, open_tiles
 from ..perturb import SEVERITIES, Ladder
 from ..provenance import combined_digest, environment, now, version
+from .comparison import compare_encoders
 from .donors import find_donors
 from .findings import find
-from .measure import Measured, measure_encoder
+from .look import COMPARED_TILES, thumbnails
+from .measure import Pixels, measure_encoder, steps_of
+from .measured import Measured
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
 from .result import AuditResult, EncoderResult, OperationResult, Step
+from .space import confounders
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """What an audit gives: the document, figures per tile, and the seconds spent, by part.
+
+    `tiles` has one row per encoder and tile (see `histolatent.audit.measure.tiles_of`); two runs are compared by it.
+    """
+
+    result: AuditResult
+    tiles: pd.DataFrame
+    seconds: dict[str, float]
 
 
 def audit_encoders(
@@ -37,14 +54,18 @@ def audit_encoders(
     workers: int = 0,
     restart: bool = False,
     keep: bool = False,
+    factors: pd.DataFrame | None = None,
     progress: Progress | None = None,
-) -> tuple[AuditResult, dict[str, float]]:
+    measuring: Progress | None = None,
+) -> AuditRun:
     """Audit encoders on the same tiles, the same perturbed pixels and the same resamples.
 
     `work` is a folder for embeddings: call again with the same arguments to go on after an interruption, and remove it
     when the result is safe. With None it is a temporary one. With `keep`, one table per encoder is written there
     (`NAME.zarr`, perturbed embeddings as layers). `baselines` names those of `encoders` that serve as yardsticks.
-    Returns the result and the seconds spent, by part.
+    `factors` holds known numbers of the tissue, a column each, by tile: how well they can be read is measured too.
+    Without it, a source that knows the truth of its tiles (the phantom) is asked. `progress` is told of tiles that are
+    embedded, `measuring` of steps of measurement.
 
     Raises
     ------
@@ -64,7 +85,9 @@ def audit_encoders(
                 baselines=baselines,
                 batch_size=batch_size,
                 workers=workers,
+                factors=factors,
                 progress=progress,
+                measuring=measuring,
             )
     names = _unique_names(encoders)
     whole = open_tiles(src)
@@ -100,29 +123,132 @@ def audit_encoders(
     table = pd.DataFrame(source.table[kept])
     check_tables(table)
     operations = _operations(ladder, embedded.stores[0], kept) if pixel else []
-    measured = Measured(table, np.flatnonzero(kept), find_groups(table), plan, operations)
-    shown = contract_tiles(source, measured.rows) if pixel else []
-    results, pending = [], iter(embedded.stores)
-    for name, encoder in zip(names, encoders, strict=True):
-        views = encoder.vectors[:, None] if isinstance(encoder, VectorEncoder) else next(pending).vectors()
+    known = known_factors(whole, factors, table)
+    measured = Measured(table, np.flatnonzero(kept), find_groups(table), plan, operations, known)
+    pending = iter(embedded.stores)
+    views = [
+        encoder.vectors[:, None] if isinstance(encoder, VectorEncoder) else next(pending).vectors()
+        for encoder in encoders
+    ]
+    tiles = source_card(source, embedded.stores[0]) if pixel else _unread(source)
+    started = time.perf_counter()
+    result, by_tile = measure_all(
+        names,
+        encoders,
+        views,
+        measured,
+        tiles,
+        source=source if pixel else None,
+        baselines=baselines,
+        progress=measuring,
+    )
+    if keep:
+        _keep(embedded, source, pixel, targets)
+    seconds = embedded.seconds.to_dict() | {"measures": round(time.perf_counter() - started, 3)}
+    return AuditRun(result, by_tile, seconds)
+
+
+def measure_all(
+    names: Sequence[str],
+    encoders: Sequence[Encoder | VectorEncoder],
+    views: Sequence[np.ndarray],
+    measured: Measured,
+    tiles: dict[str, object],
+    *,
+    source: TileSource | None = None,
+    baselines: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> tuple[AuditResult, pd.DataFrame]:
+    """Measure every encoder and compare them; `views` are as `measure_encoder` takes them, `tiles` is their card.
+
+    `source` gives the pixels again; without it nothing is looked at.
+    """
+    plan = measured.plan
+    shown = [] if source is None else contract_tiles(source, measured.rows)
+    pixels = None if source is None else _pixels(source, measured)
+    advance = _Steps(progress, sum(steps_of(measured, perturbed=view.shape[1] > 1) for view in views))
+    results, tables = [], []
+    for name, encoder, view in zip(names, encoders, views, strict=True):
         contract = () if isinstance(encoder, VectorEncoder) else contract_of(encoder, shown)
-        results.append(measure_encoder(name, encoder, views, measured, contract=contract, baseline=name in baselines))
+        found, by_tile = measure_encoder(
+            name,
+            encoder,
+            view,
+            measured,
+            pixels=pixels,
+            contract=contract,
+            baseline=name in baselines,
+            advance=advance,
+        )
+        results.append(found)
+        tables.append(by_tile)
     facts, warnings = describe_groups(measured.groups)
+    said = [*warnings, *confounders(measured)[1], *_unprobed(results[0]), *_approximate(results)]
+    by_tile = pd.concat(tables, ignore_index=True)
     result = AuditResult(
         histolatent=version(),
         created=now(),
         plan=plan.model_dump(mode="json"),
-        tiles=source_card(source, embedded.stores[0]) if pixel else _unread(source),
+        tiles=tiles,
         clusters=facts,
-        warnings=[*warnings, *_unprobed(results[0]), *(scale_warnings(table, plan) if pixel else [])],
-        operations=operations,
+        warnings=[*said, *(scale_warnings(measured.table, plan) if source is not None else [])],
+        operations=measured.operations,
         encoders=results,
+        comparisons=compare_encoders(
+            by_tile.assign(group=np.tile(measured.clusters, len(results))),
+            measured.operations,
+            resamples=plan.resamples,
+            seed=plan.seed,
+        ),
         findings=[],
         environment=environment(),
     )
-    if keep:
-        _keep(embedded, source, pixel, targets)
-    return result.model_copy(update={"findings": find(result)}), embedded.seconds.to_dict()
+    return result.model_copy(update={"findings": find(result)}), by_tile
+
+
+class _Steps:
+    """Counts steps of measurement, and tells of each."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _pixels(source: TileSource, measured: Measured) -> Pixels:
+    chosen = measured.sample(COMPARED_TILES, "pairs")
+    wanted = "discordance" in measured.plan.wanted and len(chosen) >= 10
+    return Pixels(source, chosen, thumbnails(source, measured.rows[chosen]) if wanted else None)
+
+
+def known_factors(source: TileSource, factors: pd.DataFrame | None, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers that are known of the tissue of the tiles of `table`, in their order.
+
+    Raises
+    ------
+    InputError
+        If a column holds no numbers, or no tile of the table is among them.
+    """
+    if factors is None:
+        truth = getattr(source, "truth", None)
+        if not isinstance(truth, pd.DataFrame):
+            return pd.DataFrame(index=table.index)
+        factors = truth.select_dtypes(["number", "bool"])
+    words = [str(name) for name in factors if factors[name].dtype.kind not in "biuf"]
+    if words:
+        raise InputError("a factor is a number per tile", received=f"{words[0]} holds {factors[words[0]].dtype}")
+    known = factors.reindex(table.index).astype(float)
+    if not known.notna().to_numpy().any():
+        raise InputError(
+            "no tile of the audit is among the factors",
+            received=f"{', '.join(map(str, factors.index[:3]))}, ...",
+            valid=f"tiles such as {table.index[0]}",
+            fix="name the tiles as the manifest does, in a column `tile`",
+        )
+    return known
 
 
 def _matched(encoder: Encoder | VectorEncoder, source: TileSource, plan: Plan) -> Encoder | VectorEncoder:
@@ -154,6 +280,14 @@ def contract_of(
         return check_contract(encoder, tiles, reference=reference)
     except InputError as error:
         return (ContractCheck("contract", "UNDEFINED", error.what, error.fix),)
+
+
+def _approximate(results: Sequence[EncoderResult]) -> list[str]:
+    """Return what to say of neighbours that were searched approximately."""
+    found = [space.recall for result in results for space in result.space if space.recall is not None]
+    if not found:
+        return []
+    return [f"neighbours are approximate: at worst {min(found):.1%} of the exact ones were found"]
 
 
 def _unprobed(encoder: EncoderResult) -> list[str]:

@@ -2,81 +2,91 @@
 
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from ..encoders import ContractCheck
-from .result import Check, Dose, Figure, NullResult, OperationResult, ProbeResult, Status
+from .metrics import METRICS
+from .policy import Band, Policy, Requirement
+from .result import (
+    Check,
+    ContractAnswer,
+    EncoderResult,
+    FamilyResult,
+    Figure,
+    NullResult,
+    OperationResult,
+    ProbeResult,
+    SelectivityResult,
+    Status,
+)
 
 ORDER: tuple[Status, ...] = ("PASS", "UNDEFINED", "WARN", "FAIL")
 
 
-class Policy(BaseModel):
-    """What is asked of an encoder. The defaults are conventions, not measurements: set your own before you rely on one.
+def judged(encoder: EncoderResult, operations: Sequence[OperationResult], policy: Policy) -> EncoderResult:
+    """Return the result with its questions answered, per family and as a whole, as the policy asks.
 
-    `pass_auroc` and `fail_auroc` bound the probability that a must-ignore change at `severity` moves a tile less than
-    unrelated tiles lie apart (.5 = as far as an unrelated tile).
+    Selectivity stays that of the severities at which it was measured.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    severity: int = Field(default=3, ge=1, le=5)
-    must_react_severity: int = Field(default=5, ge=1, le=5)
-    pass_auroc: float = Field(default=0.95, ge=0, le=1)
-    fail_auroc: float = Field(default=0.8, ge=0, le=1)
+    checks = judge(encoder, operations if encoder.doses else [], policy)
+    return encoder.model_copy(update={"checks": checks, "families": by_family(checks), "verdict": overall(checks)})
 
 
-def judge(
-    policy: Policy,
-    operations: Sequence[OperationResult],
-    null: NullResult,
-    null_defined: bool,
-    doses: Sequence[Dose],
-    selectivity: Figure | None,
-    probes: Sequence[ProbeResult],
-    leak: Figure | None,
-) -> list[Check]:
-    """Answer every question of the verdict for one encoder.
-
-    `leak` is the skill of the best leakage probe minus that of the signal probe, each as share of the way from chance
-    to perfect, on the same resamples.
-    """
-    checks = [_null(null, null_defined)]
-    if doses and null_defined:
+def judge(encoder: EncoderResult, operations: Sequence[OperationResult], policy: Policy) -> list[Check]:
+    """Answer every question of a policy for one encoder."""
+    checks = [keeps_contract(encoder.contract)] if encoder.contract else []
+    checks.append(_null(encoder.null))
+    if encoder.doses and encoder.null.defined:
         ignored = [operation for operation in operations if operation.role == "must-ignore"]
-        checks += [_ignores(policy, operation, doses) for operation in ignored]
-        checks.append(_selects(policy, selectivity))
-    elif not doses:
-        checks.append(
-            Check(name="robustness", status="UNDEFINED", sentence="precomputed vectors: no tile could be perturbed")
-        )
-    checks += [_signal(probe) for probe in probes if probe.kind == "signal"]
-    if not any(probe.kind == "signal" for probe in probes):
-        checks.append(
-            Check(name="signal", status="UNDEFINED", sentence="no label was given: what is kept is not known")
-        )
-    leakage = [probe for probe in probes if probe.kind == "leakage"]
+        checks += [_ignores(policy, operation, encoder) for operation in ignored]
+        if any(operation.role == "must-react" for operation in operations):
+            checks += [_reacts(policy, chosen) for chosen in encoder.selectivities]
+            checks.append(_selects(policy, encoder.selectivity))
+        elif any(operation.graded for operation in operations):
+            checks.append(_selects(policy, None))
+    elif not encoder.doses:
+        said = "precomputed vectors: no tile could be perturbed"
+        checks.append(Check(name="robustness", family="robustness", status="UNDEFINED", sentence=said))
+    checks += [_signal(probe) for probe in encoder.probes if probe.kind == "signal"]
+    if not any(probe.kind == "signal" for probe in encoder.probes):
+        said = "no label was given: what is kept is not known"
+        checks.append(Check(name="signal", family="signal", status="UNDEFINED", sentence=said))
+    leakage = [probe for probe in encoder.probes if probe.kind == "leakage"]
     checks += [_unread(probe) for probe in leakage if probe.reason]
-    checks.append(_leaks(leak, probes))
-    return checks
+    checks.append(_leaks(encoder.leak, encoder.probes))
+    return [*checks, *(_meets(requirement, encoder) for requirement in policy.require)]
 
 
-def keeps_contract(answers: Sequence[ContractCheck]) -> Check:
+def by_family(checks: Sequence[Check]) -> list[FamilyResult]:
+    """Return the worst answer of each family, in the order in which families are asked for."""
+    found = []
+    for family in dict.fromkeys(check.family for check in checks):
+        mine = [check for check in checks if check.family == family]
+        worst = _worst([check.status for check in mine])
+        said = [check.sentence for check in mine if check.status == worst]
+        more = f" (and {len(said) - 1} more)" if len(said) > 1 and worst != "PASS" else ""
+        sentence = f"all {len(mine)} hold" if worst == "PASS" and len(mine) > 1 else said[0] + more
+        found.append(FamilyResult(family=family, status=worst, sentence=sentence))
+    return found
+
+
+def keeps_contract(answers: Sequence[ContractAnswer]) -> Check:
     """Return what an encoder's contract adds to its verdict: the worst answer, with every one that is as bad."""
-    worst = ORDER[max(ORDER.index(answer.status) for answer in answers)]
+    worst: Status = _worst([answer.status for answer in answers])
     found = [answer for answer in answers if answer.status == worst]
     said = "; ".join(answer.sentence + (f" ({answer.fix})" if answer.fix else "") for answer in found)
     if worst in ("PASS", "UNDEFINED"):  # what cannot be seen from outside is no fault of the encoder
         asked = ", ".join(answer.name for answer in answers if answer.status == "PASS")
-        if not asked:
-            return Check(name="contract", status="UNDEFINED", sentence=said)
-        return Check(name="contract", status="PASS", sentence=f"run on a few tiles, it keeps: {asked}")
-    return Check(name="contract", status=worst, sentence=said)
+        worst = "PASS" if asked else "UNDEFINED"
+        said = f"run on a few tiles, it keeps: {asked}" if asked else said
+    return Check(name="contract", family="contract", status=worst, sentence=said)
 
 
 def overall(checks: Sequence[Check]) -> Status:
     """Return the worst status; a question without an answer is a WARN for the whole."""
-    worst = ORDER[max(ORDER.index(check.status) for check in checks)]
+    worst = _worst([check.status for check in checks])
     return "WARN" if worst == "UNDEFINED" else worst
+
+
+def _worst(statuses: Sequence[Status]) -> Status:
+    return ORDER[max(map(ORDER.index, statuses))]
 
 
 def skill(accuracy: float, chance: float) -> float:
@@ -88,23 +98,25 @@ def _skill(probe: ProbeResult) -> float:
     return skill(probe.balanced_accuracy.value or 0.0, probe.chance or 0.0)
 
 
-def _null(null: NullResult, defined: bool) -> Check:
-    if defined:
+def _null(null: NullResult) -> Check:
+    if null.defined:
         sentence = f"unrelated tiles are {null.median:.3g} apart (median cosine distance)"
-        return Check(name="null", status="PASS", sentence=sentence)
+        return Check(name="null", family="yardstick", status="PASS", sentence=sentence)
     return Check(
         name="null",
+        family="yardstick",
         status="FAIL",
         sentence="every tile has practically the same embedding, so nothing can be told apart: "
         "that it does not move is worth nothing",
     )
 
 
-def _ignores(policy: Policy, operation: OperationResult, doses: Sequence[Dose]) -> Check:
-    figure = _figure(doses, operation.name, policy.severity, "auroc_null")
-    moved = _figure(doses, operation.name, policy.severity, "displacement").value or 0.0
-    low, high = _bounds(figure)
-    status: Status = "PASS" if low >= policy.pass_auroc else "FAIL" if high < policy.fail_auroc else "WARN"
+def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult) -> Check:
+    severity = operation.at(policy.severity).severity
+    figure = _dose(encoder, operation.name, severity, "auroc_null")
+    moved = _dose(encoder, operation.name, severity, "displacement").value or 0.0
+    band = policy.band(operation.name, operation.family)
+    status: Status = _in_band(figure, band)
     words = {
         "PASS": "stays closer than unrelated tiles",
         "WARN": "comes near to unrelated tiles",
@@ -112,39 +124,105 @@ def _ignores(policy: Policy, operation: OperationResult, doses: Sequence[Dose]) 
     }
     control = ""
     if operation.control is not None:
-        alone = _figure(doses, operation.control, policy.severity, "displacement").value or 0.0
+        alone = _dose(encoder, operation.control, severity, "displacement").value or 0.0
         control = f" ({alone:.2f} by its control alone)"
-    step = operation.steps[policy.severity - 1]
-    at = f"{operation.parameter} {step.level:g}" + (f" {operation.unit}" if operation.graded and operation.unit else "")
     return Check(
         name=f"ignores {operation.name}",
+        family=operation.family,
         status=status,
-        sentence=f"{operation.name} ({at}) {words[status]}: displacement {moved:.2f}{control}, "
-        f"P(below unrelated) {_show(figure)}",
+        sentence=f"{operation.name} ({operation.caption(severity)}) {words[status]}: "
+        f"displacement {moved:.2f}{control}, P(below unrelated) {_show(figure)}",
         figure=figure,
-        threshold=f"PASS if the lower bound is at least {policy.pass_auroc:g}, "
-        f"FAIL if the upper is below {policy.fail_auroc:g}",
+        threshold=f"PASS if the lower bound is at least {band.pass_at:g}, "
+        f"FAIL if the upper is below {band.fail_below:g}",
+    )
+
+
+def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
+    band, figure = policy.react_each, chosen.share
+    status = _in_band(figure, band, strictly=True)
+    words = {
+        "PASS": "moves tiles further than nuisances do",
+        "WARN": "does not move tiles further than nuisances do",
+        "FAIL": "hardly moves tiles: what it destroys is not in the embedding",
+    }
+    return Check(
+        name=f"reacts to {chosen.operation}",
+        family="must-react",
+        status=status,
+        sentence=f"{chosen.operation} {words[status]}: further than {_show(figure)} of them, "
+        f"{_show(chosen.ratio)} times their mean displacement",
+        figure=figure,
+        threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper is below {band.fail_below:g}",
     )
 
 
 def _selects(policy: Policy, selectivity: Figure | None) -> Check:
+    name, family = "selectivity", "must-react"
     if selectivity is None or selectivity.value is None:
-        return Check(name="selectivity", status="UNDEFINED", sentence="the suite has no must-react operation")
-    low, high = _bounds(selectivity)
-    status: Status = "PASS" if low > 0.5 else "FAIL" if high < 0.5 else "WARN"
+        said = "the suite has no must-react operation beside a must-ignore one"
+        return Check(name=name, family=family, status="UNDEFINED", sentence=said)
+    band = policy.react
+    status = _in_band(selectivity, band, strictly=True)
     words = {
         "PASS": "destroying biology moves tiles further than nuisances do",
         "WARN": "destroying biology moves tiles about as far as nuisances do",
         "FAIL": "nuisances move tiles further than destroying biology does",
     }
     return Check(
-        name="selectivity",
+        name=name,
+        family=family,
         status=status,
         sentence=f"{words[status]}: selectivity {_show(selectivity)} "
         f"(must-react at severity {policy.must_react_severity}, nuisances at {policy.severity})",
         figure=selectivity,
-        threshold="PASS if the lower bound is above 0.5, FAIL if the upper is below",
+        threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper is below {band.fail_below:g}",
     )
+
+
+def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
+    """Answer a requirement by the figure that meets it least."""
+    metric, wanted = METRICS[requirement.figure], requirement.key
+    name = f"requires {requirement.describe()}"
+    found = [
+        (key, figure)
+        for key, figure in encoder.figures()
+        if all(key[part] == value for part, value in wanted.items()) and figure.value is not None
+    ]
+    why = f" ({requirement.why})" if requirement.why else ""
+    if not found:
+        said = f"{requirement.describe()} was not measured, or is not defined{why}"
+        return Check(name=name, family="required", status="UNDEFINED", sentence=said)
+    key, figure = max(found, key=lambda item: ORDER.index(_on_side(item[1], requirement)))
+    left = [f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted]
+    said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {_show(figure)}{why}"
+    sign, bound = (
+        ("at least", requirement.at_least) if requirement.at_most is None else ("at most", requirement.at_most)
+    )
+    return Check(
+        name=name,
+        family="required",
+        status=_on_side(figure, requirement),
+        sentence=said,
+        figure=figure,
+        threshold=f"PASS if the {'lower' if sign == 'at least' else 'upper'} bound is {sign} {bound:g}",
+    )
+
+
+def _on_side(figure: Figure, requirement: Requirement) -> Status:
+    low, high = _bounds(figure)
+    if requirement.at_least is not None:
+        worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
+        return "PASS" if low >= requirement.at_least else "FAIL" if high < worst else "WARN"
+    assert requirement.at_most is not None  # one of the two is given
+    worst = requirement.at_most if requirement.fail_above is None else requirement.fail_above
+    return "PASS" if high <= requirement.at_most else "FAIL" if low > worst else "WARN"
+
+
+def _in_band(figure: Figure, band: Band, *, strictly: bool = False) -> Status:
+    low, high = _bounds(figure)
+    passes = low > band.pass_at if strictly else low >= band.pass_at
+    return "PASS" if passes else "FAIL" if high < band.fail_below else "WARN"
 
 
 def _signal(probe: ProbeResult) -> Check:
@@ -156,6 +234,7 @@ def _signal(probe: ProbeResult) -> Check:
     words = {"PASS": "can be read", "WARN": "can hardly be told from chance", "FAIL": "cannot be read"}
     return Check(
         name=f"keeps {probe.target}",
+        family="signal",
         status=status,
         sentence=f"{probe.title} {words[status]}: balanced accuracy {_show(probe.balanced_accuracy)}, "
         f"chance {probe.chance:.2f}",
@@ -167,7 +246,10 @@ def _signal(probe: ProbeResult) -> Check:
 def _unread(probe: ProbeResult) -> Check:
     verb = "keeps" if probe.kind == "signal" else "leaks"
     return Check(
-        name=f"{verb} {probe.target}", status="UNDEFINED", sentence=f"{probe.title} was not probed: {probe.reason}"
+        name=f"{verb} {probe.target}",
+        family=probe.kind,
+        status="UNDEFINED",
+        sentence=f"{probe.title} was not probed: {probe.reason}",
     )
 
 
@@ -175,13 +257,13 @@ def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
     name = "leaks less than it keeps"
     leakage = [probe for probe in probes if probe.kind == "leakage" and not probe.reason]
     if not leakage:
-        return Check(
-            name=name, status="UNDEFINED", sentence="no site, scanner or stain could be probed: what leaks is not known"
-        )
+        said = "no site, scanner or stain could be probed: what leaks is not known"
+        return Check(name=name, family="leakage", status="UNDEFINED", sentence=said)
     worst = max(leakage, key=_skill)
     if leak is None:
         return Check(
             name=name,
+            family="leakage",
             status="UNDEFINED",
             sentence=f"{worst.title} is read with balanced accuracy {_show(worst.balanced_accuracy)} (chance "
             f"{worst.chance:.2f}), and there is no readable label to weigh it against",
@@ -193,6 +275,7 @@ def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
     comparison = f"{words} readable than" if words != "about as" else "about as readable as"
     return Check(
         name=name,
+        family="leakage",
         status=status,
         sentence=f"{worst.title} is {comparison} {signal.title}: balanced accuracy {_show(worst.balanced_accuracy)} "
         f"(chance {worst.chance:.2f}) against {_show(signal.balanced_accuracy)} (chance {signal.chance:.2f})",
@@ -201,8 +284,8 @@ def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
     )
 
 
-def _figure(doses: Sequence[Dose], operation: str, severity: int, metric: str) -> Figure:
-    return next(d.metrics[metric] for d in doses if d.operation == operation and d.severity == severity)
+def _dose(encoder: EncoderResult, operation: str, severity: int, metric: str) -> Figure:
+    return next(d.metrics[metric] for d in encoder.doses if d.operation == operation and d.severity == severity)
 
 
 def _bounds(figure: Figure) -> tuple[float, float]:

@@ -173,6 +173,7 @@ def run_audit(
     workers: int = 0,
     device: str | None = None,
     keep: bool = False,
+    factors=None,
     overwrite: bool = False,
     restart: bool = False,
     quiet: bool = False,
@@ -188,8 +189,11 @@ def run_audit(
     encoders = [load(name, device=device) for name in (*names, *added)]
     place = out.absolute()  # `--out .` has no name
     work = place.with_name(place.name + ".unfinished")
-    with progress_bar(f"embedding, {len(encoders)} encoders", quiet=quiet) as progress:
-        result, seconds = audit_encoders(
+    with (
+        progress_bar(f"embedding, {len(encoders)} encoders", quiet=quiet) as progress,
+        progress_bar("measuring", unit="steps", quiet=quiet) as measuring,
+    ):
+        run = audit_encoders(
             source,
             encoders,
             work,
@@ -199,9 +203,20 @@ def run_audit(
             workers=workers,
             restart=restart,
             keep=keep,
+            factors=factors,
             progress=progress,
+            measuring=measuring,
         )
-    write_report(result, source, place, seconds=seconds, embeddings=work if keep else None, overwrite=overwrite)
+    result = run.result
+    write_report(
+        result,
+        source,
+        place,
+        tiles=run.tiles,
+        seconds=run.seconds,
+        embeddings=work if keep else None,
+        overwrite=overwrite,
+    )
     remove(work)
     for number, finding in enumerate(result.findings, 1):
         say(f"{number}. {finding}")

@@ -26,6 +26,7 @@ def write_report(
     source: TileSource,
     out: str | os.PathLike[str],
     *,
+    tiles: pd.DataFrame | None = None,
     seconds: Mapping[str, float] | None = None,
     embeddings: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -52,7 +53,9 @@ def write_report(
         page = render(result, source, figures)
         (part / "report.html").write_text(page, encoding="utf-8")
         (part / "audit.json").write_text(to_json(result), encoding="utf-8")
-        result.to_frame().to_csv(part / "doses.csv", index=False)
+        result.to_frame().to_csv(part / "figures.csv", index=False)
+        if tiles is not None:
+            tiles.to_parquet(part / "tiles.parquet", index=False)
         result.probes_frame().to_csv(part / "probes.csv", index=False)
         (part / "figures").mkdir()
         for name, svg in figures.items():
@@ -148,17 +151,23 @@ def _matrix(result: AuditResult) -> list[tuple[str, list[Any]]]:
 def _summary(result: AuditResult) -> list[dict[str, Any]]:
     """Return one row per operation at the policy's severity: displacement and rank per encoder."""
     severity = result.plan["policy"]["severity"]
-    frame = result.to_frame()
-    rows = []
-    for operation in result.operations:
-        part = frame[(frame["operation"] == operation.name) & (frame["severity"] == severity)]
-        rows.append({"operation": operation, "cells": [_cell(pd.DataFrame(part), e.name) for e in result.encoders]})
-    return rows
-
-
-def _cell(part: pd.DataFrame, encoder: str) -> dict[str, Any]:
-    mine = part[part["encoder"] == encoder]
-    return {str(row["metric"]): dict(row) for _, row in mine.iterrows()}
+    return [
+        {
+            "operation": operation,
+            "cells": [
+                next(
+                    (
+                        dose.metrics
+                        for dose in encoder.doses
+                        if (dose.operation, dose.severity) == (operation.name, operation.at(severity).severity)
+                    ),
+                    {},
+                )
+                for encoder in result.encoders
+            ],
+        }
+        for operation in result.operations
+    ]
 
 
 def _show_figure(figure: Any, digits: int = 2) -> str:

@@ -85,7 +85,7 @@ def worst_pairs(encoder: EncoderResult, result: AuditResult, source: TileSource)
 
 def _operation(result: OperationResult) -> Operation:
     """Return the operation at the levels of the audit."""
-    return OPERATIONS[result.name].at([step.level for step in result.steps])
+    return OPERATIONS[result.name].at([step.level for step in result.steps if step.level is not None])
 
 
 def _read(source: TileSource, index: int) -> Tile | None:

@@ -1,0 +1,423 @@
+"""What an embedding holds without any perturbation: what can be read from it, and what decides who is near."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._types import Codes, Vectors
+from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
+from ..stats import Statistic, balanced_accuracy
+from .batches import FEWEST_TILES, compare_batches
+from .clustering import clustering_score
+from .geometry import effective_rank, is_constant, neighbour_votes
+from .measured import Measured
+from .mixing import acceptance, local_mixing
+from .performance_drop import measure_drop
+from .plan import LEAKAGE_COLUMNS
+from .probes import FittedProbe, NotReadable, Reading, fit_probe
+from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult
+from .robustness import margin_index, robustness_index, robustness_margin
+from .silhouettes import batch_silhouettes
+from .transfer import leave_site_out
+from .undefined import Undefined
+from .verdict import skill
+
+NEIGHBOURS, PERPLEXITY, NEAREST = 50, 30, 5
+VOTES = 10
+#: k-means, probes of confounded tiles and distances cost far more than neighbours: they see fewer tiles.
+CLUSTERED_TILES = 2000
+CONFOUNDED_LEVELS, CONFOUNDED_REPEATS = (0.0, 0.5, 1.0), 3
+MOST_BATCHES = 4
+DISTANCE_REPEATS = 10
+#: Fewer tiles of known label and confounder than this are no embedding to speak of.
+FEWEST = 20
+BY_LABEL = (
+    "robustness_index",
+    "robustness_ratio",
+    "margin_index",
+    "margin_median",
+    "margin_worst",
+    "margin_confounded",
+    "clustering_score",
+    "performance_drop",
+)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What probes found. `fitted` and `readings` are by target; a target that cannot be probed is in neither."""
+
+    results: list[ProbeResult]
+    fitted: dict[str, FittedProbe]
+    readings: dict[str, Reading]
+    leak: Figure | None
+
+
+def probe_all(vectors: Vectors, measured: Measured) -> Readings:
+    """Probe the label and everything that may leak, by a fresh regression and by a vote of neighbours."""
+    split = measured.column("split")
+    if split is not None and not {"train", "test"} <= set(split):
+        split = None
+    groups = measured.groups.codes
+    near = _vote_neighbours(vectors, measured)
+    results: list[ProbeResult] = []
+    fitted: dict[str, FittedProbe] = {}
+    readings: dict[str, Reading] = {}
+    for target in ("label", *LEAKAGE_COLUMNS):
+        column = measured.column(target)
+        if column is None:
+            continue
+        probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
+        if isinstance(probe, NotReadable):
+            results.append(_probe_result(target, probe, Figure(value=None), measured))
+            continue
+        fitted[target], readings[target] = probe, probe.read(vectors)
+        results.append(_probe_result(target, readings[target], _votes(near, target, measured), measured))
+    return Readings(results, fitted, readings, _leak(results, readings, measured))
+
+
+def _probe_result(target: str, reading: Reading | NotReadable, votes: Figure, measured: Measured) -> ProbeResult:
+    nothing = Figure(value=None)
+    readable = isinstance(reading, Reading)
+    return ProbeResult(
+        target=target,
+        title=measured.plan.title(target),
+        kind="signal" if target == "label" else "leakage",
+        classes=list(reading.classes) if readable else [],
+        tiles=len(reading.rows) if readable else 0,
+        folds=reading.folds if readable else 0,
+        balanced_accuracy=measured.figure(reading.accuracy(), reading.rows) if readable else nothing,
+        auroc=measured.figure(reading.auroc(), reading.rows) if readable else nothing,
+        neighbours=votes,
+        chance=1 / len(reading.classes) if readable else None,
+        reason=None if readable else reading.reason,
+    )
+
+
+def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[Codes, np.ndarray] | None:
+    """Return a sample of tiles and, of each, its nearest of other groups; None where there can be none."""
+    rows = measured.sample(measured.plan.space_tiles, "space")
+    groups = measured.groups.codes[rows]
+    if len(np.unique(groups)) < 2 or is_constant(vectors[rows]):
+        return None
+    return rows, _search(vectors[rows], min(VOTES, len(rows) - 1), measured, groups=groups).plain.index
+
+
+def _votes(near: tuple[Codes, np.ndarray] | None, target: str, measured: Measured) -> Figure:
+    found = measured.codes(target)
+    if near is None or found is None:
+        return Figure(value=None)
+    rows, index = near
+    codes = found[0][rows]
+    known = codes >= 0
+    right = (neighbour_votes(np.where(codes[index] >= 0, index, -1), codes) == codes)[known].astype(float)
+    return measured.figure(balanced_accuracy(right, codes[known]), rows[known])
+
+
+def _leak(results: list[ProbeResult], readings: dict[str, Reading], measured: Measured) -> Figure | None:
+    """Return the skill of the worst leak less that of the label, on the same resamples of the tiles both cover."""
+    leaking = [result for result in results if result.kind == "leakage" and result.target in readings]
+    if "label" not in readings or not leaking:
+        return None
+    worst = max(leaking, key=lambda item: skill(item.balanced_accuracy.value or 0, item.chance or 0))
+    leak, signal = readings[worst.target], readings["label"]
+    both, first, second = np.intersect1d(leak.rows, signal.rows, return_indices=True)
+    if not len(both):
+        return None
+    parts: list[tuple[Statistic, float]] = [
+        (balanced_accuracy(reading.correct[rows], reading.codes[rows]), 1 / len(reading.classes))
+        for reading, rows in ((leak, first), (signal, second))
+    ]
+
+    def gap(weights: np.ndarray) -> np.ndarray:
+        (leaked, leak_chance), (kept, kept_chance) = parts
+        return (leaked(weights) - leak_chance) / (1 - leak_chance) - (kept(weights) - kept_chance) / (1 - kept_chance)
+
+    return measured.figure(gap, both)
+
+
+def confounders(measured: Measured) -> tuple[list[str], list[str]]:
+    """Return the columns against which the space is measured, and what to say of those that only rename another."""
+    chosen: list[str] = []
+    said: list[str] = []
+    seen: list[tuple[str, Codes]] = []
+    for column in LEAKAGE_COLUMNS:
+        found = measured.codes(column)
+        if found is None or len(found[1]) < 2:
+            continue
+        same = next((name for name, codes in seen if _same_partition(codes, found[0])), None)
+        if same is not None:
+            title = measured.plan.title
+            said.append(f"{title(column)} divides the tiles as {title(same)} does: neighbours are measured against one")
+            continue
+        seen.append((column, found[0]))
+        chosen.append(column)
+    return chosen, said
+
+
+def _same_partition(first: Codes, second: Codes) -> bool:
+    pairs = len(np.unique(np.stack([first, second], axis=1), axis=0))
+    return pairs == len(np.unique(first)) == len(np.unique(second))
+
+
+def transfer(vectors: Vectors, measured: Measured, seen: Reading | None) -> list[TransferResult]:
+    """Leave out each site (scanner, staining) in turn and read the label there."""
+    columns, _ = confounders(measured)
+    target = measured.column("label")
+    if not columns or target is None or seen is None:
+        return []
+    sites = measured.column(columns[0])
+    assert sites is not None  # it is one of the columns
+    plan = measured.plan
+    found = leave_site_out(
+        vectors, target, sites, measured.clusters, seen=seen, resamples=plan.resamples, seed=plan.seed
+    )
+    nothing = Figure(value=None)
+    return [
+        TransferResult(
+            column=columns[0],
+            left_out=site,
+            tiles=0,
+            unseen=nothing,
+            seen=nothing,
+            gap=nothing,
+            reason=item.reason,
+        )
+        if isinstance(item, NotReadable)
+        else TransferResult(
+            column=columns[0],
+            left_out=site,
+            tiles=item.tiles,
+            unseen=Figure.of(item.unseen),
+            seen=Figure.of(item.seen),
+            gap=Figure.of(item.gap),
+        )
+        for site, item in found.items()
+    ]
+
+
+def measure_space(vectors: Vectors, measured: Measured) -> list[SpaceResult]:
+    """Measure which of label and confounder decides who is near, against each confounder; see `metrics`."""
+    rows = measured.sample(measured.plan.space_tiles, "space")
+    rank = Figure(value=_plain(effective_rank(vectors[rows])))
+    found = [SpaceResult(metric="effective_rank", column=None, figure=rank, chance=None, tiles=len(rows))]
+    if "neighbours" in measured.plan.wanted:
+        for column in confounders(measured)[0]:
+            found += _against(vectors, column, measured, rows)
+    return found
+
+
+def _against(vectors: Vectors, column: str, measured: Measured, rows: Codes) -> list[SpaceResult]:
+    """Measure neighbours against one confounder, on those of `rows` of which it (and the label, if any) is known."""
+    confounder, label = measured.codes(column), measured.codes("label")
+    assert confounder is not None  # it is one of the columns
+    has_label = label is not None and len(label[1]) > 1
+    known = confounder[0][rows] >= 0
+    if has_label and label is not None:
+        known &= label[0][rows] >= 0
+    rows = rows[known]
+    if len(rows) < FEWEST:
+        reason = f"{column} and label are known together for {len(rows)} tiles only"
+        return [_undefined(name, column, reason) for name in BY_LABEL]
+    vectors = vectors[rows]
+    site = _compact(confounder[0][rows])
+    tissue = _compact(label[0][rows]) if has_label and label is not None else None
+    groups = _compact(measured.groups.codes[rows])
+    return _Against(column, vectors, rows, site, tissue, groups, measured).all()
+
+
+class _Against:
+    """Figures of one embedding against one confounder."""
+
+    def __init__(
+        self,
+        column: str,
+        vectors: Vectors,
+        rows: Codes,
+        site: Codes,
+        tissue: Codes | None,
+        groups: Codes,
+        measured: Measured,
+    ) -> None:
+        self.column, self.vectors, self.rows, self.site = column, vectors, rows, site
+        self.tissue, self.groups, self.measured = tissue, groups, measured
+        self.found: list[SpaceResult] = []
+        self.recall: float | None = None
+
+    def all(self) -> list[SpaceResult]:
+        n, wide = len(self.rows), 3 * PERPLEXITY - 1
+        k = min(wide, n - 1)
+        typed = {} if self.tissue is None else {"labels": self.tissue, "confounders": self.site}
+        near = _search(self.vectors, k, self.measured, groups=self.groups, m=NEAREST, **typed)
+        self.recall = _plain(near.recall.get("plain"))
+        few = None if n >= 2 * NEIGHBOURS else f"{NEIGHBOURS} neighbours of {n} tiles are no neighbourhood"
+        fewer = None if n >= 2 * wide else f"{wide} neighbours of {n} tiles are no neighbourhood"
+        if self.tissue is None:
+            self.found += [_undefined(name, self.column, "no label was given") for name in BY_LABEL]
+        else:
+            self._robustness(near, few)
+            self._clusters()
+        self._mixing(near, few, fewer)
+        return self.found
+
+    def _robustness(self, near: TypedNeighbors, few: str | None) -> None:
+        index = Undefined(few) if few else robustness_index(near, NEIGHBOURS)
+        self._add("robustness_index", index, lambda found: found.statistic(), chance=lambda found: found.chance)
+        self._add("robustness_ratio", index, lambda found: found.ratio_statistic())
+        weighted = Undefined(few) if few else margin_index(near, NEIGHBOURS)
+        self._add("margin_index", weighted, lambda found: found.statistic())
+        margin = robustness_margin(near, NEAREST)
+        self._add("margin_median", margin, lambda found: found.median_statistic(), chance=lambda _: 0.0)
+        self._add("margin_worst", margin, lambda found: found.worst_statistic())
+        self._add("margin_confounded", margin, lambda found: found.confounded_statistic(), chance=lambda _: 0.5)
+
+    def _clusters(self) -> None:
+        """Measure what needs many fits, on fewer tiles."""
+        assert self.tissue is not None  # asked only with labels
+        seed = self.measured.plan.seed
+        some = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(self.rows))[:CLUSTERED_TILES])
+        part, tissue, site, groups = (a[some] for a in (self.vectors, self.tissue, self.site, self.groups))
+        score = clustering_score(part, tissue, site, starts=2, trials=5, seed=seed)
+        self._add("clustering_score", score, lambda found: found.statistic(), rows=some, chance=lambda _: 0.0)
+        drop = measure_drop(part, tissue, site, groups, levels=CONFOUNDED_LEVELS, repeats=CONFOUNDED_REPEATS, seed=seed)
+        self._add("performance_drop", drop, lambda found: found.statistic(), rows=some, chance=lambda _: 0.0)
+
+    def _mixing(self, near: TypedNeighbors, few: str | None, fewer: str | None) -> None:
+        site = Undefined(fewer) if fewer else local_mixing(near, self.site, perplexity=PERPLEXITY)
+        self._add("ilisi", site, lambda found: found.ilisi_statistic())
+        if self.tissue is not None:
+            label = Undefined(fewer) if fewer else local_mixing(near, self.tissue, perplexity=PERPLEXITY)
+            self._add("clisi", label, lambda found: found.clisi_statistic())
+        test = Undefined(few) if few else acceptance(near, self.site, k=NEIGHBOURS)
+        self._add("kbet", test, lambda found: _mean(found.accepted))
+        for metric, name in (("cosine", "batch_silhouette"), ("euclidean", "batch_silhouette_euclidean")):
+            found = batch_silhouettes(self.vectors, self.site, self.tissue, metric=metric)
+            everyone = np.arange(len(self.rows))
+            self._add(name, found, lambda one: one.mean_statistic(), rows=everyone, chance=lambda _: 0.0)
+            if metric == "cosine" and self.tissue is not None:
+                scib = Undefined("every label is at one site only") if _no_strata(found) else found
+                self._add("batch_silhouette_scib", scib, lambda one: one.scib_statistic())
+
+    def _add(
+        self,
+        name: str,
+        found,
+        statistic: Callable[..., Statistic],
+        *,
+        rows: Codes | None = None,
+        chance: Callable[..., float] | None = None,
+    ) -> None:
+        """Add a figure with its interval; `rows` says which of the tiles it is of, if what was found does not."""
+        if isinstance(found, Undefined):
+            self.found.append(_undefined(name, self.column, found.reason))
+            return
+        mine = self.rows[found.rows if rows is None else rows]
+        self.found.append(
+            SpaceResult(
+                metric=name,
+                column=self.column,
+                figure=self.measured.figure(statistic(found), mine),
+                chance=None if chance is None else _plain(chance(found)),
+                tiles=len(mine),
+                recall=self.recall if rows is None else None,
+            )
+        )
+
+
+def _undefined(metric: str, column: str, reason: str) -> SpaceResult:
+    return SpaceResult(metric=metric, column=column, figure=Figure(value=None), chance=None, tiles=0, reason=reason)
+
+
+def compare_all_batches(vectors: Vectors, measured: Measured) -> list[BatchResult]:
+    """Measure how far each batch of each confounder lies from all others, up to four of the largest."""
+    rows = measured.sample(measured.plan.space_tiles, "space")
+    label = measured.codes("label")
+    results = []
+    for column in confounders(measured)[0]:
+        found = measured.codes(column)
+        assert found is not None  # it is one of the columns
+        codes, names = found
+        known = rows[codes[rows] >= 0]
+        sizes = np.bincount(codes[known], minlength=len(names))
+        largest = np.argsort(-sizes, kind="stable")[:MOST_BATCHES]
+        chosen = largest[:1] if len(names) == 2 else largest  # of two, each is all the others of the other
+        for batch in chosen:
+            here = (codes[known] == batch).astype(int)
+            name = f"{names[batch]} and {names[1 - batch]}" if len(names) == 2 else names[batch]
+            tissue = None if label is None else label[0][known]
+            results.append(_batch(column, name, vectors[known], here, tissue, measured.groups.codes[known], measured))
+    return results
+
+
+def _batch(
+    column: str,
+    name: str,
+    vectors: Vectors,
+    here: Codes,
+    labels: Codes | None,
+    groups: Codes,
+    measured: Measured,
+) -> BatchResult:
+    fewest = int(min(here.sum(), len(here) - here.sum()))
+    if fewest < FEWEST_TILES:
+        reason = f"{fewest} tiles are too few to compare: at least {FEWEST_TILES}"
+        return BatchResult(
+            column=column,
+            batch=name,
+            distances=[],
+            effective_rank=None,
+            label_accuracy=None,
+            halves_by="",
+            reason=reason,
+        )
+    found = compare_batches(
+        vectors,
+        here,
+        groups,
+        labels=labels,
+        repeats=DISTANCE_REPEATS,
+        seed=measured.plan.seed,
+    )
+    return BatchResult(
+        column=column,
+        batch=name,
+        distances=[
+            DistanceResult(
+                metric=item.name,
+                value=_plain(item.value),
+                between=_plain(item.between),
+                floor=_plain(item.floor),
+                floor_p95=_plain(item.floor_p95),
+                above_floor=item.above_floor,
+                tiles=item.tiles,
+            )
+            for item in found.distances
+        ],
+        effective_rank=_plain(found.effective_rank),
+        label_accuracy=_plain(found.label_accuracy),
+        halves_by=found.halves_by,
+        reason=found.reason,
+    )
+
+
+def _search(vectors: Vectors, k: int, measured: Measured, **how) -> TypedNeighbors:
+    if measured.plan.neighbors == "approximate":
+        return approximate_neighbors(vectors, k, seed=measured.plan.seed, **how)
+    return find_neighbors(vectors, k, **how)
+
+
+def _compact(codes: Codes) -> Codes:
+    return np.unique(codes, return_inverse=True)[1].reshape(-1)
+
+
+def _no_strata(found) -> bool:
+    return not isinstance(found, Undefined) and not len(found.rows)
+
+
+def _mean(values: np.ndarray) -> Statistic:
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
