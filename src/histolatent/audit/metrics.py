@@ -555,7 +555,7 @@ CLASS_GAUSSIAN_W2_SQUARED = _register(
         better="lower",
         range=(0, None),
         chance=None,
-        describes="the same between the tiles of one class, mean over classes: what is not a difference of class balance",
+        describes="the same between tiles of one class, mean over classes: what is not a difference of class balance",
         misleads="each class has fewer tiles, so that sampling lifts it more: read it against its split-half floor",
         reference="Dowson & Landau 1982",
     )

@@ -85,7 +85,7 @@ class Policy(_Asked):
     - `ignore`: the probability that a must-ignore change moves a tile less than unrelated tiles lie apart (0.5 = as far
       as an unrelated tile). `families` and `operations` set other bands for some.
     - `react`: the probability that destroying biology moves a tile further than a nuisance does; `react_each`: the same
-      for each operation that destroys some.
+      for each operation that destroys some, which also fails where the ratio of displacements is below `fail_below`.
     - `require`: bounds on any other figure.
     - `contract`, `yardstick`, `signal` and `leakage` questions have no settings: see the documentation of the verdict.
     - `warn`, `undefined`: whether the gate lets an answer WARN or UNDEFINED through.
