@@ -261,6 +261,14 @@ def test_a_label_is_kept_where_it_is_read_above_chance(value, low, high, status)
     assert "chance 0.50" in check.sentence
 
 
+def test_a_label_has_to_be_above_what_dealt_labels_give():
+    probes = [reading("label", 0.6, 0.55, 0.65, chance_band=(0.4, 0.61))]
+    check = ask("keeps label", probes=probes)
+    assert check.status == "WARN"
+    assert "chance 0.50 (up to 0.61 with labels dealt anew)" in check.sentence
+    assert ask("keeps label", probes=[reading("label", 0.6, 0.55, 0.65, chance_band=(0.4, 0.59))]).status == "PASS"
+
+
 def test_chance_depends_on_the_number_of_classes():
     assert ask("keeps label", probes=[reading("label", 0.4, 0.3, 0.5, chance=0.25)]).status == "PASS"
 

@@ -16,6 +16,7 @@ from ..stats import Statistic, balanced_accuracy, weighted_auroc
 FOLDS = 5
 ATTEMPTS = 10
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+PERMUTATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,66 @@ def fit_probe(
             return NotReadable("its groups cannot be split so that every class is trained on and tested")
     models = _fit_folds(vectors[rows], codes, groups, parts, strength, seed)
     return FittedProbe(rows, codes, classes, tuple(parts), models)
+
+
+def chance_band(
+    fitted: FittedProbe, vectors: Vectors, groups: Codes, *, permutations: int = PERMUTATIONS, seed: int = 0
+) -> tuple[float, float]:
+    """Return the middle 95 % of the balanced accuracy of such a probe where labels have nothing to do with tiles.
+
+    Labels are dealt anew: a target that is the same within each group, as a site is, by whole groups; any other in
+    blocks that are as long as groups are, so that tiles of a patient keep going together. For each deal, ridge
+    regressions on the same folds, of about the same penalty, stand in for the logistic ones: they have a closed form.
+
+    An interval of the accuracy holds the fits fixed, and at chance is too narrow by a fifth or more: labels that teach
+    by accident also test by accident. What is above chance has to be above this band too.
+    """
+    codes, groups = fitted.codes, groups[fitted.rows]
+    dealt = _deal(codes, groups, permutations, seed)
+    classes = len(fitted.classes)
+    onehot = (dealt[:, None, :] == np.arange(classes)[None, :, None]).astype(np.float32)
+    right = np.zeros((len(codes), permutations), bool)
+    covered = np.zeros(len(codes), bool)
+    with threadpool_limits(1, user_api="blas"):
+        for (train, test), model in zip(fitted.parts, fitted.models, strict=True):
+            x, asked = (((vectors[fitted.rows[part]] - model.mean) / model.spread) for part in (train, test))
+            target = onehot[train].reshape(len(train), -1)
+            # The curvature of the logistic loss is about 1/4 of that of squares.
+            penalty = 4 / model.regression.C
+            gram = x.T @ x + penalty * np.eye(x.shape[1])
+            # Each class counts alike: dealt labels are not stratified, and a class that is rarer where it is taught
+            # than where it is asked would be missed for that reason alone.
+            share = np.maximum(target.mean(axis=0), 1 / len(train))
+            scores = (asked @ np.linalg.solve(gram, x.T @ ((target - share) / share))).reshape(len(test), classes, -1)
+            right[test] = scores.argmax(axis=1) == dealt[test]
+            covered[test] = True
+    recalls = []
+    for code in range(classes):
+        mine = (dealt == code) & covered[:, None]
+        with np.errstate(invalid="ignore"):
+            recalls.append((right & mine).sum(axis=0) / mine.sum(axis=0))
+    low, high = np.nanquantile(np.nanmean(recalls, axis=0), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _deal(codes: Codes, groups: Codes, permutations: int, seed: int) -> np.ndarray:
+    """Return codes dealt anew, a column per permutation."""
+    random = np.random.Generator(np.random.Philox(seed))
+    order = np.argsort(groups, kind="stable")
+    sizes = np.bincount(np.unique(groups, return_inverse=True)[1])
+    starts = np.cumsum(sizes) - sizes
+    blocks = np.split(codes[order], starts[1:])
+    whole = all((block == block[0]).all() for block in blocks)
+    dealt = np.empty((len(codes), permutations), codes.dtype)
+    for column in range(permutations):
+        turn = random.permutation(len(blocks))
+        values = (
+            [np.repeat(blocks[t][0], size) for t, size in zip(turn, sizes, strict=True)]
+            if whole
+            else [random.permutation(blocks[t]) for t in turn]
+        )
+        dealt[order, column] = np.concatenate(values)
+    return dealt
 
 
 def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

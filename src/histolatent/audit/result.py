@@ -177,7 +177,8 @@ class NullResult(_Frozen):
 class ProbeResult(_Frozen):
     """What a fresh probe reads of one target; `reason` says why where it reads nothing.
 
-    `neighbours` is the balanced accuracy of a vote of the nearest tiles of other groups.
+    `neighbours` is the balanced accuracy of a vote of the nearest tiles of other groups. `chance_band` holds the middle
+    95 % of the balanced accuracy where labels are dealt anew.
     """
 
     target: str
@@ -190,6 +191,7 @@ class ProbeResult(_Frozen):
     auroc: Figure
     neighbours: Figure
     chance: float | None
+    chance_band: tuple[float, float] | None = None
     reason: str | None = None
 
 

@@ -15,7 +15,7 @@ from .measured import Measured
 from .mixing import acceptance, local_mixing
 from .performance_drop import measure_drop
 from .plan import LEAKAGE_COLUMNS
-from .probes import FittedProbe, NotReadable, Reading, fit_probe
+from .probes import FittedProbe, NotReadable, Reading, chance_band, fit_probe
 from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult
 from .robustness import margin_index, robustness_index, robustness_margin
 from .silhouettes import batch_silhouettes
@@ -70,14 +70,22 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
             continue
         probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
         if isinstance(probe, NotReadable):
-            results.append(_probe_result(target, probe, Figure(value=None), measured))
+            results.append(_probe_result(target, probe, Figure(value=None), None, measured))
             continue
         fitted[target], readings[target] = probe, probe.read(vectors)
-        results.append(_probe_result(target, readings[target], _votes(near, target, measured), measured))
+        low, high = chance_band(probe, vectors, groups, seed=measured.plan.seed)
+        band = (float(f"{low:.6g}"), float(f"{high:.6g}"))
+        results.append(_probe_result(target, readings[target], _votes(near, target, measured), band, measured))
     return Readings(results, fitted, readings, _leak(results, readings, measured))
 
 
-def _probe_result(target: str, reading: Reading | NotReadable, votes: Figure, measured: Measured) -> ProbeResult:
+def _probe_result(
+    target: str,
+    reading: Reading | NotReadable,
+    votes: Figure,
+    band: tuple[float, float] | None,
+    measured: Measured,
+) -> ProbeResult:
     nothing = Figure(value=None)
     readable = isinstance(reading, Reading)
     return ProbeResult(
@@ -91,6 +99,7 @@ def _probe_result(target: str, reading: Reading | NotReadable, votes: Figure, me
         auroc=measured.figure(reading.auroc(), reading.rows) if readable else nothing,
         neighbours=votes,
         chance=1 / len(reading.classes) if readable else None,
+        chance_band=band,
         reason=None if readable else reading.reason,
     )
 

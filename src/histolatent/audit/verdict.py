@@ -155,8 +155,8 @@ def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
         sentence=f"{chosen.operation} {words[status]}: further than {_show(figure)} of them, "
         f"{_show(chosen.ratio)} times their mean displacement",
         figure=figure,
-        threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the ratio of "
-        f"displacements, is below {band.fail_below:g}",
+        threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the "
+        f"ratio of displacements, is below {band.fail_below:g}",
     )
 
 
@@ -233,17 +233,23 @@ def _signal(probe: ProbeResult) -> Check:
         return _unread(probe)
     assert probe.chance is not None  # a probe without a reason has been scored
     low, high = _bounds(probe.balanced_accuracy)
-    status: Status = "PASS" if low > probe.chance else "FAIL" if high <= probe.chance + 0.02 else "WARN"
+    above = (probe.balanced_accuracy.value or 0.0) > (probe.chance_band or (0.0, probe.chance))[1]
+    passes = low > probe.chance and above
+    status: Status = "PASS" if passes else "FAIL" if high <= probe.chance + 0.02 else "WARN"
     words = {"PASS": "can be read", "WARN": "can hardly be told from chance", "FAIL": "cannot be read"}
     return Check(
         name=f"keeps {probe.target}",
         family="signal",
         status=status,
         sentence=f"{probe.title} {words[status]}: balanced accuracy {_show(probe.balanced_accuracy)}, "
-        f"chance {probe.chance:.2f}",
+        f"chance {probe.chance:.2f}{_band(probe)}",
         figure=probe.balanced_accuracy,
-        threshold="PASS if the lower bound is above chance",
+        threshold="PASS if the lower bound is above chance, and the value above what labels dealt anew give",
     )
+
+
+def _band(probe: ProbeResult) -> str:
+    return "" if probe.chance_band is None else f" (up to {probe.chance_band[1]:.2f} with labels dealt anew)"
 
 
 def _unread(probe: ProbeResult) -> Check:
