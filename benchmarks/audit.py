@@ -1,7 +1,11 @@
-"""An audit with a tiny encoder: decode once, perturb, embed. Tiles per second, and where the time goes.
+"""An audit: where its time goes, what it costs beside the encoder alone, and its figures beside those of peers.
 
-The peer is the way that transformation tests are usually written: read the file again for every transformed view.
-Real tiles are used where HISTOLATENT_DATA names them, else phantom tiles of the same size and number.
+- Time with a tiny encoder, against the way that transformation tests are usually written: read the file again for every
+  transformed view. Real tiles where HISTOLATENT_DATA names them, else phantom tiles of the same size and number.
+- Time with ViT-S/16 at 224 px, against the bare forward passes that the audit needs.
+- Neighbour metrics beside croma, scib-metrics and plismbench's way (`_audit_neighbours.py`); transport beside POT.
+- How often intervals exclude chance where nothing is true (`_audit_null.py`).
+- With `--full`, neighbours of a million vectors.
 """
 
 import os
@@ -9,25 +13,116 @@ import resource
 import tempfile
 from pathlib import Path
 
-from _bench import seconds, start
+import numpy as np
+from _audit_neighbours import check_neighbours
+from _audit_null import check_calibration
+from _bench import Bench, seconds, start
 from PIL import Image
 
 from histolatent import PhantomSpec, PhantomTiles, Plan, audit_encoders, encode, encoder, open_tiles
-from histolatent.images import default_workers
+from histolatent.audit.distances import empirical_w2_squared, gaussian_w2_squared
+from histolatent.audit.robustness import margin_index, robustness_index, robustness_margin
+from histolatent.encoders.preprocess import prepare
+from histolatent.images import default_workers, select_rows
+from histolatent.neighbors import approximate_neighbors
 from histolatent.perturb import SEVERITIES, perturb
 
-ENCODER = "toy:random-conv"
+ENCODER, VIT = "toy:random-conv", "timm-random:vit_small_patch16_224"
 TILES, PIXELS = 1224, 224
-NAIVE_TILES = 24
+NAIVE_TILES, VIT_TILES = 24, 24
+MILLION, WIDTH = 1_000_000, 512
 
 
 def main() -> None:
     """Measure and write `results/audit.json`."""
     bench = start("audit", __doc__ or "")
+    check_neighbours(bench)
+    check_transport(bench)
+    check_calibration(bench)
     with tempfile.TemporaryDirectory() as folder:
         source = _tiles(Path(folder))
+        check_overhead(bench, source)
         _measure(bench, source)
+    if bench.mode == "full":
+        check_million(bench)
     bench.finish()
+
+
+def check_transport(bench: Bench) -> None:
+    """Compare squared Wasserstein distances with POT's."""
+    try:
+        import ot
+    except ImportError:
+        bench.check("w2_largest_difference_to_pot", None, "<= 1e-7", "POT is not installed")
+        return
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(300, 48)), 1.3 * random.normal(size=(300, 48)) + 0.2
+    means, covariances = [part.mean(axis=0) for part in (x, y)], [np.cov(part.T) for part in (x, y)]
+    theirs = ot.gaussian.bures_wasserstein_distance(*means, *covariances) ** 2
+    exact = ot.emd2([], [], ot.dist(x, y))
+    gaps = abs(gaussian_w2_squared(x, y) - theirs), abs(empirical_w2_squared(x, y) - exact)
+    bench.check("w2_largest_difference_to_pot", float(max(gaps)), "<= 1e-7", "Gaussian and empirical, squared")
+
+
+def check_overhead(bench: Bench, source) -> None:
+    """Time an audit of the suite `standard` against the forward passes that it needs, and where the rest goes."""
+    some = select_rows(source, np.linspace(0, len(source.table) - 1, VIT_TILES).astype(int))
+    loaded, plan = encoder(VIT, device="cpu"), Plan(suite="standard", resamples=1000)
+    views = 1 + len(plan.operations) * len(SEVERITIES)
+    tiles = np.stack([some.read(i) for i in range(VIT_TILES)])
+    ready = np.stack([prepare(tile, loaded.card.preprocessing) for tile in tiles])
+    batch = np.concatenate([ready] * (64 // VIT_TILES + 1))[:64]
+    loaded.forward(batch)
+    passes = [seconds(lambda: loaded.forward(batch)) for _ in range(3)]
+    found: dict[str, float] = {}
+
+    def whole() -> None:
+        found.update(audit_encoders(some, [loaded], plan=plan, workers=default_workers()).seconds)
+
+    total = seconds(whole)
+    passes += [seconds(lambda: loaded.forward(batch)) for _ in range(3)]
+    bare = float(np.median(passes)) / 64 * views * VIT_TILES
+    bench.measured["overhead"] = {
+        "encoder": VIT,
+        "tiles": VIT_TILES,
+        "views": views,
+        "forward_alone_s": bare,
+        "embedding_s": found["total"],
+        "measures_s": found["measures"],
+        "whole_s": total,
+        "forward_passes_of_64_s": passes,
+    }
+    bench.check("embedding_times_bare_forwards", found["total"] / bare, "<= 1.15", "suite standard, ViT-S/16, 224 px")
+    reason = f"{VIT_TILES} tiles: measures take {found['measures']:.0f} s, most of it whatever the number of tiles"
+    bench.check("whole_audit_times_bare_forwards", total / bare, None, reason)
+
+
+def check_million(bench: Bench) -> None:
+    """Measure neighbours of a million vectors with FAISS, and state recall, time and memory."""
+    random = np.random.default_rng(0)
+    labels, sites = random.integers(0, 4, MILLION), random.integers(0, 5, MILLION)
+    slides = 200 * sites + random.integers(0, 200, MILLION)
+    mixing = random.normal(size=(32, WIDTH)).astype(np.float32)
+    offsets = 2 * random.normal(size=(9, WIDTH)).astype(np.float32)
+    vectors = np.empty((MILLION, WIDTH), np.float32)
+    for start_row in range(0, MILLION, 50_000):
+        part = slice(start_row, start_row + 50_000)
+        noise = random.normal(size=(50_000, 32)).astype(np.float32) @ mixing
+        vectors[part] = noise + offsets[labels[part]] + offsets[4 + sites[part]]
+    found: dict[str, object] = {}
+
+    def search() -> None:
+        near = approximate_neighbors(vectors, 50, labels=labels, confounders=sites, groups=slides)
+        found["recall"] = near.recall
+        found["figures"] = [one.value for one in (robustness_index(near), margin_index(near))]
+        found["margin"] = robustness_margin(near).median
+
+    spent = seconds(search)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    bench.measured["million"] = {"seconds": spent, "peak_gb": peak, "vectors_gb": vectors.nbytes / 1e9, **found}
+    bench.check("million_minutes", spent / 60)
+    bench.check("million_peak_gb", peak, "< 12", "the whole process; the vectors themselves are 2 GB")
+    bench.check("million_recall_plain", float(found["recall"]["plain"]))
 
 
 def _tiles(folder: Path):
@@ -49,8 +144,7 @@ def _measure(bench, source) -> None:
     spent: dict[str, float] = {}
 
     def whole() -> None:
-        _, parts = audit_encoders(source, [loaded], plan=plan, workers=default_workers())
-        spent.update(parts)
+        spent.update(audit_encoders(source, [loaded], plan=plan, workers=default_workers()).seconds)
 
     before = _cpu_seconds()
     total = seconds(whole)

@@ -110,8 +110,51 @@ def suites() -> str:
     return _table(("suite", "operations"), rows)
 
 
+DISPLACEMENT = ("displacement", "displacement_euclidean", "auroc_null", "twin_rank", "twin_top1", "cosine_distance")
+
+
+def displacement() -> str:
+    """Return the figures that are built on the distance of unrelated tiles."""
+    return _metrics(DISPLACEMENT)
+
+
 def metrics() -> str:
     """Return every figure of an audit with what a reader has to know."""
+    from histolatent.audit import METRICS
+
+    return _metrics(tuple(METRICS))
+
+
+def figures() -> str:
+    """Return a card for every figure of an audit."""
+    from histolatent.audit import METRICS
+
+    parts = []
+    for metric in METRICS.values():
+        facts = [
+            ("Better", metric.better if metric.better != "neither" else "neither: it depends on what is read"),
+            ("Range", f"{_bound(metric.range[0])} to {_bound(metric.range[1])}"),
+            ("Chance", "" if metric.chance is None else f"{metric.chance:g}"),
+            ("When it misleads", metric.misleads),
+            ("From", metric.reference),
+        ]
+        text = metric.describes[0].upper() + metric.describes[1:]
+        head = f"## `{metric.name}`\n\n{metric.title[0].upper()}{metric.title[1:]}. {text}.\n\n"
+        parts.append(head + _table(("", ""), [fact for fact in facts if fact[1]]))
+    return "\n\n".join(parts)
+
+
+def calibration() -> str:
+    """Return how often intervals exclude chance where nothing is true, from the benchmark of the audit."""
+    found = json.loads((RESULTS / "audit.json").read_text(encoding="utf-8"))["measured"]["calibration"]
+    rows = [
+        (item["what"], item["figure"], f"{item['share']:.1%}".replace("%", " %"), item["by"])
+        for item in found["cases"]
+    ]
+    return _table(("what is dealt by chance", "figure", "called different from chance", "by"), rows)
+
+
+def _metrics(names: Sequence[str]) -> str:
     from histolatent.audit import METRICS
 
     rows = [
@@ -123,7 +166,7 @@ def metrics() -> str:
             "" if metric.chance is None else f"{metric.chance:g}",
             metric.misleads,
         )
-        for metric in METRICS.values()
+        for metric in (METRICS[name] for name in names)
     ]
     return _table(("name", "what it is", "better", "range", "chance", "when it misleads"), rows)
 
@@ -289,7 +332,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 ALL = (
-    *(operations, cards, suites, scanners, metrics, encoders, toys, protocols),
+    *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
     *(policy, stains, reasons, planted, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}
