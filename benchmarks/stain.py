@@ -20,6 +20,7 @@ import numpy as np
 from _bench import Bench, spread, start
 from _edge_suite import failure, real, synthetic
 from _planted import LOSSLESS, NOISELESS, WHITE, Planted
+from scipy.stats import spearmanr
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning, non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
@@ -50,6 +51,8 @@ from histolatent.stain.vectors import angle, unit_rows
 
 PIXELS = 224
 HERE = Path(__file__).parent
+#: A rank correlation from which a change has kept the order of colours, by and large.
+LEAST_ORDER = 0.2
 #: Bytes per second that an accelerator's memory can move, by a part of its name.
 PEAK = {"H100": 3.35e12, "H200": 4.8e12, "A100": 2.04e12}
 
@@ -101,6 +104,7 @@ def main() -> None:
         peers = Peers(tiles, target, Path(scratch))
         try:
             check_edges(bench, folder, target)
+            check_refusals(bench, folder)
             check_parity(bench, folder, tiles, target)
             check_overlap(bench, folder, target)
             check_planted(bench, 200)
@@ -191,6 +195,61 @@ def check_edges(bench: Bench, folder: Path | None, target: np.ndarray) -> None:
     for peer in theirs:
         broken = sum(bool(row[peer]) for row in table.values())
         bench.check(f"edge_failures_{peer.replace(' ', '_')}", broken, None, f"of {len(suite)} tiles")
+
+
+def check_refusals(bench: Bench, folder: Path | None) -> None:
+    """Count real tiles that are left as they are when each goes by its own fit, so that refusing is not unseen.
+
+    And so that changing is not either: of the tiles that are changed, how many lose the order of their colours. Every
+    12th tile of oral_cancer, and four tiles of 256 px of each image of osteosarcoma, to the phantom's look.
+    """
+    if folder is None:
+        bench.check("refused_share", None, None, "no real tiles: HISTOLATENT_DATA is not set")
+        return
+    larger = sorted((folder / "osteosarcoma").glob("*/*.jpg"))
+    sets = {
+        "oral_cancer": [read(path) for path in sorted((folder / "oral_cancer").glob("*/*.jpg"))[::12]],
+        "osteosarcoma": [
+            np.ascontiguousarray(image[y : y + 256, x : x + 256])
+            for image in map(read, larger)
+            for y in (0, 512)
+            for x in (256, 768)
+        ],
+    }
+    table: dict[str, dict[str, int]] = {}
+    for name, tiles in sets.items():
+        for method in NORMALIZERS:
+            reference = shipped_reference("phantom", method)
+            counts: dict[str, int] = {}
+            orders: list[float] = []
+            for tile in tiles:
+                after, change = normalize_tile(tile, reference, method)
+                reason = change.reason if isinstance(change, NoChange) else "ok"
+                counts[reason] = counts.get(reason, 0) + 1
+                orders += [] if isinstance(change, NoChange) else [order_kept(tile, after, np.array(reference.white))]
+            table[f"{name}, {method}"] = counts
+            what = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+            share = 1 - counts.get("ok", 0) / len(tiles)
+            bench.check(f"refused_share: {name}, {method}", share, None, f"{len(tiles)} tiles: {what}")
+            lost = float(np.mean(np.array(orders) < LEAST_ORDER)) if orders else None
+            bench.check(f"order_lost_share: {name}, {method}", lost, None, f"of {len(orders)} tiles that were changed")
+    bench.measured["refusals"] = table
+
+
+def order_kept(before: np.ndarray, after: np.ndarray, white: np.ndarray) -> float:
+    """Return whether what was bluish is bluish still: the rank correlation, over tissue, of red's share of the density.
+
+    1 if the order is the same, -1 if it is upside down, as where nuclei come out pink. White of the tile is the 99th
+    percentile of each channel.
+    """
+    levels = [image[::3, ::2].reshape(-1, 3).astype(float) for image in (before, after)]
+    whites = (np.percentile(levels[0], 99, axis=0), white)
+    old, new = (-np.log(np.maximum(one, 1) / level) for one, level in zip(levels, whites, strict=True))
+    tissue = old @ [0.299, 0.587, 0.114] > 0.25
+    if tissue.sum() < 100:
+        return 1.0
+    shares = [density[tissue, 0] / np.maximum(density[tissue].sum(axis=1), 1e-3) for density in (old, new)]
+    return float(spearmanr(*shares).statistic)
 
 
 def check_parity(bench: Bench, folder: Path | None, tiles: np.ndarray, target: np.ndarray) -> None:

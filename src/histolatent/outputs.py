@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import OutputError
@@ -19,8 +21,32 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", _MOVE),
     errno.EEXIST: ("a file is where a folder is needed", _MOVE),
     errno.ENOTDIR: ("a file is where a folder is needed", _MOVE),
+    errno.EISDIR: ("a folder is where a file is needed", _MOVE),
+    errno.ENOTEMPTY: ("a folder that is not empty is there", _MOVE),
     errno.ENAMETOOLONG: ("the name is too long for the file system", _MOVE),
 }
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a folder holds if it was written by the command that would replace it.
+
+    That is the file or folder `name`; with `kind`, a JSON object whose key `key` is that.
+    """
+
+    name: str
+    kind: str | None = None
+    key: str = "kind"
+
+    def on(self, folder: Path) -> bool:
+        """Whether the folder holds it."""
+        file = folder / self.name
+        if self.kind is None:
+            return file.exists()
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))[self.key] == self.kind
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
 
 
 def remove(path: Path) -> None:
@@ -43,11 +69,33 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"{reason}; nothing that looks complete was left behind", received=path, fix=fix) from error
 
 
-def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
-    """Raise OutputError if `path` exists and must be kept, or cannot be."""
+def refuse_existing(path: Path, *, overwrite: bool = False, mark: Mark | None = None) -> None:
+    """Raise OutputError if what is at `path` must be kept, or the place cannot be.
+
+    Without `mark` the output is a file, and never replaces a folder. With it the output is a folder, and replaces an
+    empty folder or one that bears the mark, never a file. Both hold with `overwrite` too.
+    """
     with disk_errors(path):
-        kept = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if kept and not overwrite:
+        if not os.path.lexists(path):
+            path.exists()  # says what is wrong with the place
+            return
+        folder = path.is_dir()
+        if mark is None and folder:
+            raise OutputError(
+                "the output is a file, and a folder is there, which is not replaced",
+                received=path,
+                fix="choose another --out",
+            )
+        if mark is not None and folder and not any(path.iterdir()):
+            return
+        if mark is not None and not (folder and mark.on(path)):
+            raise OutputError(
+                "the output exists and was not written by this command, so it is not replaced",
+                received=path,
+                valid=f"a new folder, or an older one with its {mark.name}",
+                fix="choose another --out",
+            )
+    if not overwrite:
         raise OutputError(
             "the output exists already, and is not overwritten",
             received=path,
@@ -55,26 +103,53 @@ def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
         )
 
 
+def refuse_inputs(out: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise OutputError if one of the files or folders that are read is the output, or lies in it."""
+    if not out.exists():
+        return
+    place = os.path.realpath(out)
+    for file in inputs:
+        real = os.path.realpath(file)
+        if real == place or real.startswith(place.rstrip(os.sep) + os.sep):
+            what = "the output is what is read" if real == place else "what is read lies in the output"
+            raise OutputError(what, received=out, fix="choose another --out")
+
+
+def put(part: Path, target: Path, *, overwrite: bool = False, mark: Mark | None = None) -> None:
+    """Move what is complete to its place. What came to be there meanwhile is kept as `refuse_existing` says."""
+    refuse_existing(target, overwrite=overwrite, mark=mark)
+    if mark is None:
+        part.replace(target)
+        return
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if os.path.lexists(target):
+        remove(old)
+        target.rename(old)
+    part.rename(target)
+    remove(old)
+
+
 @contextlib.contextmanager
-def whole(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def whole(path: str | os.PathLike[str], *, overwrite: bool = False, mark: Mark | None = None) -> Iterator[Path]:
     """Yield a sibling path to write to; put it in place of `path` only when the block ends well.
 
-    An old `path` survives a failed block. The sibling is removed then.
+    The block writes a file; with `mark`, a folder that bears it. An old `path` survives a failed block. The sibling is
+    removed then.
 
     Raises
     ------
     OutputError
-        If `path` exists and `overwrite` is false, or the disk is full.
+        If `path` exists and must be kept (see `refuse_existing`), also when it came to be during the block; or the
+        disk is full.
     """
     target = Path(path)
-    refuse_existing(target, overwrite=overwrite)
+    refuse_existing(target, overwrite=overwrite, mark=mark)
     part = target.with_name(f".{target.name}.{os.getpid()}.part{target.suffix}")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         remove(part)
         try:
             yield part
-            remove(target)
-            part.rename(target)
+            put(part, target, overwrite=overwrite, mark=mark)
         finally:
             remove(part)

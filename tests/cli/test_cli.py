@@ -201,12 +201,52 @@ def test_a_missing_column_is_said_with_those_there_are(fails, run, tmp_path):
 
 def test_an_output_that_exists_is_kept(fails, tmp_path):
     (tmp_path / "e.npy").write_text("mine")
-    for words in (("embed", TILES, "-e", "toy:constant", "-o"), ("audit", TILES, "-e", "toy:constant", "-o")):
-        code, line = fails(*words, tmp_path / "e.npy")
-        assert code == 2
-        assert "exists already" in line
-        assert "--overwrite" in line
+    code, line = fails("embed", TILES, "-e", "toy:constant", "-o", tmp_path / "e.npy")
+    assert code == 2
+    assert "exists already" in line
+    assert "--overwrite" in line
+    code, line = fails("audit", TILES, "-e", "toy:constant", "-o", tmp_path / "e.npy")
+    assert code == 2
+    assert "was not written by this command" in line
     assert (tmp_path / "e.npy").read_text() == "mine"
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_what_is_no_work_of_a_command_is_kept(fails, tmp_path, more):
+    for name in ("cohort", "e.npy", "e.zarr", "e.csv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.png").write_text("mine")
+    np.save(tmp_path / "table.npy", np.zeros((2, 3), np.float32))
+    for words in (
+        ("phantom", *PHANTOM, "--out", tmp_path / "cohort"),
+        ("embed", TILES, "-e", "toy:constant", "--out", tmp_path / "e.npy"),
+        ("embed", TILES, "-e", "toy:constant", "--out", tmp_path / "e.zarr"),
+        ("convert", tmp_path / "table.npy", tmp_path / "e.csv"),
+        ("convert", tmp_path / "table.npy", tmp_path / "e.zarr"),
+    ):
+        code, line = fails(*words, *more)
+        assert code == 2
+        assert "not replaced" in line
+        assert "--overwrite" not in line
+    assert len(list(tmp_path.rglob("mine.png"))) == 4
+
+
+def test_what_is_read_is_never_the_output(fails, run, tmp_path):
+    cohort = tmp_path / "c"
+    run("phantom", "-o", cohort, *PHANTOM, "--workers", "0", "--quiet")
+    np.save(tmp_path / "tiles.npy", np.zeros((2, 32, 32, 3), np.uint8))
+    np.save(tmp_path / "table.npy", np.zeros((2, 3), np.float32))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for words in (
+        ("embed", cohort / "manifest.csv", "-e", "toy:constant", "--out", cohort / "manifest.csv"),
+        ("embed", tmp_path / "tiles.npy", "-e", "toy:constant", "--out", tmp_path / "tiles.npy"),
+        ("convert", tmp_path / "table.npy", tmp_path / "table.npy"),
+        ("audit", cohort, "-e", "toy:constant", "--out", cohort),
+    ):
+        code, line = fails(*words, "--overwrite")
+        assert code == 2
+        assert re.search("the output is what is read|what is read lies in the output", line)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
 
 
 def test_a_folder_that_is_no_audit_is_kept_even_with_overwrite(fails, tmp_path):

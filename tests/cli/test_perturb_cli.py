@@ -56,6 +56,19 @@ def tile(tmp_path_factory) -> Path:
     return path
 
 
+def test_what_is_read_is_never_the_output(fails, tile, tmp_path):
+    before = tile.read_bytes()
+    (tmp_path / "donor.png").write_bytes(before)
+    for words, out in (((tile,), tile), ((tile, "--donor", tmp_path / "donor.png"), tmp_path / "donor.png")):
+        code, line = fails("perturb", "show", *words, "--out", out, "--overwrite")
+        assert code == 2
+        assert "the output is what is read" in line
+        assert out.read_bytes() == before
+    (tmp_path / "folder.png").mkdir()
+    code, line = fails("perturb", "show", tile, "--out", tmp_path / "folder.png", "--overwrite")
+    assert (code, "a folder is there, which is not replaced" in line) == (2, True)
+
+
 @pytest.fixture
 def suite_file(tmp_path) -> Path:
     path = tmp_path / "mine.toml"

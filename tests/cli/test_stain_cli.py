@@ -6,6 +6,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -210,8 +212,95 @@ def test_outputs_that_exist_are_kept(fails, tmp_path):
     ):
         code, line = fails(*words)
         assert code == 2
-        assert "exists already" in line
-        assert "--overwrite" in line
+        foreign = words[0] == "normalize"  # a folder that it did not write is not replaced with --overwrite either
+        assert ("was not written by this command" if foreign else "exists already") in line
+        assert ("--overwrite" in line) != foreign
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("fit", TILES), "victim"),
+        (("fit", TILES), "empty"),
+        (("check", TILES), "victim.csv"),
+        (("show", TILES, "--tile", "x"), "victim.png"),
+        (("normalize", TILES, "--to", "phantom"), "victim"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_folder_of_tiles_is_never_replaced(fails, cohort, tmp_path, words, name, more):
+    victim = tmp_path / name
+    victim.mkdir()
+    if name != "empty":
+        (victim / "a.png").write_bytes(next(cohort.rglob("*.png")).read_bytes())
+    before = sorted(tmp_path.rglob("*"))
+    code, line = fails(*words, "-o", victim, *more)
+    assert code == 2
+    assert re.search("a folder is there, which is not replaced|was not written by this command", line)
+    assert "--overwrite" not in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_input_is_never_the_output(fails, run, cohort, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, path in enumerate(sorted(cohort.rglob("*.png"))[:2]):
+        (folder / f"{number}.png").write_bytes(path.read_bytes())
+    (folder / "tiles.csv").write_text("path,slide\n0.png,a\n1.png,b\n")
+    (folder / "manifest.csv").write_text("path,slide\n0.png,a\n1.png,b\n")
+    (folder / "link.csv").symlink_to("tiles.csv")
+    run("fit", folder, "-o", tmp_path / "s.json", *QUIETLY)
+    manifest, tile = folder / "tiles.csv", folder / "0.png"
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    for words in (
+        ("fit", manifest, "-o", manifest),
+        ("fit", manifest, "-o", folder / "link.csv"),
+        ("fit", folder, "-o", folder / "manifest.csv"),
+        ("fit", folder, "-o", tile),
+        ("check", manifest, "-o", manifest),
+        ("check", tmp_path / "s.json", "-o", tmp_path / "s.json"),
+        ("show", tile, "-o", tile),
+        ("show", folder, "--tile", "1.png", "-o", tile),
+    ):
+        code, line = fails(*words, "--overwrite")
+        assert code == 2
+        assert "the output is what is read" in line, words
+        assert "--overwrite" not in line
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_stain_file_and_options_of_a_fit_contradict(fails, run, cohort, tmp_path):
+    stain, tile = tmp_path / "s.json", next(cohort.rglob("*.png"))
+    run("fit", cohort, "-o", stain, *QUIETLY)
+    normalize = ("normalize", cohort, "--to", "phantom", "--stain", stain, "-o", tmp_path / "o", *QUIETLY)
+    show = ("show", tile, "--stain", stain, "-o", tmp_path / "a.png")
+    check = ("check", stain, "-o", tmp_path / "c.csv")
+    for words, option, value in (
+        (normalize, "--white", "200"),
+        (normalize, "--stains", "H&E"),
+        (normalize, "--vector", "1,0,0"),
+        (show, "--method", "vahadane"),
+        (show, "--white", "200"),
+        (show, "--stains", "H-DAB"),
+        (check, "--method", "vahadane"),
+        (check, "--stains", "H-DAB"),
+        (check, "--white", "200"),
+        (check, "--by", "all"),
+        (check, "--max-tiles", "3"),
+    ):
+        code, line = fails(*words, option, value)
+        assert code == 2
+        assert f"the stain file holds fits already, so none is made. Received: {option}. Fix: drop {option}, or" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
+
+
+def test_a_check_does_not_contradict_itself(run, tmp_path):
+    """Tiles of eight laboratories under one fit: it is usable, and there is something to do."""
+    mixed = "phantom:sites=8,patients=1,slides=1,tiles_per_site=2,tile_px=64"
+    found = run("check", mixed, "--by", "all", *QUIETLY)
+    assert "one fit does not suit them" in found.output
+    assert "nothing to do" not in found.output
+    assert "the tiles have no one staining: name what belongs together with --by" in found.output
 
 
 def test_numbers_of_options():
@@ -261,6 +350,62 @@ def test_a_stopped_run_goes_on_in_a_new_process(tmp_path):
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.endswith(f"{tmp_path / 'o'}: 8 tiles in the look of phantom (macenko)\n")
     assert [path.name for path in tmp_path.iterdir()] == ["o"]
+
+
+def processes_of(group: int) -> dict[int, str]:
+    """Return the processes of a session with their command lines, those that have ended left out."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == group and fields[0] != "Z":
+                found[int(path.name)] = (path / "cmdline").read_text().replace("\0", " ")
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+def wait_until(true: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("kill", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("verb", ["normalize", "phantom"])
+def test_workers_end_with_their_parent(tmp_path, verb, kill):
+    """Asked to end, or killed outright: no worker lives on, and what was done is kept."""
+    many = "phantom:sites=1,patients=1,slides=1,tiles_per_site=4000,tile_px=64"
+    commands = {
+        "normalize": ["stain", "normalize", many, "--by", "tile", "--to", "phantom"],
+        "phantom": ["phantom", "--sites", "1", "--patients", "1", "--slides", "1", "--tiles-per-site", "20000"],
+    }
+    words = [*commands[verb], "-o", str(tmp_path / "o"), "--workers", "2", "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "histolatent", *words],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert wait_until(lambda: any(tmp_path.rglob("*.png")), 120)
+        workers = [number for number, line in processes_of(process.pid).items() if "popen_loky" in line]
+        assert len(workers) == 2
+        process.send_signal(kill)
+        said = process.communicate(timeout=60)[1]
+        assert wait_until(lambda: not processes_of(process.pid), 20), processes_of(process.pid)
+    finally:
+        for number in processes_of(process.pid):
+            os.kill(number, signal.SIGKILL)
+    if kill == signal.SIGTERM:
+        assert process.returncode == 143, said
+        assert "go on where they were" in said
+        assert "Traceback" not in said
+        left = ["o.unfinished"] if verb == "normalize" else []
+        assert [path.name for path in tmp_path.iterdir()] == left
 
 
 @pytest.mark.data

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from histolatent.embeddings import FORMS, card_of, check_form, make_table, obs_of, read_table, write_table
+from histolatent.embeddings import FORMS, card_of, check_form, make_table, obs_of, read_table, refuse_table, write_table
 from histolatent.errors import InputError, OptionError, OutputError
 
 V1 = Path(__file__).parent / "data" / "v1.zarr.zip"
@@ -107,6 +107,31 @@ def test_one_file_per_slide_keeps_vectors_and_places(tmp_path, content):
     for column in ("x", "y"):
         assert list(back[column]) == list(obs[column].to_numpy()[order])
     assert list(back["slide"]) == [slide.replace("/", "_") for slide in obs["slide"].astype(str).to_numpy()[order]]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path, form, overwrite):
+    target = tmp_path / f"a{form}"
+    target.mkdir()
+    (target / "s1.h5").write_text("mine")
+    for attempt in (refuse_table, lambda path, **options: write_table(example(), path, **options)):
+        with pytest.raises(OutputError, match="not replaced") as refused:
+            attempt(target, overwrite=overwrite)
+        assert "--overwrite" not in str(refused.value)
+    assert [path.name for path in tmp_path.rglob("*")] == [target.name, "s1.h5"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_replaces_a_table(tmp_path, form):
+    obs = example().obs
+    obs["label"] = "a"
+    table = make_table(np.asarray(example().X), obs, {"seed": 3})
+    path = write_table(table, tmp_path / f"a{form}")
+    with pytest.raises(OutputError, match=r"exists already.*--overwrite"):
+        refuse_table(path)
+    refuse_table(path, overwrite=True)
+    assert read_table(write_table(table, path, overwrite=True)).n_obs == 5
 
 
 def test_layers_survive(tmp_path):

@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -39,6 +40,7 @@ def two_stains(rows: np.ndarray, seed: int = 0, side: int = 40) -> np.ndarray:
 
 
 HE = unit_rows([*MACENKO_REFERENCE.values()])
+MACENKO_EOSIN = HE[1]
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +218,62 @@ def test_reasons_of_stain_fits(tile, method, reason):
     assert fit.reason == reason
     assert not fit.valid
     assert fit.why
+
+
+def turned(vector: np.ndarray, toward: np.ndarray, degrees: float) -> np.ndarray:
+    """Return a unit vector turned in the plane of `toward`."""
+    across = unit_rows((toward - (toward @ vector) * vector)[None])[0]
+    return vector * np.cos(np.radians(degrees)) + across * np.sin(np.radians(degrees))
+
+
+@pytest.mark.parametrize("method", ["macenko", "vahadane"])
+@pytest.mark.parametrize(
+    ("along", "across", "reason"),
+    [
+        ((0, 25), (0, 0), "ok"),
+        ((-5, 12), (0, 0), "ok"),  # bluish, and little eosin
+        ((-20, 0), (0, 0), "unclear-order"),  # hematoxylin, and what is farther from eosin still
+        ((33, 40), (9, -9), "one-stain"),  # eosin alone
+    ],
+)
+def test_two_colours_are_told_by_the_way_from_stain_to_stain(method, along, across, reason):
+    """Vectors so many degrees on the way from hematoxylin to eosin, and so many beside it."""
+    hematoxylin, eosin = canonical_vectors()
+    beside = np.cross(hematoxylin, eosin)
+    rows = [turned(turned(hematoxylin, eosin, far), beside, side) for far, side in zip(along, across, strict=True)]
+    if reason == "one-stain":
+        beside_eosin = [turned(MACENKO_EOSIN, toward, 8) for toward in (beside, -beside)]
+        rows = [turned(beside_eosin[0], hematoxylin, 1), beside_eosin[1]]
+    everywhere = np.ones((40, 40), bool)
+    fit = fit_tile(two_stains(np.array(rows)), method, mask=everywhere, white=240, beta=0.0)
+    # Vahadane's factorisation starts at the published vectors, and may leave one of them without use.
+    either = {reason, "one-stain"} if (method, reason) == ("vahadane", "unclear-order") else {reason}
+    assert fit.reason in either, fit
+
+
+@pytest.mark.parametrize("method", ["macenko", "vahadane"])
+def test_the_vectors_of_a_slide_are_judged_too(method):
+    """Tiles that are usable one by one, and whose median spans no two stains."""
+    hematoxylin, eosin = canonical_vectors()
+    beside = np.cross(hematoxylin, eosin)
+    tiles = [
+        two_stains(np.array([hematoxylin, turned(turned(hematoxylin, eosin, 4.5), beside, far)])) for far in (8, -8)
+    ]
+    options = {"white": 240, "beta": 0.0}
+    assert [fit_stains([tile] * 2, method, **options).reason for tile in tiles] == ["ok", "ok"]
+    both = fit_stains(tiles, method, **options)
+    assert (both.reason, both.tiles, both.tiles_used) == ("one-stain", 2, 0)
+
+
+@pytest.mark.data
+def test_real_tiles_and_why_they_are_refused(data):
+    """Names upside down, with nuclei pink, are no `one-stain`; bone in eosin is."""
+    reasons = {}
+    for name in ("oral_cancer/OSCC/OSCC_100x_281", "oral_cancer/OSCC/OSCC_400x_491", "oral_cancer/OSCC/OSCC_400x_318"):
+        reasons[name] = fit_tile(np.ascontiguousarray(cv2.imread(str(data / f"{name}.jpg"))[..., ::-1])).reason
+    assert list(reasons.values()) == ["unclear-order", "unclear-order", "ok"]
+    bone = cv2.imread(str(data / "osteosarcoma" / "Non-Tumor" / "Case-3-A17-7799-34542_102.jpg"))[:256, 256:512, ::-1]
+    assert fit_tile(np.ascontiguousarray(bone)).reason == "one-stain"
 
 
 def test_far_from_canonical():

@@ -143,6 +143,7 @@ def test_a_tile_of_ink_in_a_slide_is_left_alone(others, method):
     left = tile_change(ink, fit, change)
     assert isinstance(left, NoChange)
     assert left.reason == "hue-flip"
+    assert left.why.startswith("the mean hue of the ink, which is most of the tile, would turn by ")
     assert tile_change(ink, fit, change, hue_limit=180) is change
     assert tile_change(ink.transpose(2, 0, 1), fit, change, layout="CHW").reason == "hue-flip"
     for tile in (*others, WHITE_TILE, np.zeros((8, 8, 3), np.uint8)):

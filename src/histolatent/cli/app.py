@@ -1,12 +1,20 @@
 """The `histolatent` command."""
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 import typer
 
 from ..errors import HistolatentError
 from . import audit, cohort, embed, health, listing, perturb, stain
 from .console import error_console
+
+#: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
+INTERRUPTED, TERMINATED = 130, 143
 
 app = typer.Typer(
     name="histolatent",
@@ -49,17 +57,40 @@ def _root(
 def main() -> None:
     """Run the command; an expected error is printed without a traceback, and ends with code 2."""
     try:
-        app()
+        with _termination_as_exit():
+            app()
     except HistolatentError as error:
         error_console().print(f"[bold red]error[/bold red]: {_escaped(str(error))}", soft_wrap=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and stop.code != 130:  # Typer turns Ctrl-C into 130
+        code = stop.code if isinstance(stop, SystemExit) else INTERRUPTED  # Typer turns Ctrl-C into an exit with 130
+        if code not in (INTERRUPTED, TERMINATED):
             raise
         error_console().print(
             "stopped; given again, audit, embed and stain normalize go on where they were", soft_wrap=True
         )
-        sys.exit(130)
+        sys.exit(code)
+
+
+@contextlib.contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that worker processes are ended and what is half-written is put away.
+
+    A handler that somebody else has set stays.
+    """
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one is not to break off what the first one began
+    raise SystemExit(TERMINATED)
 
 
 def _escaped(text: str) -> str:

@@ -181,10 +181,12 @@ def run_audit(
     """Load the encoders, audit, write the folder, say what was found."""
     from ..audit import audit_encoders
     from ..encoders import encoder as load
-    from ..outputs import remove
-    from ..report import refuse_folder, write_report
+    from ..images import input_files
+    from ..outputs import refuse_existing, refuse_inputs, remove
+    from ..report import MARK, write_report
 
-    refuse_folder(out, overwrite=overwrite)
+    refuse_inputs(out, input_files(source))
+    refuse_existing(out, overwrite=overwrite, mark=MARK)
     added = [baseline] if baseline is not None and baseline not in names else []
     encoders = [load(name, device=device) for name in (*names, *added)]
     place = out.absolute()  # `--out .` has no name

@@ -25,7 +25,10 @@ def phantom(
 ) -> None:
     """Write the synthetic H&E cohort: tiles, manifest, true factors, nuclei and mitoses."""
     from ..images.phantom import PhantomSpec, write_phantom
+    from ..images.phantom.writing import MARK
+    from ..outputs import refuse_existing
 
+    refuse_existing(out, overwrite=overwrite, mark=MARK)
     spec = PhantomSpec(
         sites=sites,
         patients=patients,

@@ -42,14 +42,15 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Turn tiles into an embedding table. An interrupted run goes on when the command is given again."""
-    from ..embeddings import card_of
+    from ..embeddings import card_of, refuse_table
     from ..encoders import encoder as load
     from ..encoders.embed import embed as run
-    from ..images import open_tiles
-    from ..outputs import refuse_existing
+    from ..images import input_files, open_tiles
+    from ..outputs import refuse_inputs
 
-    refuse_existing(out, overwrite=overwrite)
     source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    refuse_inputs(out, input_files(source))
+    refuse_table(out, overwrite=overwrite)
     loaded = load(encoder, device=device)
     with progress_bar(f"embedding with {loaded.card.name}", quiet=quiet) as progress:
         table = run(
@@ -73,8 +74,11 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Write an embedding table in another form. Only .zarr and .h5ad keep the provenance card."""
-    from ..embeddings import read_table, write_table
+    from ..embeddings import read_table, refuse_table, write_table
+    from ..outputs import refuse_inputs
 
+    refuse_inputs(out, [table])
+    refuse_table(out, overwrite=overwrite)
     read = read_table(table)
     write_table(read, out, overwrite=overwrite)
     say(f"{out}: {read.n_obs} tiles x {read.n_vars} numbers")

@@ -42,10 +42,10 @@ def demo(
     from ..audit import Plan
     from ..images import open_tiles
     from ..images.phantom import PhantomSpec, write_phantom
-    from ..report import refuse_folder
+    from ..outputs import Mark, refuse_existing
     from .audit import run_audit
 
-    refuse_folder(out, overwrite=True, mark="cohort/truth.parquet")
+    refuse_existing(out, overwrite=True, mark=Mark("cohort/truth.parquet"))
     spec = PhantomSpec(sites=5, patients=4, slides=1, tiles_per_site=DEMO_TILES)
     with progress_bar("drawing the phantom cohort", quiet=quiet) as progress:
         write_phantom(spec, out / "cohort", workers=worker_count(workers), progress=progress, overwrite=True)

@@ -44,17 +44,19 @@ def show(
 ) -> None:
     """Draw one tile under every operation of a suite: a row per operation, a column per severity."""
     from ..images import decode
-    from ..outputs import refuse_existing, whole
+    from ..outputs import refuse_existing, refuse_inputs, whole
     from ..perturb import ASSUMED_MPP, Donor
     from ..report.ladders import draw_ladders
     from ..restain import find_tile
 
     if out.suffix.lower() != ".png":
         raise OptionError("the picture is a PNG", received=out, fix="--out sheet.png")
+    refuse_inputs(out, [tile, *(donor or [])])
     refuse_existing(out, overwrite=overwrite)
     note_plugins()
     operations = chosen(suite, operation)
     found = find_tile(tile, tile_id, columns=parse_columns(column), allow_outside=allow_outside)
+    refuse_inputs(out, found.files)
     donors = tuple(Donor(decode(path), mpp or ASSUMED_MPP, path.name) for path in donor or ())
     picture = draw_ladders(found.pixels, operations, name=found.name, seed=seed, mpp=mpp, donors=donors)
     with whole(out, overwrite=overwrite) as part:

@@ -1,5 +1,6 @@
 """`histolatent stain`: fit, normalize, show, check."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ Method = Annotated[
     str | None,
     typer.Option(help="macenko, vahadane, fixed, reinhard, reinhard-modified or reinhard-ruderman. Default: macenko."),
 ]
-Stains = Annotated[str, typer.Option(help="H&E, H-DAB, or with --method fixed H&E-DAB.")]
+Stains = Annotated[str | None, typer.Option(help="H&E, H-DAB, or with --method fixed H&E-DAB. Default: H&E.")]
 White = Annotated[
     str | None,
     typer.Option(
@@ -53,6 +54,7 @@ StainFile = Annotated[
 ]
 
 SHOWN_SLIDES = 30
+MOST_TILES = 200
 
 app = typer.Typer(
     name="stain",
@@ -67,10 +69,10 @@ def fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="stain.json: one fit per slide, and one over all.")],
     method: Method = None,
     by: Annotated[str, typer.Option(metavar="slide|all|COLUMN", help="What is fitted together.")] = "slide",
-    stains: Stains = "H&E",
+    stains: Stains = None,
     white: White = None,
     vector: Vectors = None,
-    max_tiles: MaxTiles = 200,
+    max_tiles: MaxTiles = MOST_TILES,
     column: Columns = None,
     seed: Seed = 0,
     workers: Workers = None,
@@ -80,19 +82,20 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Fit how each slide is stained: vectors, strengths, background; or its colours, for Reinhard's method."""
-    from ..images import open_tiles
-    from ..outputs import refuse_existing
+    from ..images import input_files, open_tiles
+    from ..outputs import refuse_existing, refuse_inputs
     from ..restain import fit_source
 
-    refuse_existing(out, overwrite=overwrite)
     source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    refuse_inputs(out, input_files(source))
+    refuse_existing(out, overwrite=overwrite)
     with progress_bar("fitting stain", quiet=quiet) as progress:
         book = fit_source(
             source,
             method or "macenko",
             by=by,
             max_tiles=max_tiles,
-            stains=stains,
+            stains=stains or "H&E",
             white=parse_white(white),
             vectors=parse_vectors(vector),
             seed=seed,
@@ -134,10 +137,10 @@ def normalize(
     hue_limit: Annotated[
         float, typer.Option(help="Leave tiles whose mean hue would turn by more degrees; 180 lets every turn pass.")
     ] = 40.0,
-    stains: Stains = "H&E",
+    stains: Stains = None,
     white: White = None,
     vector: Vectors = None,
-    max_tiles: MaxTiles = 200,
+    max_tiles: MaxTiles = MOST_TILES,
     column: Columns = None,
     seed: Seed = 0,
     workers: Workers = None,
@@ -151,12 +154,17 @@ def normalize(
     import warnings
 
     from ..images import open_tiles
+    from ..outputs import refuse_inputs
     from ..restain import normalize_source
     from ..restain.normalize import PER_TILE
+    from ..restain.reference import split_slide
     from ..restain.unfinished import refuse_place
     from ..stain import PerTileWarning
 
+    if stain is not None:
+        refuse_fit_options({"--stains": stains, "--white": white, "--vector": vector})
     source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    refuse_inputs(out, [*([] if stain is None else [stain]), split_slide(to)[0]])
     refuse_place(source, out.absolute(), overwrite=overwrite)
     with (
         warnings.catch_warnings(),
@@ -206,24 +214,28 @@ def show(
         str | None, typer.Option(help="Slide of the stain file. Default: the one that the tile's table names.")
     ] = None,
     method: Method = None,
-    stains: Stains = "H&E",
+    stains: Stains = None,
     white: White = None,
     column: Columns = None,
     overwrite: Overwrite = False,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Draw one tile's staining: each stain alone, the residual, the vectors, the background, the stain manifold."""
-    from ..outputs import refuse_existing, whole
+    from ..outputs import refuse_existing, refuse_inputs, whole
     from ..report.stain import draw_stain, verdict
     from ..restain import Fitter, find_tile, fit_of
     from ..stain import StainModel, read_book
 
     if out.suffix.lower() != ".png":
         raise OptionError("the picture is a PNG", received=out, fix="--out stain.png")
+    if stain is not None:
+        refuse_fit_options({"--method": method, "--stains": stains, "--white": white})
+    refuse_inputs(out, [tile])
     refuse_existing(out, overwrite=overwrite)
-    fitter = Fitter(method or "macenko", stains, None, parse_white(white))
+    fitter = Fitter(method or "macenko", stains or "H&E", None, parse_white(white))
     book = None if stain is None else read_book(stain)
     found = find_tile(tile, tile_id, columns=parse_columns(column), allow_outside=allow_outside)
+    refuse_inputs(out, found.files)
     model, whose = fit_of(found, fitter, book, slide)
     picture = draw_stain(found.pixels, model, name=found.name, whose=whose)
     with whole(out, overwrite=overwrite) as part:
@@ -237,11 +249,15 @@ def show(
 def check(
     src: Annotated[str, typer.Argument(help="A set of tiles, or a stain.json.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The table: check.csv or check.json.")] = None,
-    method: Annotated[str, typer.Option(help="macenko, vahadane or fixed.")] = "macenko",
-    by: Annotated[str, typer.Option(metavar="slide|all|COLUMN", help="What is fitted together.")] = "slide",
-    stains: Stains = "H&E",
+    method: Annotated[str | None, typer.Option(help="macenko, vahadane or fixed. Default: macenko.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="slide|all|COLUMN", help="What is fitted together. Default: slide.")
+    ] = None,
+    stains: Stains = None,
     white: White = None,
-    max_tiles: MaxTiles = 200,
+    max_tiles: Annotated[
+        int | None, typer.Option(min=1, help="How many tiles of each slide a fit looks at. Default: 200.")
+    ] = None,
     column: Columns = None,
     seed: Seed = 0,
     workers: Workers = None,
@@ -251,8 +267,8 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Say of each slide whether its staining is usable, and which slides are out of line with the others."""
-    from ..images import open_tiles
-    from ..outputs import refuse_existing
+    from ..images import input_files, open_tiles
+    from ..outputs import refuse_existing, refuse_inputs
     from ..restain import check_book, check_source
     from ..restain.check import write_check
     from ..stain import read_book
@@ -260,18 +276,23 @@ def check(
     if out is not None:
         if out.suffix.lower() not in (".csv", ".json"):
             raise OptionError("a check is written as a table", received=out, valid=".csv, .json")
+        refuse_inputs(out, [src])
         refuse_existing(out, overwrite=overwrite)
     if src.lower().endswith(".json"):
+        options = {"--method": method, "--by": by, "--stains": stains, "--white": white, "--max-tiles": max_tiles}
+        refuse_fit_options(options)
         found = check_book(read_book(src))
     else:
         source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+        if out is not None:
+            refuse_inputs(out, input_files(source))
         with progress_bar("fitting stain", quiet=quiet) as progress:
             found = check_source(
                 source,
-                method,
-                by=by,
-                max_tiles=max_tiles,
-                stains=stains,
+                method or "macenko",
+                by=by or "slide",
+                max_tiles=max_tiles or MOST_TILES,
+                stains=stains or "H&E",
                 white=parse_white(white),
                 seed=seed,
                 workers=worker_count(workers),
@@ -287,6 +308,17 @@ def check(
     _say_notes([*found.notes, *([f"{len(found.skipped)} tiles could not be read"] if found.skipped else [])])
     for sentence in found.advice:
         say(sentence)
+
+
+def refuse_fit_options(options: Mapping[str, object]) -> None:
+    """Raise OptionError if one of these options of a fit was given: there is a stain file, and it holds fits."""
+    named = [option for option, value in options.items() if value]
+    if named:
+        raise OptionError(
+            "the stain file holds fits already, so none is made",
+            received=", ".join(named),
+            fix=f"drop {' and '.join(named)}, or the stain file",
+        )
 
 
 def parse_white(text: str | None) -> Any:

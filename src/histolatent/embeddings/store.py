@@ -15,9 +15,12 @@ import zarr
 from anndata import AnnData
 
 from ..errors import InputError, OptionError
-from ..outputs import whole
+from ..outputs import Mark, refuse_existing, whole
+from ..provenance import canonical_json
 from .table import card_of, check_vectors, make_table, obs_of
 
+#: What a folder holds if it is a table that `write_table` wrote.
+MARKS = {".zarr": Mark("uns/histolatent"), ".h5": Mark("card.json", "histolatent embeddings")}
 FORMS = (".zarr", ".h5ad", ".parquet", ".csv", ".npy", ".h5")
 TEXT = ("tile", "label", "site", "scanner", "stain", "slide", "patient", "split", "pixel_hash")
 
@@ -52,18 +55,28 @@ def check_form(path: str | os.PathLike[str], obs: pd.DataFrame) -> None:
             raise InputError(f"one HDF5 file per slide needs {', '.join(missing)} for every tile")
 
 
+def refuse_table(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Raise OutputError if `write_table` would refuse to write there. A long run asks this before it starts."""
+    target = Path(path)
+    refuse_existing(target, overwrite=overwrite, mark=MARKS.get(target.suffix))
+    if target.suffix == ".npy":
+        refuse_existing(target.with_suffix(".ids.txt"), overwrite=overwrite)
+
+
 def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
     """Write an embedding table in the form that the ending of `path` names.
 
     `.zarr` and `.h5ad` hold everything. `.parquet` and `.csv` hold `obs` and the columns `z0`, `z1`, ...; in `.csv`,
     empty text is missing, and a column that is not known by name comes back as what it looks like. `.npy` holds the
     vectors alone; the tile ids go beside it as `NAME.ids.txt`. `.h5` is a folder with one file per slide as TRIDENT
-    and CLAM write them (`features` `(n, d)`, `coords` `(n, 2)`), for which `obs` needs `slide`, `x` and `y`.
+    and CLAM write them (`features` `(n, d)`, `coords` `(n, 2)`), for which `obs` needs `slide`, `x` and `y`; a
+    `card.json` beside them says who wrote the folder.
 
     Raises
     ------
     OutputError
-        If `path` exists and not `overwrite`, or the disk is full; nothing half-written is left.
+        If `path` exists and not `overwrite`, or is a folder that no table was written to; or the disk is full. Nothing
+        half-written is left.
     OptionError, InputError
         If no form has this ending, or it cannot hold these rows. See `check_form`.
     """
@@ -81,7 +94,8 @@ def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool
         if target.suffix == ".npy":
             ids = stack.enter_context(whole(target.with_suffix(".ids.txt"), overwrite=overwrite))
             ids.write_text("".join(f"{tile}\n" for tile in table.obs_names), encoding="utf-8")
-        writers[target.suffix](table, stack.enter_context(whole(target, overwrite=overwrite)))
+        mark = MARKS.get(target.suffix)
+        writers[target.suffix](table, stack.enter_context(whole(target, overwrite=overwrite, mark=mark)))
     return target
 
 
@@ -207,6 +221,7 @@ def _from_npy(source: Path) -> AnnData:
 def _write_slides(table: AnnData, part: Path) -> None:
     obs = obs_of(table)
     part.mkdir()
+    (part / MARKS[".h5"].name).write_text(canonical_json({"kind": MARKS[".h5"].kind}) + "\n", encoding="utf-8")
     for slide, rows in obs.groupby("slide", observed=True).indices.items():
         name = str(slide).replace("/", "_")
         if (part / f"{name}.h5").exists():

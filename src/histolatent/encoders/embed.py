@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from ..embeddings import PartialTable, check_form, make_table, tidy_obs, write_table
+from ..embeddings import PartialTable, check_form, make_table, refuse_table, tidy_obs, write_table
 from ..errors import OptionError
-from ..images import Item, Skipped, TileSource, open_tiles, stream_tiles
-from ..outputs import refuse_existing
+from ..images import Item, Skipped, TileSource, input_files, open_tiles, stream_tiles
+from ..outputs import refuse_inputs
 from ..provenance import combined_digest, digest, environment, now
 from .batches import forward_checked
 from .protocol import Encoder
@@ -231,13 +231,14 @@ def embed(
     Raises
     ------
     OutputError
-        If `out` exists and not `overwrite`.
+        If `out` exists and not `overwrite`, is one of the files to read, or a folder that no table was written to.
     OptionError, InputError
         If no form has the ending of `out`, or it cannot hold these tiles: before anything is embedded.
     """
     target = Path(out)
-    refuse_existing(target, overwrite=overwrite)
     source = open_tiles(src)
+    refuse_inputs(target, input_files(source))
+    refuse_table(target, overwrite=overwrite)
     check_form(target, tidy_obs(source.table))
     embedded = embed_views(
         source,

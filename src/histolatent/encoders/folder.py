@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..errors import EncoderError
-from ..outputs import whole
+from ..outputs import Mark, whole
 from ..provenance import stream
 from .batches import encode
 from .card import EncoderCard, Precision
@@ -44,7 +44,7 @@ def save_encoder(encoder: Encoder, folder: str | Path, *, overwrite: bool = Fals
 
     config, save_weights = saved_parts(encoder)
     card = encoder.card.model_copy(update={"golden": golden_numbers(encoder)})
-    with whole(folder, overwrite=overwrite) as part:
+    with whole(folder, overwrite=overwrite, mark=Mark(CONFIG, FORMAT, "format")) as part:
         part.mkdir()
         write_card(card, part)
         config = {"format": FORMAT, "version": VERSION, **config}

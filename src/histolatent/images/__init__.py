@@ -9,6 +9,7 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .formats import TileWarning, decode
+    from .inputs import input_files
     from .open import open_tiles
     from .selected import select_rows
     from .stream import Skipped, default_workers, stream_tiles
@@ -23,6 +24,7 @@ __all__ = [
     "TileWarning",
     "decode",
     "default_workers",
+    "input_files",
     "open_tiles",
     "select_rows",
     "stream_tiles",
@@ -32,6 +34,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "formats": ("TileWarning", "decode"),
+        "inputs": ("input_files",),
         "open": ("open_tiles",),
         "selected": ("select_rows",),
         "stream": ("Skipped", "default_workers", "stream_tiles"),

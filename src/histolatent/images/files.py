@@ -20,11 +20,12 @@ MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 @dataclass(frozen=True, eq=False)
 class FileTiles:
-    """One image file per tile."""
+    """One image file per tile. `manifest` is the file that names them, if one does."""
 
     name: str
     reader: FileReader
     table: pd.DataFrame
+    manifest: str | None = None
 
     def read(self, index: int) -> Tile:
         """Decode file `index`. Raises InputError with its path."""
@@ -101,7 +102,7 @@ def manifest_tiles(
     frame.index = pd.Index(frame[named].astype(str), name="tile")
     table = check_table(frame, origin=str(path))
     drop = {"path", named} & set(table.columns)
-    return FileTiles(f"{root.name}/{path.name}", FileReader(files), table.drop(columns=list(drop)))
+    return FileTiles(f"{root.name}/{path.name}", FileReader(files), table.drop(columns=list(drop)), str(path))
 
 
 def read_frame(path: Path) -> pd.DataFrame:

@@ -1,6 +1,9 @@
 """What runs in a worker process. Light on purpose: it starts in a fraction of a second, without pandas."""
 
+import os
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +16,8 @@ from ..errors import InputError
 from .formats import TileWarning, check_size, decode
 
 T = TypeVar("T")
+#: How often a worker looks whether its parent is there.
+PARENT_SECONDS = 1.0
 #: From a tile, its id and um per pixel (None if not known) to anything that pickles.
 Job = Callable[[Tile, str, float | None], T]
 #: Index, id and um per pixel of a tile to work on.
@@ -86,11 +91,24 @@ _state: dict[str, Any] = {}
 
 def start(reader: TileReader, job: Job[Any]) -> None:
     """Set up a worker process."""
+    start_process()
+    _state.update(reader=reader, job=job)
+
+
+def start_process() -> None:
+    """Make a process a worker: one thread, deaf to Ctrl-C, and gone soon after the process that started it."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     cv2.setNumThreads(1)  # the workers share the cores already
-    _state.update(reader=reader, job=job)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone: killed outright, a parent tells its workers nothing."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def work_in_process(tasks: Sequence[Task]) -> list[Result]:

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 
 from ..audit.metrics import METRICS
 from ..audit.result import SCHEMA, AuditResult
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..images import TileSource
-from ..outputs import refuse_existing, whole
+from ..outputs import Mark, refuse_existing, whole
 from .figures import draw_doses, draw_probes, draw_selectivity
 from .pictures import contact_sheet, worst_pairs
 
+#: What shows that a folder holds an audit.
+MARK = Mark("audit.json")
 SYMBOLS = {"PASS": "✓", "WARN": "!", "FAIL": "✕", "UNDEFINED": "?"}
 
 
@@ -42,13 +44,13 @@ def write_report(
     OutputError
         If `out` exists and not `overwrite`, or holds something else than an audit.
     """
-    refuse_folder(Path(out), overwrite=overwrite)
+    refuse_existing(Path(out), overwrite=overwrite, mark=MARK)
     figures = {
         "dose-response": draw_doses(result),
         "probes": draw_probes(result),
         "selectivity": draw_selectivity(result),
     }
-    with whole(out, overwrite=overwrite) as part:
+    with whole(out, overwrite=overwrite, mark=MARK) as part:
         part.mkdir()
         page = render(result, source, figures)
         (part / "report.html").write_text(page, encoding="utf-8")
@@ -68,19 +70,6 @@ def write_report(
             for table in Path(embeddings).glob("*.zarr"):
                 shutil.move(table, part / "embeddings")
     return Path(out)
-
-
-def refuse_folder(out: Path, *, overwrite: bool = False, mark: str = "audit.json") -> None:
-    """Raise OutputError if `out` exists and must be kept. What does not hold `mark` is not ours, and is always kept."""
-    foreign = out.exists() and not (out / mark).exists() and not (out.is_dir() and not any(out.iterdir()))
-    if overwrite and foreign:
-        raise OutputError(
-            "the output exists and was not written by this command, so it is not replaced",
-            received=out,
-            valid=f"a new folder, or an older one with {mark}",
-            fix="choose another --out",
-        )
-    refuse_existing(out, overwrite=overwrite)
 
 
 def to_json(result: AuditResult) -> str:

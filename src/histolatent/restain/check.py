@@ -16,7 +16,7 @@ from ..outputs import whole
 from ..provenance import canonical_json
 from ..stain import NORMALIZERS, StainBook, StainModel
 from ..stain.model import Facts
-from .fit import fit_source
+from .fit import fit_source, mixed_fit
 
 FEWEST_SLIDES = 5
 FARTHEST_Z = 3.5
@@ -25,11 +25,15 @@ ALL_TILES = "all tiles"
 ADVICE: Mapping[str, str] = {
     "too-little-tissue": "choose tiles with more tissue; until then their tiles are left as they are",
     "one-stain": "look at them (histolatent stain show): unstained, or stained with one of the two only?",
+    "unclear-order": "look at them (histolatent stain show): where empty slide is dim or coloured, give its level with "
+    "--white; where hardly anything is of one of the two stains, choose other tiles",
     "far-from-canonical": "look at them (histolatent stain show): other stains need --stains, pen and ink need other "
     "tiles",
     "looks-like-dab": "if they are immunohistochemistry, give them apart, with --stains H-DAB",
 }
 OUTLIER_ADVICE = "look at the slides that stand out (histolatent stain show), and normalise per slide before training"
+
+MIXED_ADVICE = "the tiles have no one staining: name what belongs together with --by"
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ class StainCheck:
         said = [f"{count} {reason}: {ADVICE[reason]}" for reason, count in found.items() if reason in ADVICE]
         out = sum(bool(item.outliers) for item in self.slides)
         said += [f"{out} out of line with the others: {OUTLIER_ADVICE}"] if out else []
+        mixed = any(item.valid and item.slide == ALL_TILES and mixed_fit(item.spread_degrees) for item in self.slides)
+        said += [MIXED_ADVICE] if mixed else []
         compared = sum(item.valid for item in self.slides) >= FEWEST_SLIDES
         fine = "every fit is usable" + (", and no slide stands out" if compared else "")
         return tuple(said) or (f"nothing to do: {fine}",)

@@ -108,7 +108,8 @@ def fit_source(
         "environment": environment(),
     }
     provenance = Provenance.model_validate(found)
-    return StainBook(source=source.name, method=method, overall=overall, slides=slides, provenance=provenance)
+    name = source.name.encode(errors="backslashreplace").decode()  # a folder's name need not be UTF-8
+    return StainBook(source=name, method=method, overall=overall, slides=slides, provenance=provenance)
 
 
 def _read(
@@ -147,11 +148,16 @@ def _tissue_share(samples: Sequence[Sample], fit: Fit) -> float | None:
     return round(found / sum(s.pixels.shape[1] for s in samples), 4)
 
 
+def mixed_fit(spread_degrees: Sequence[float]) -> bool:
+    """Whether single tiles lie too far from the fit over all of them to have one staining."""
+    return max(spread_degrees) > MIXED_DEGREES
+
+
 def mixed_notes(fit: Fit) -> list[str]:
     """Return what to say of a fit over tiles that have no one staining: nothing, or one sentence."""
-    spread = max(fit.spread_degrees) if isinstance(fit, StainModel) and fit.valid else 0.0
-    if spread <= MIXED_DEGREES:
+    if not (isinstance(fit, StainModel) and fit.valid and mixed_fit(fit.spread_degrees)):
         return []
+    spread = max(fit.spread_degrees)
     said = f"single tiles lie {spread:.0f} degrees from the fit over all of them (median, the wider stain)"
     return [f"{said}: they have no one staining, and one fit does not suit them. Name what belongs together with --by"]
 

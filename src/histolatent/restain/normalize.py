@@ -17,8 +17,7 @@ import pandas as pd
 from ..errors import InputError, OptionError
 from ..images import Skipped, TileSource, open_tiles, stream_tiles
 from ..provenance import combined_digest, digest, environment, file_digest, now
-from ..stain import Fit, NoChange, PerTileWarning, StainBook, read_book
-from ..stain.fit import BETA
+from ..stain import STAIN_SETS, Fit, NoChange, PerTileWarning, StainBook, StainModel, read_book
 from ..stain.normalize import FARTHEST_HUE, check_matching
 from .fit import Progress, fit_source, mixed_notes, table_digest
 from .fitter import Fitter
@@ -77,11 +76,11 @@ def normalize_source(
     background: str = "keep",
     hue_limit: float = FARTHEST_HUE,
     max_tiles: int = MAX_TILES,
-    stains: str = "H&E",
+    stains: str | None = None,
     vectors: Any = None,
     white: Any = None,
-    beta: float = BETA,
-    alpha: float = 1.0,
+    beta: float | None = None,
+    alpha: float | None = None,
     workers: int = 0,
     seed: int = 0,
     on_error: str = "stop",
@@ -94,7 +93,8 @@ def normalize_source(
     The folder holds `tiles/` (PNG, under the tiles' ids), `manifest.csv` with the whole table and `stain_reason` per
     tile, `stain.json` (the fits used) and `card.json`. `by` is `slide` (each slide by its fit; one fit over all where
     no slides are known), `all`, `tile` (warns, and has no `stain.json`), or a column of the table. `book` gives fits
-    made before, also as a file; else they are made as `fit_source` does. `method` is a key of NORMALIZERS, by default
+    made before, also as a file, and then `stains`, `vectors`, `white`, `beta` and `alpha`, which say how to fit, may
+    not be given; else fits are made as `fit_source` does. `method` is a key of NORMALIZERS, by default
     that of the book, or of the stain file that `to` names, else `macenko`. `progress` counts the tiles that a fit
     reads and those that are written.
 
@@ -105,7 +105,8 @@ def normalize_source(
     Raises
     ------
     OptionError
-        If an option is unknown, the reference is not usable, or does not go with the fits.
+        If an option is unknown, or given although the fits are; or the reference is not usable, or does not go with
+        the fits.
     InputError
         If a tile cannot be read and `on_error` is `stop`.
     OutputError
@@ -114,14 +115,17 @@ def normalize_source(
     """
     target = Path(out).absolute()
     given = read_book(book) if isinstance(book, str | os.PathLike) else book
-    fitter = Fitter(method or _method_of(given, to), stains, vectors, white, beta, alpha)
+    options = {"stains": stains, "vectors": vectors, "white": white, "beta": beta, "alpha": alpha}
+    method = method or _method_of(given, to)
+    if given is not None:
+        check_method(given, method)
+    fitter = Fitter(method, **_fit_options(given, options))
     check_matching(background, hue_limit)
     treatment: Literal["keep", "map"] = "keep" if background == "keep" else "map"
     source = open_tiles(src)
     refuse_place(source, target, overwrite=overwrite)
     groups = _groups(source, by, given)
     if given is not None:
-        check_method(given, fitter.method)
         _check_slides(given, groups)
     reference = find_reference(to, fitter, max_tiles=max_tiles, workers=workers, seed=seed, on_error=on_error)
     steps = _Steps(progress, len(source.table))
@@ -222,6 +226,25 @@ class _Run:
         levels = "/".join(f"{level:.0f}" for level in far[0].white)
         said = f"the glass of {len(far)} of {len(fits)} fits lies more than 10 % from the reference's white"
         return [f"{said} (I0 {levels}), and is kept: a rim may show beside it. --background map changes glass too"]
+
+
+def _fit_options(book: StainBook | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return how to fit: what was given, or with a book, its stains and vectors, by which a reference is fitted."""
+    named = {name: value for name, value in options.items() if value is not None}
+    if book is None:
+        return named
+    if named:
+        raise OptionError(
+            "the stain file holds fits already, so none is made",
+            received=", ".join(named),
+            fix=f"drop {' and '.join(named)}, or the stain file",
+        )
+    fit = book.overall
+    if not isinstance(fit, StainModel):
+        return {}
+    if fit.method == "given":
+        return {"vectors": fit.vectors}
+    return {"stains": next(name for name, stains in STAIN_SETS.items() if stains == fit.stains)}
 
 
 def _method_of(book: StainBook | None, to: Any) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._types import Tile
 from ..errors import InputError, OptionError, unknown
-from ..images import TileSource, decode, open_tiles
+from ..images import TileSource, decode, input_files, open_tiles
 from ..images.formats import SUFFIXES
 from ..stain import Fit, StainBook
 from .fitter import Fitter
@@ -18,11 +18,12 @@ from .fitter import Fitter
 
 @dataclass(frozen=True, eq=False)
 class OneTile:
-    """A tile, what it is called, and the slide that its table names, if any."""
+    """A tile, what it is called, the slide that its table names, if any, and the files that its source reads."""
 
     pixels: Tile
     name: str
     slide: str | None = None
+    files: tuple[str, ...] = ()
 
 
 def find_tile(
@@ -46,7 +47,7 @@ def find_tile(
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             if tile is not None:
                 raise OptionError("an image file is one tile", received=f"--tile {tile}", fix="drop --tile")
-            return OneTile(decode(path), path.name)
+            return OneTile(decode(path), path.name, files=(str(path),))
         if path.is_file() and not path.suffix:
             raise InputError("not an image, and not a set of tiles", received=path, valid=", ".join(SUFFIXES))
     source = open_tiles(src, columns=columns, allow_outside=allow_outside)
@@ -60,7 +61,7 @@ def find_tile(
         raise OptionError(error.what, valid=f"{len(ids)} ids, such as {', '.join(ids[:3])}", fix=error.fix)
     row = ids.index(tile)
     slide = _text(source.table["slide"].tolist()[row]) if "slide" in source.table else None
-    return OneTile(source.read(row), tile, slide)
+    return OneTile(source.read(row), tile, slide, input_files(source))
 
 
 def _text(value: Any) -> str | None:

@@ -10,13 +10,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import OutputError
-from ..images import TileSource
+from ..images import TileSource, input_files
 from ..images.files import MANIFEST_SUFFIXES, FileTiles
 from ..images.selected import SelectedTiles
-from ..outputs import disk_errors, refuse_existing, remove
+from ..outputs import Mark, disk_errors, put, refuse_existing, refuse_inputs, remove
 from ..provenance import canonical_json
 
 KIND = "histolatent normalized tiles"
+MARK = Mark("card.json", KIND)
 LOCK = "lock"
 
 
@@ -101,9 +102,7 @@ class UnfinishedFolder:
         """
         with disk_errors(self.target):
             write(self.whole)
-            refuse_existing(self.target, overwrite=overwrite)
-            remove(self.target)
-            self.whole.rename(self.target)
+            put(self.whole, self.target, overwrite=overwrite, mark=MARK)
         self.remove()
 
 
@@ -137,35 +136,15 @@ def refuse_place(source: TileSource, out: Path, *, overwrite: bool = False) -> N
 
     A folder that this command did not write is always kept.
     """
-    files = _files(source)
-    place = os.path.realpath(out)
-    if any(file.startswith(place + os.sep) or file == place for file in files):
-        raise OutputError("the tiles to read lie in the output", received=out, fix="choose another --out")
+    refuse_inputs(out, input_files(source))
     root = _scanned_folder(source)
-    if root is not None and (place + os.sep).startswith(root + os.sep):
+    if root is not None and (os.path.realpath(out) + os.sep).startswith(root + os.sep):
         raise OutputError(
             "the output would lie in the folder that is read, and be read with it the next time",
             received=out,
             fix="choose an --out beside that folder, or give a manifest",
         )
-    if overwrite and out.exists() and not (out.is_dir() and not any(out.iterdir())) and _kind(out) != KIND:
-        raise OutputError(
-            "the output exists and was not written by this command, so it is not replaced",
-            received=out,
-            valid="a new folder, or an older one that stain normalize wrote",
-            fix="choose another --out",
-        )
-    refuse_existing(out, overwrite=overwrite)
-
-
-def _files(source: TileSource) -> tuple[str, ...]:
-    from ..images.arrays import ArrayTiles
-
-    while isinstance(source, SelectedTiles):
-        source = source.source
-    if isinstance(source, ArrayTiles):
-        return (os.path.realpath(source.reader.path),)
-    return tuple(map(os.path.realpath, source.reader.files)) if isinstance(source, FileTiles) else ()
+    refuse_existing(out, overwrite=overwrite, mark=MARK)
 
 
 def _scanned_folder(source: TileSource) -> str | None:
@@ -178,13 +157,6 @@ def _scanned_folder(source: TileSource) -> str | None:
     root = os.path.realpath(file.removesuffix("/" + tile))
     listed = not file.endswith("/" + tile) or any((Path(root) / f"manifest{end}").exists() for end in MANIFEST_SUFFIXES)
     return None if listed or source.name != Path(root).name else root
-
-
-def _kind(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / "card.json").read_text(encoding="utf-8"))["kind"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _difference(found: str, wanted: str) -> str:

@@ -34,6 +34,8 @@ from .vectors import (
 
 FEWEST_TISSUE = 100
 CLOSEST_DEGREES = 6.0
+#: How straight the way from one fitted vector to the other must lead from the first stain to the second (see `_lead`).
+LEAST_LEAD = 0.1
 NEARER_TO_DAB_DEGREES = 5.0
 CLEARLY_DAB_DEGREES = 20.0
 #: How many pixels are looked at: of each tile of a slide, and of a tile that is fitted alone.
@@ -167,7 +169,12 @@ def fit_samples(
         reason: Reason = Counter[Reason](tile.reason for tile in tiles).most_common(1)[0][0]
         return _build(setting, setting.canonical, [], tiles, reason)
     fitted = [tile.vectors for tile in used if tile.vectors is not None]
-    rows = fitted[0] if len(fitted) == 1 else unit_rows(np.median(fitted, axis=0))
+    if len(fitted) == 1:
+        return _build(setting, fitted[0], used, tiles, "ok")
+    rows = unit_rows(np.median(fitted, axis=0))
+    reason = _judge(rows, setting) if setting.method in ("macenko", "vahadane") else "ok"
+    if reason != "ok":  # vectors that are usable one by one, and not when they are taken together
+        return _build(setting, setting.canonical, [], tiles, reason)
     return _build(setting, rows, used, tiles, "ok")
 
 
@@ -314,7 +321,8 @@ def _fit_tile(sample: Sample, setting: _Setting) -> _OneTile:
 
 def _judge(rows: Rows, setting: _Setting) -> Reason:
     """Return what is wrong with fitted vectors, if anything."""
-    if angle(rows[0], rows[1]) < CLOSEST_DEGREES:
+    apart = angle(rows[0], rows[1])
+    if apart < CLOSEST_DEGREES:
         return "one-stain"
     to_dab = angle(rows[1], np.array(RUIFROK["dab"]))
     to_eosin = angle(rows[1], np.array(MACENKO_REFERENCE["eosin"]))
@@ -324,13 +332,25 @@ def _judge(rows: Rows, setting: _Setting) -> Reason:
         return "looks-like-dab"
     if max(angle(row, true) for row, true in zip(rows, setting.canonical, strict=True)) > FARTHEST_DEGREES:
         return "far-from-canonical"
-    # The ends of a fan of one stain, such as a pale and a deep violet, lie where the other's should.
     seconds = [setting.canonical[1], *([np.array(MACENKO_REFERENCE["eosin"])] if setting.stains == "H&E" else [])]
     to_first = [angle(row, setting.canonical[0]) for row in rows]
     to_second = [min(angle(row, true) for true in seconds) for row in rows]
-    if to_first[1] <= to_first[0] or to_second[0] <= to_second[1]:
+    # Both ends of a fan of the second stain alone, such as bone in eosin, lie about that stain.
+    about_second = to_second[0] < to_first[0] and to_second[1] < to_first[1]
+    if about_second and to_second[0] <= to_second[1]:
         return "one-stain"
+    if _lead(to_first, to_second, apart) < LEAST_LEAD:
+        return "unclear-order"
     return "looks-like-dab" if brown else "ok"
+
+
+def _lead(to_first: Sequence[float], to_second: Sequence[float], apart: float) -> float:
+    """Return how straight two vectors lead from the first stain to the second, from their angles to both stains.
+
+    1 if the second vector is farther from the first stain than the first vector, and nearer to the second stain, by
+    all of the angle between them; 0 if they lie across that way; negative if they lead back.
+    """
+    return (to_first[1] - to_first[0] + to_second[0] - to_second[1]) / (2 * apart)
 
 
 def _amounts(density: Densities, rows: Rows, method: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import InputError, OptionError, nearest, unknown
 from ..outputs import whole
@@ -22,16 +22,22 @@ White = tuple[Level, Level, Level]
 Shade = Annotated[float, Field(ge=0, le=256)]
 Colour = tuple[Shade, Shade, Shade]
 Degrees = Annotated[float, Field(ge=0, le=180)]
+#: Mean and spread of a component of a colour space. No space here has a component beyond 255.
+Component = Annotated[float, Field(ge=-1000, le=1000)]
+Spread = Annotated[float, Field(ge=0, le=1000)]
 #: Why a fit is not usable; the first that applies. `ok` is the only one that is.
 REASONS: Mapping[str, str] = {
     "ok": "usable",
     "too-little-tissue": "fewer than 100 pixels of stained tissue",
     "one-stain": "the colours do not span two stains",
+    "unclear-order": "it is not clear which of the two colours is which stain",
     "far-from-canonical": "a stain lies more than 45 degrees from its canonical vector",
     "looks-like-dab": "the second stain is nearer to DAB than to eosin: immunohistochemistry given as H&E?",
     "flat-colour": "the tissue has one colour, so no spread to match",
 }
-Reason = Literal["ok", "too-little-tissue", "one-stain", "far-from-canonical", "looks-like-dab", "flat-colour"]
+Reason = Literal[
+    "ok", "too-little-tissue", "one-stain", "unclear-order", "far-from-canonical", "looks-like-dab", "flat-colour"
+]
 FINITE = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 #: How a slide may be matched to a reference: by name, what is fitted for it.
 NORMALIZERS: Mapping[str, str] = MappingProxyType(
@@ -50,6 +56,18 @@ KINDS = ("stain", "colour")
 FARTHEST_DEGREES = 45.0
 #: An amount of stain below which there is next to none.
 FAINTEST = 0.1
+
+
+def _writable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start + 1} is half of a pair, and cannot be written") from None
+    return text
+
+
+#: Text that a file or a terminal can show.
+Text = Annotated[str, AfterValidator(_writable)]
 
 
 class _Fit(BaseModel):
@@ -130,8 +148,8 @@ class ColourModel(_Fit):
 
     kind: Literal["colour"] = "colour"
     space: Literal["lab", "ruderman"]
-    mean: Vector
-    sd: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+    mean: tuple[Component, Component, Component]
+    sd: tuple[Spread, Spread, Spread]
 
 
 Fit = StainModel | ColourModel
@@ -169,7 +187,7 @@ class StainBook(BaseModel):
     model_config = FINITE
 
     format: Literal[1] = FORMAT
-    source: str
+    source: Text
     method: str
     overall: AnyFit
     slides: dict[str, AnyFit] = {}
@@ -222,7 +240,6 @@ def read_book(path: str | os.PathLike[str]) -> StainBook:
     try:
         book = StainBook.model_validate(document)
         json.dumps(book.model_dump(mode="json"), allow_nan=False).encode()
-        book.source.encode()
         return book
     except ValidationError as error:
         first = error.errors()[0]
@@ -232,7 +249,7 @@ def read_book(path: str | os.PathLike[str]) -> StainBook:
         guess = nearest(str(first["loc"][-1]), StainModel.model_fields) if first["type"] == "extra_forbidden" else None
         raise InputError(
             f"stain file: {field}{first['msg'].removeprefix('Value error, ')}",
-            received=f"{path}: {str(first['input'])[:80]}",
+            received=f"{path}: {str(first['input'])[:80].encode(errors='backslashreplace').decode()}",
             fix=f"did you mean {guess!r}?" if guess else "fit it again: histolatent stain fit SRC --out stain.json",
         ) from None
     except (RecursionError, ValueError) as error:

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from colorsys import rgb_to_hsv
 from functools import cache
 from importlib.resources import files
@@ -69,7 +69,8 @@ def colour_change(
         change = _between_colours(fit, reference, modified, keep)
     else:
         raise OptionError("a stain model and a colour model cannot be matched", fix="fit both with the same method")
-    return _unless_flipped(change, (fit.tissue_colour, fit.stained_colour), hue_limit)
+    colours = {"the tissue": fit.tissue_colour, "all that is not background": fit.stained_colour}
+    return _unless_flipped(change, colours, hue_limit)
 
 
 def tile_change(
@@ -92,7 +93,7 @@ def tile_change(
         return change
     stained[chosen] = False
     ink = sample.pixels.compress(stained, axis=1).mean(axis=1).tolist()
-    return _unless_flipped(change, [ink], hue_limit)
+    return _unless_flipped(change, {"the ink, which is most of the tile,": ink}, hue_limit)
 
 
 def check_matching(background: str, hue_limit: float) -> None:
@@ -210,12 +211,16 @@ def _between_colours(fit: ColourModel, reference: ColourModel, modified: bool, k
     return SpaceChange(np.array(fit.white), fit.space, scale, about - scale * mean, keep)
 
 
-def _unless_flipped(change: Change, colours: Sequence[Sequence[float]], limit: float) -> ColourChange:
-    """Return the change, or NoChange if it turns the HSV hue of any of the colours by more than the limit."""
-    turn = max((_hue_turn(colour, change) for colour in colours), default=0.0)
-    if turn <= limit:
+def _unless_flipped(change: Change, colours: Mapping[str, Sequence[float]], limit: float) -> ColourChange:
+    """Return the change, or NoChange if it turns the HSV hue of any of the colours by more than the limit.
+
+    `colours` says in words what each of them is the mean of.
+    """
+    turns = {what: _hue_turn(colour, change) for what, colour in colours.items()}
+    what = max(turns, key=lambda name: turns[name])
+    if turns[what] <= limit:
         return change
-    return NoChange("hue-flip", f"the tissue's mean hue would turn by {turn:.1f} degrees, more than {limit:g}")
+    return NoChange("hue-flip", f"the mean hue of {what} would turn by {turns[what]:.1f} degrees, more than {limit:g}")
 
 
 def _hue_turn(colour: Sequence[float], change: Change) -> float:

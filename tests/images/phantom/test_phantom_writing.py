@@ -73,12 +73,23 @@ def test_an_existing_folder_is_refused_and_kept(cohort):
 
 def test_overwrite_replaces(tmp_path):
     out = tmp_path / "cohort"
-    out.mkdir()
-    (out / "old.txt").write_text("old")
     small = PhantomSpec(sites=1, patients=1, slides=1, tiles_per_site=2, tile_px=32)
+    write_phantom(small, out)
+    (out / "old.txt").write_text("old")
     write_phantom(small, out, overwrite=True)
     assert not (out / "old.txt").exists()
     assert (out / "card.json").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_phantom_is_never_replaced(tmp_path, overwrite):
+    out = tmp_path / "cohort"
+    out.mkdir()
+    (out / "card.json").write_text('{"kind": "mine"}')
+    with pytest.raises(OutputError, match="was not written by this command") as refused:
+        write_phantom(PhantomSpec(sites=1, patients=1, slides=1, tiles_per_site=2), out, overwrite=overwrite)
+    assert "--overwrite" not in str(refused.value)
+    assert [path.name for path in out.iterdir()] == ["card.json"]
 
 
 def test_a_failure_in_the_middle_leaves_nothing(tmp_path, monkeypatch):

@@ -2,24 +2,28 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import pandas as pd
 from loky import ProcessPoolExecutor
 from PIL import Image
 
 from ...errors import OptionError
-from ...outputs import whole
+from ...outputs import Mark, whole
 from ...provenance import canonical_json, combined_digest, environment, file_digest, pixel_hash
+from ..worker import start_process
 from .spec import PhantomSpec
 from .tiles import PhantomTiles
 
 FORMAT = 1
+KIND = "histolatent phantom"
+MARK = Mark("card.json", KIND)
 CHUNK = 16
 Progress = Callable[[int, int], None]
 
@@ -55,12 +59,12 @@ def write_phantom(
     Raises
     ------
     OutputError
-        If `out` exists and `overwrite` is false, or the disk is full.
+        If `out` exists and `overwrite` is false, or it is no cohort that this function wrote; or the disk is full.
     """
     if workers < 0:
         raise OptionError("the number of workers is negative", received=workers, valid="0 or more; 0 means no process")
     tiles = PhantomTiles(spec)
-    with whole(out, overwrite=overwrite) as folder:
+    with whole(out, overwrite=overwrite, mark=MARK) as folder:
         folder.mkdir()
         for slide in tiles.table["slide"].unique():
             (folder / "tiles" / slide).mkdir(parents=True)
@@ -81,9 +85,22 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
     if workers == 0:
         yield map
         return
-    # One thread each: the processes are the parallelism.
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        yield pool.map
+    pool = ProcessPoolExecutor(workers, initializer=start_process)
+
+    # Not pool.map: stopped midway, it cancels what waits, over which Loky stumbles when its workers are ended.
+    def run(work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+        waiting: deque[Future[Any]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(work, part))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    try:
+        yield run
+    finally:
+        pool.shutdown(wait=True, kill_workers=True)
 
 
 def _write_chunk(job: tuple[PhantomSpec, str, range]) -> list[_Written]:
@@ -132,7 +149,7 @@ def _write_tables(tiles: PhantomTiles, written: list[_Written], folder: Path) ->
         file.write("\n]}\n")
     card = {
         "format": FORMAT,
-        "kind": "histolatent phantom",
+        "kind": KIND,
         "spec": tiles.spec.model_dump(),
         "seed": tiles.spec.seed,
         "n_tiles": len(table),
