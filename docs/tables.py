@@ -148,8 +148,7 @@ def calibration() -> str:
     """Return how often intervals exclude chance where nothing is true, from the benchmark of the audit."""
     found = json.loads((RESULTS / "audit.json").read_text(encoding="utf-8"))["measured"]["calibration"]
     rows = [
-        (item["what"], item["figure"], f"{item['share']:.1%}".replace("%", " %"), item["by"])
-        for item in found["cases"]
+        (item["what"], item["figure"], f"{item['share']:.1%}".replace("%", " %"), item["by"]) for item in found["cases"]
     ]
     return _table(("what is dealt by chance", "figure", "called different from chance", "by"), rows)
 

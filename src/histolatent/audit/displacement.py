@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._types import Codes, Column, Vectors
-from ..neighbors import twin_ranks
+from ..neighbors import RETRIEVAL_K, twin_ranks
 from ..provenance import stream
 from ..stats import share_above
 
@@ -99,7 +99,8 @@ def measure_ranks(
 ) -> dict[str, Float[np.ndarray, " q"]]:
     """Return columns for the rank metrics of the twins `moved` of the rows `owners`."""
     ranks = twin_ranks(vectors, moved, owners)
-    return {"twin_rank": ranks / max(len(vectors) - 1, 1), "twin_top1": (ranks < 1).astype(float)}
+    found = {"twin_rank": ranks / max(len(vectors) - 1, 1)}
+    return found | {f"twin_top{k}": (ranks < k).astype(float) for k in RETRIEVAL_K}
 
 
 def selectivity(react: Column, ignore: Float[np.ndarray, "n m"]) -> Column:

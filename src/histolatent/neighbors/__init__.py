@@ -4,10 +4,11 @@ from .approximate import approximate_neighbors
 from .exact import find_neighbors
 from .found import TYPES, Neighbors, TypedNeighbors
 from .space import CHUNK_BYTES, is_collapsed, unit_rows
-from .twins import CrossRetrieval, cross_retrieval, twin_ranks
+from .twins import RETRIEVAL_K, CrossRetrieval, cross_retrieval, twin_ranks
 
 __all__ = [
     "CHUNK_BYTES",
+    "RETRIEVAL_K",
     "TYPES",
     "CrossRetrieval",
     "Neighbors",
