@@ -92,11 +92,11 @@ def audit_pairs(
 ) -> AuditRun:
     """Audit encoders by vectors of the same tiles before and after real changes, such as a second scanner.
 
-    `table` has a row per tile with the known columns (`label`, `site`, `patient`, `slide`, ...), indexed by tile id; its
-    columns are laid over those of the first table of `pairs`. Rows are matched by tile id, and by their order where
-    there are none; only tiles that are in every table count. `roles` says what an encoder should do about a change, for
-    all or by the name of each: `must-ignore`, `must-react`, or `control`. One control (the same scanner, twice) is set
-    beside every change that is to be ignored. Of the plan, suite and operations are not used.
+    `table` has a row per tile with the known columns (`label`, `site`, `patient`, `slide`, ...), indexed by tile id;
+    its columns are laid over those of the first table of `pairs`. Rows are matched by tile id, and by their order
+    where there are none; only tiles that are in every table count. `roles` says what an encoder should do about a
+    change, for all or by the name of each: `must-ignore`, `must-react`, or `control`. One control (the same scanner,
+    twice) is set beside every change that is to be ignored. Of the plan, suite and operations are not used.
 
     The result is that of `audit_encoders`, with one step per change, and how well tiles are found again across.
     `measuring` is told of steps of measurement.

@@ -359,9 +359,9 @@ def compare_sets(name: str, vectors: Vectors, moved: Vectors, measured: Measured
     """
     rows = measured.sample(measured.plan.space_tiles, "space")
     label, groups = measured.codes("label"), measured.groups.codes[rows]
-    units = (
-        np.unique(groups, return_inverse=True)[1].reshape(-1) if len(np.unique(groups)) > 1 else np.arange(len(rows))
-    )
+    units = _compact(groups)
+    if not units.any():  # all are of one group
+        units = np.arange(len(rows))
     sizes = np.bincount(units)
     order = stream(measured.plan.seed, "sets").permutation(len(sizes))
     cut = int(np.argmin(np.abs(np.cumsum(sizes[order])[:-1] - len(rows) / 2))) + 1

@@ -155,13 +155,12 @@ def _changes(after: Sequence[str], layers: Sequence[str]) -> list[_Change]:
     """Read `NAME=PATH` and `NAME=LAYER`; a change without a name is called as its file, its folder or its layer is."""
     changes = []
     for text in after:
-        name, equals, rest = text.partition("=")
-        path = Path(rest if equals and not Path(text).exists() else text)
-        own = path.name if path.is_dir() and path.suffix not in (".zarr", ".h5") else path.stem
-        changes.append(_Change(name if path == Path(rest) and equals and name else own, path))
+        name, path = _named(text) if not Path(text).exists() else ("", text)
+        whole = Path(path).is_dir() and Path(path).suffix not in (".zarr", ".h5")
+        changes.append(_Change(name or (Path(path).name if whole else Path(path).stem), Path(path)))
     for text in layers:
-        name, equals, rest = text.partition("=")
-        changes.append(_Change(name, None, rest) if equals and name and rest else _Change(text, None, text))
+        name, layer = _named(text)
+        changes.append(_Change(name or layer, None, layer))
     if not changes:
         raise OptionError(
             "there is nothing to compare with", fix="name a second table after the first, or a layer of it by --layer"
@@ -171,6 +170,12 @@ def _changes(after: Sequence[str], layers: Sequence[str]) -> list[_Change]:
     if twice:
         raise OptionError("two changes have one name", received=", ".join(twice), fix="name them: NAME=PATH")
     return changes
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Split `NAME=VALUE`; the name is empty where there is none."""
+    name, _, value = text.partition("=")
+    return (name, value) if name and value else ("", text)
 
 
 def _roles(texts: Sequence[str], changes: Sequence[_Change]) -> dict[str, str]:
@@ -183,7 +188,9 @@ def _roles(texts: Sequence[str], changes: Sequence[_Change]) -> dict[str, str]:
 
 def _is_folder(path: Path) -> bool:
     """Say whether a path is a folder with a table per encoder, and not a table that is a folder itself."""
-    return path.is_dir() and path.suffix not in (".zarr", ".h5") and not any(path.glob("*.h5"))
+    return (
+        path.is_dir() and path.suffix not in (".zarr", ".h5") and not any(file.is_file() for file in path.glob("*.h5"))
+    )
 
 
 def _tables_in(folder: Path) -> dict[str, Path]:

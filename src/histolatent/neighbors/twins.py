@@ -34,9 +34,9 @@ def twin_ranks(
 
 @dataclass(frozen=True)
 class CrossRetrieval:
-    """Matched pairs found again. `hits[i, j]` is the chance that query i is found among the `k[j]` nearest, of two ways.
+    """Matched pairs found again. `hits[i, j]` is the chance that i is found among the `k[j]` nearest, of two ways.
 
-    It is 0, 1/2 or 1 unless tiles tie. `cosine` is that of each pair; without a choice of queries, each pair is one.
+    It is 0, 1/2 or 1 unless tiles tie. `hits` is of the pairs that were looked for, `cosine` of all.
     """
 
     cosine: Column
