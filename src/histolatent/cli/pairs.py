@@ -311,4 +311,10 @@ def _columns(first: "Pairs", tiles: Path | None, columns: Mapping[str, str]) -> 
         mine, theirs = matched.places
         over = frame.iloc[theirs].set_axis(matched.ids)
         table = table.iloc[mine].set_axis(matched.ids).assign(**{str(name): over[name] for name in over})
+    if columns and not len(table.columns):
+        raise OptionError(
+            "the vectors come without columns",
+            received=", ".join(columns.values()),
+            fix="name a table: --tiles tiles.csv",
+        )
     return check_table(rename_columns(table, columns), origin=str(tiles or first.name))
