@@ -419,3 +419,12 @@ def test_many_pairs_need_no_matrix_of_all_by_all():
     tracemalloc.stop()
     assert peak < 2e9  # all by all in float32 is 160 GB
     assert 0.5 < dose(run, "B").metrics["cross_top1"].value <= 1
+
+
+def test_more_tiles_than_neighbours_are_measured_of():
+    before, after = planted(n=300)
+    plan = QUICK.model_copy(update={"space_tiles": 100, "rank_queries": 50})
+    run = audit_pairs(Pairs("e", before, {"B": after}), tiles(300), plan=plan)
+    found = run.result.encoders[0]
+    assert {space.tiles for space in found.space if space.metric == "robustness_index"} == {100}
+    assert next(batch for batch in found.batches if batch.column == "pair").distances[0].tiles <= 50

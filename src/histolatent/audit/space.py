@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._types import Codes, Vectors
+from .._types import Codes, GivenCodes, Vectors
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
 from ..provenance import stream
 from ..stats import Statistic, balanced_accuracy
@@ -96,7 +96,7 @@ def _probe_result(target: str, reading: Reading | NotReadable, votes: Figure, me
     )
 
 
-def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[Codes, np.ndarray] | None:
+def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[GivenCodes, np.ndarray] | None:
     """Return a sample of tiles and, of each, its nearest of other groups; None where there can be none."""
     rows = measured.sample(measured.plan.space_tiles, "space")
     groups = measured.groups.codes[rows]
@@ -209,7 +209,7 @@ def measure_space(vectors: Vectors, measured: Measured) -> list[SpaceResult]:
     return found
 
 
-def _against(vectors: Vectors, column: str, measured: Measured, rows: Codes) -> list[SpaceResult]:
+def _against(vectors: Vectors, column: str, measured: Measured, rows: GivenCodes) -> list[SpaceResult]:
     """Measure neighbours against one confounder, on those of `rows` of which it (and the label, if any) is known."""
     confounder, label = measured.codes(column), measured.codes("label")
     assert confounder is not None  # it is one of the columns
