@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .audit import AuditResult, Plan, Policy, audit_encoders
+    from .audit import AuditResult, Pairs, Plan, Policy, audit_encoders, audit_pairs
     from .embeddings import card_of, make_table, read_table, write_table
     from .encoders import Encoder, EncoderCard, Preprocessing, encode, encoder, prepare, save_encoder
     from .encoders.embed import embed
@@ -24,6 +24,7 @@ __all__ = [
     "Encoder",
     "EncoderCard",
     "HistolatentError",
+    "Pairs",
     "PhantomSpec",
     "PhantomTiles",
     "Plan",
@@ -31,6 +32,7 @@ __all__ = [
     "Preprocessing",
     "TileSource",
     "audit_encoders",
+    "audit_pairs",
     "card_of",
     "decode",
     "embed",
@@ -50,7 +52,7 @@ __all__ = [
 _load = lazy_names(
     __name__,
     {
-        "audit": ("AuditResult", "Plan", "Policy", "audit_encoders"),
+        "audit": ("AuditResult", "Pairs", "Plan", "Policy", "audit_encoders", "audit_pairs"),
         "embeddings": ("card_of", "make_table", "read_table", "write_table"),
         "encoders": ("Encoder", "EncoderCard", "Preprocessing", "encode", "encoder", "prepare", "save_encoder"),
         "encoders.embed": ("embed",),

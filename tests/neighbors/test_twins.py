@@ -118,6 +118,16 @@ def test_retrieval_against_a_full_sort(pairs):
     np.testing.assert_allclose(found.cosine, exact, rtol=1e-12)
 
 
+def test_retrieval_of_some_looks_among_all(pairs, monkeypatch):
+    whole = cross_retrieval(*pairs)
+    some = np.array([7, 3, 60, 119])
+    found = cross_retrieval(*pairs, queries=some)
+    np.testing.assert_array_equal(found.hits, whole.hits[some])
+    np.testing.assert_array_equal(found.cosine, whole.cosine)
+    monkeypatch.setattr(space, "CHUNK_BYTES", 2000)
+    np.testing.assert_array_equal(cross_retrieval(*pairs, queries=some).hits, whole.hits[some])
+
+
 def test_retrieval_ignores_chunks_order_scale_rotation_and_direction(pairs, monkeypatch):
     whole = cross_retrieval(*pairs).hits
     first, second = pairs

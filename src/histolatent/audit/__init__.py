@@ -1,6 +1,7 @@
 """What an encoder reacts to and what it keeps: measures, a plan, a tidy result."""
 
 from .metrics import METRICS, Metric
+from .pairs import Pairs, audit_pairs
 from .plan import PARTS, Plan
 from .policy import Policy, read_policy
 from .result import SCHEMA, AuditResult
@@ -13,8 +14,10 @@ __all__ = [
     "AuditResult",
     "AuditRun",
     "Metric",
+    "Pairs",
     "Plan",
     "Policy",
     "audit_encoders",
+    "audit_pairs",
     "read_policy",
 ]

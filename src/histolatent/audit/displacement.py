@@ -1,16 +1,22 @@
 """How far a perturbation moves embeddings, against how far unrelated tiles lie apart."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from .._types import Codes, Column, Vectors
+from .._types import Codes, Column, Matrix, Vectors
 from ..neighbors import RETRIEVAL_K, twin_ranks
 from ..provenance import stream
 from ..stats import share_above
 
+#: Two sets of rows in float64 to their distances.
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 PARTNERS = 20
+#: Rows are compared in blocks of about this size in float64.
+BLOCK_BYTES = 2**25
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,10 @@ def cosine_distances(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, 
     >>> cosine_distances(np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]])).tolist()
     [1.0]
     """
-    first, second = first.astype(np.float64), second.astype(np.float64)
+    return _by_block(_cosine, len(first), lambda rows: (first[rows], second[rows]), first.shape[1])
+
+
+def _cosine(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n d"]) -> Column:
     lengths = np.linalg.norm(first, axis=1), np.linalg.norm(second, axis=1)
     zero = (lengths[0] == 0) | (lengths[1] == 0)
     units = [
@@ -52,7 +61,22 @@ def cosine_distances(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, 
 
 def euclidean_distances(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n d"]) -> Column:
     """Return the Euclidean distance row by row, in float64."""
-    return np.linalg.norm(first.astype(np.float64) - second.astype(np.float64), axis=1)
+    return _by_block(_euclidean, len(first), lambda rows: (first[rows], second[rows]), first.shape[1])
+
+
+def _euclidean(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n d"]) -> Column:
+    return np.linalg.norm(first - second, axis=1)
+
+
+def _by_block(distance: Distance, n: int, parts: Callable[[slice], tuple[Matrix, Matrix]], d: int) -> Column:
+    """Return the distance of each of `n` pairs of rows; `parts` gives both rows of some of them."""
+    step = max(1, BLOCK_BYTES // (8 * max(d, 1)))
+    found = np.empty(n)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        first, second = parts(rows)
+        found[rows] = distance(first.astype(np.float64), second.astype(np.float64))
+    return found
 
 
 def random_pair_null(
@@ -70,8 +94,11 @@ def random_pair_null(
     first, second = np.repeat(np.arange(n), partners), random.integers(0, n, n * partners)
     pairs = groups[first] != groups[second]
     first, second = first[pairs], second[pairs]
-    cosine = cosine_distances(vectors[first], vectors[second])
-    euclidean = euclidean_distances(vectors[first], vectors[second])
+
+    def parts(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        return vectors[first[rows]], vectors[second[rows]]
+
+    cosine, euclidean = (_by_block(kind, len(first), parts, vectors.shape[1]) for kind in (_cosine, _euclidean))
     same = None
     if labels is not None:
         alike = (labels[first] == labels[second]) & (labels[first] >= 0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .._types import Column, Vectors
+from ..neighbors import cross_retrieval
 from ..stats import Estimate
 from .breakdown import break_down
 from .displacement import Null, measure_moves, measure_ranks, selectivity
@@ -15,9 +16,10 @@ from .factors import FittedFactor
 from .flips import count_flips
 from .geometry import linear_cka, mutual_neighbours
 from .linear_maps import Inputs, prepare_inputs
-from .measured import Measured
+from .measured import Measured, ViewStack
 from .probes import FittedProbe
 from .result import (
+    BatchResult,
     Crossing,
     Dose,
     EquivarianceResult,
@@ -31,11 +33,16 @@ from .result import (
     SelectivityResult,
     WorstTile,
 )
+from .space import compare_sets
 
 WORST_TILES, WORST_SLIDES = 6, 10
 #: Tiles whose neighbours before and after are compared, and that enter the alignment of the whole.
 COMPARED_TILES = 2000
 NEIGHBOURS = 10
+#: The family of real pairs, such as two scans of one slide.
+PAIR = "pair"
+#: Of more real pairs than this, as many are looked for as twins are; the pool is always all.
+RETRIEVED_TILES = 10_000
 
 
 @dataclass
@@ -48,13 +55,14 @@ class Ladder:
     flips: list[FlipResult] = field(default_factory=list)
     parts: list[PartResult] = field(default_factory=list)
     factors: dict[str, list[FactorDose]] = field(default_factory=dict)
+    batches: list[BatchResult] = field(default_factory=list)
     moves: dict[str, Column] = field(default_factory=dict)
     distances: dict[str, Column] = field(default_factory=dict)
 
 
 def climb_ladder(
     vectors: Vectors,
-    views: np.ndarray,
+    views: ViewStack,
     null: Null,
     measured: Measured,
     *,
@@ -98,7 +106,7 @@ class _Climber:
         if "equivariance" in self.wanted and int(measured.groups.codes.max()) >= 4:
             self.inputs = prepare_inputs(vectors, measured.groups.codes, seed=measured.plan.seed)
 
-    def climb(self, found: Ladder, operation: OperationResult, views: np.ndarray, position: int) -> None:
+    def climb(self, found: Ladder, operation: OperationResult, views: ViewStack, position: int) -> None:
         """Measure one operation; `position` is the view of its first step."""
         measured, judged = self.measured, self.measured.judged(operation)
         steps: list[Column] = []
@@ -109,6 +117,10 @@ class _Climber:
             metrics = measured.means(columns, self.everyone)
             ranks = measure_ranks(self.vectors, moved[self.queries], self.queries)
             metrics |= measured.means(ranks, self.queries)
+            if operation.family == PAIR:
+                metrics |= self._retrieve(moved)
+                if "distances" in self.wanted:
+                    found.batches.append(compare_sets(operation.name, self.vectors, moved, measured, column=PAIR))
             if step.severity == judged:
                 found.moves[operation.name] = columns["displacement"]
                 found.distances[operation.name] = columns["cosine_distance"]
@@ -119,6 +131,14 @@ class _Climber:
             found.parts += self._parts(operation, judged, found.moves[operation.name])
             if operation.graded and len(steps) > 1:
                 found.responses.append(self._response(operation, steps))
+
+    def _retrieve(self, moved: Vectors) -> dict[str, Figure]:
+        """Return how well real pairs are found again among both sets, and their cosine."""
+        all_of_them = len(self.vectors) <= RETRIEVED_TILES
+        asked = self.everyone if all_of_them else self.queries
+        found = cross_retrieval(self.vectors, moved, queries=None if all_of_them else asked)
+        hits = {f"cross_top{k}": found.hits[:, i] for i, k in enumerate(found.k)}
+        return self.measured.means(hits, asked) | self.measured.means({"cross_cosine": found.cosine}, self.everyone)
 
     def _structure(self, moved: Vectors) -> dict[str, Figure]:
         """Return how far neighbours and the whole cloud stay what they were, on a sample of the tiles."""

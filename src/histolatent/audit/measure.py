@@ -15,7 +15,7 @@ from .displacement import Null, random_pair_null
 from .factors import FittedFactor, fit_factor
 from .ladder import Ladder, climb_ladder, find_worst, measure_selectivity
 from .look import compare_by_eye, find_sensitive_parts
-from .measured import Measured
+from .measured import Measured, ViewStack
 from .probes import NotReadable
 from .result import ContractAnswer, EncoderResult, FactorResult, Figure, NullResult
 from .space import Readings, compare_all_batches, measure_space, probe_all, transfer
@@ -37,7 +37,7 @@ class Pixels:
 def measure_encoder(
     name: str,
     encoder: Encoder | VectorEncoder,
-    views: np.ndarray,
+    views: ViewStack,
     measured: Measured,
     *,
     pixels: Pixels | None = None,
@@ -97,7 +97,7 @@ def measure_encoder(
         leak=readings.leak,
         transfer=transfer(vectors, measured, readings.readings.get("label")) if "transfer" in wanted else [],
         space=space,
-        batches=batches,
+        batches=[*ladder.batches, *batches],
         factors=[*_factor_results(vectors, fitted, ladder, measured), *unread],
         discordance=discordance,
         sensitivity=sensitivity,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,23 @@ from ..provenance import stream
 from ..stats import Statistic, bootstrap, bootstrap_means, pool_clusters
 from .plan import Groups, Plan, texts
 from .result import Figure, OperationResult
+
+
+@runtime_checkable
+class ViewStack(Protocol):
+    """Embeddings of the same tiles seen several ways, `(n, v, d)`; view 0 is the tiles as they are.
+
+    An array is one. What need not lie in one array may answer `stack[rows, view]` from several.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n, v, d)`."""
+        ...
+
+    def __getitem__(self, where: Any, /) -> Any:
+        """Return `(q, d)` for `(rows, view)`."""
+        ...
 
 
 @dataclass(frozen=True)

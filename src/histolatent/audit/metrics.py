@@ -103,6 +103,35 @@ TWIN_TOP3, TWIN_TOP5, TWIN_TOP10 = (
     )
     for k in (3, 5, 10)
 )
+CROSS_TOP1, CROSS_TOP3, CROSS_TOP5, CROSS_TOP10 = (
+    _register(
+        Metric(
+            name=f"cross_top{k}",
+            title=f"found again across, among {k}",
+            better="higher",
+            range=(0, 1),
+            chance=None,
+            describes=f"share of real pairs whose other half is among the {k} nearest tiles, mean of both directions; "
+            f"the pool is both sets without the tile itself, so that chance is {k} / (2n - 1)",
+            misleads="falls with the size of the pool, and where a slide repeats itself: compare only runs with the "
+            "same tiles",
+            reference=f"top-{k} accuracy of plismbench, arXiv 2501.16239",
+        )
+    )
+    for k in (1, 3, 5, 10)
+)
+CROSS_COSINE = _register(
+    Metric(
+        name="cross_cosine",
+        title="cosine similarity of real pairs",
+        better="higher",
+        range=(-1, 1),
+        chance=None,
+        describes="cosine of the two vectors of a real pair, mean over tiles",
+        misleads="says nothing alone: an encoder in which all tiles are alike has it too. Read the displacement",
+        reference="mean cosine similarity of plismbench, arXiv 2501.16239",
+    )
+)
 COSINE_DISTANCE = _register(
     Metric(
         name="cosine_distance",

@@ -17,6 +17,8 @@ from .policy import Policy
 LEAKAGE_COLUMNS = ("site", "scanner", "stain")
 GROUP_COLUMNS = ("patient", "slide")
 Part = Literal["equivariance", "flips", "transfer", "neighbours", "distances", "factors", "discordance", "sensitivity"]
+#: The title of a plan for real pairs: nothing is perturbed, so it holds no operation.
+PAIRS = "pairs"
 #: Parts of an audit that can be left out; what remains always is displacement, ranks, selectivity and probes.
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -26,7 +28,7 @@ class Plan(BaseModel):
 
     `suite` names a suite of `histolatent.perturb.SUITES`, or a TOML file. `operations` is what it holds: the name of
     each operation with its five levels. It is filled from the suite. Where it is given, it counts, and `suite` is a
-    title.
+    title. An audit of real pairs has the title `pairs` and no operations.
     `columns` maps known column names to the user's, for the words of the report.
 
     - `rank_queries`: tiles whose twin is looked for among all.
@@ -56,7 +58,7 @@ class Plan(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_operations(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("operations"):
+        if isinstance(values, dict) and not values.get("operations") and values.get("suite") != PAIRS:
             chosen = suite(str(values.get("suite", "quick")))
             values = {**values, "operations": {operation.name: operation.levels for operation in chosen}}
         return values

@@ -25,7 +25,7 @@ from .donors import find_donors
 from .findings import find
 from .look import COMPARED_TILES, thumbnails
 from .measure import Pixels, measure_encoder, steps_of
-from .measured import Measured
+from .measured import Measured, ViewStack
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
 from .result import AuditResult, EncoderResult, OperationResult, Step
 from .space import confounders
@@ -75,6 +75,8 @@ def audit_encoders(
     plan = plan or Plan()
     if not encoders:
         raise OptionError("no encoder to audit", fix="name one, such as toy:random-conv")
+    if not plan.operations:
+        raise OptionError("the plan holds no operation", received=plan.suite, fix="name a suite, such as quick")
     if work is None:
         with tempfile.TemporaryDirectory() as temporary:
             return audit_encoders(
@@ -151,7 +153,7 @@ def audit_encoders(
 def measure_all(
     names: Sequence[str],
     encoders: Sequence[Encoder | VectorEncoder],
-    views: Sequence[np.ndarray],
+    views: Sequence[ViewStack],
     measured: Measured,
     tiles: dict[str, object],
     *,

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._types import Codes, Vectors
+from .._types import Codes, GivenCodes, Vectors
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
+from ..provenance import stream
 from ..stats import Statistic, balanced_accuracy
 from .batches import FEWEST_TILES, compare_batches
 from .clustering import clustering_score
@@ -104,7 +105,7 @@ def _probe_result(
     )
 
 
-def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[Codes, np.ndarray] | None:
+def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[GivenCodes, np.ndarray] | None:
     """Return a sample of tiles and, of each, its nearest of other groups; None where there can be none."""
     rows = measured.sample(measured.plan.space_tiles, "space")
     groups = measured.groups.codes[rows]
@@ -217,7 +218,7 @@ def measure_space(vectors: Vectors, measured: Measured) -> list[SpaceResult]:
     return found
 
 
-def _against(vectors: Vectors, column: str, measured: Measured, rows: Codes) -> list[SpaceResult]:
+def _against(vectors: Vectors, column: str, measured: Measured, rows: GivenCodes) -> list[SpaceResult]:
     """Measure neighbours against one confounder, on those of `rows` of which it (and the label, if any) is known."""
     confounder, label = measured.codes(column), measured.codes("label")
     assert confounder is not None  # it is one of the columns
@@ -357,6 +358,32 @@ def compare_all_batches(vectors: Vectors, measured: Measured) -> list[BatchResul
             tissue = None if label is None else label[0][known]
             results.append(_batch(column, name, vectors[known], here, tissue, measured.groups.codes[known], measured))
     return results
+
+
+def compare_sets(name: str, vectors: Vectors, moved: Vectors, measured: Measured, *, column: str) -> BatchResult:
+    """Measure how far tiles that are seen another way lie from tiles as they are, as one batch lies from another.
+
+    Half of the groups, drawn by the seed, count as they are, the others as they became: were a patient in both, sets
+    that differ would look more alike than the halves of one set do.
+    """
+    rows = measured.sample(measured.plan.space_tiles, "space")
+    label, groups = measured.codes("label"), measured.groups.codes[rows]
+    units = _compact(groups)
+    if not units.any():  # all are of one group
+        units = np.arange(len(rows))
+    sizes = np.bincount(units)
+    order = stream(measured.plan.seed, "sets").permutation(len(sizes))
+    cut = int(np.argmin(np.abs(np.cumsum(sizes[order])[:-1] - len(rows) / 2))) + 1
+    became = np.isin(units, order[cut:])
+    return _batch(
+        column,
+        name,
+        np.where(became[:, None], moved[rows], vectors[rows]),
+        became.astype(int),
+        None if label is None else label[0][rows],
+        groups,
+        measured,
+    )
 
 
 def _batch(

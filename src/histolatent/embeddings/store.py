@@ -17,7 +17,7 @@ from anndata import AnnData
 from ..errors import InputError, OptionError
 from ..outputs import Mark, refuse_existing, whole
 from ..provenance import canonical_json
-from .table import card_of, check_vectors, make_table, obs_of
+from .table import KEY, card_of, check_vectors, make_table, obs_of
 
 #: What a folder holds if it is a table that `write_table` wrote.
 MARKS = {".zarr": Mark("uns/histolatent"), ".h5": Mark("card.json", "histolatent embeddings")}
@@ -99,8 +99,10 @@ def write_table(table: AnnData, path: str | os.PathLike[str], *, overwrite: bool
     return target
 
 
-def read_table(path: str | os.PathLike[str]) -> AnnData:
+def read_table(path: str | os.PathLike[str], *, foreign: bool = False) -> AnnData:
     """Read an embedding table from any form that `write_table` writes, checked.
+
+    With `foreign`, an AnnData that something else wrote needs no card; its `X` holds the vectors.
 
     Tables from elsewhere (`.parquet`, `.csv`, `.npy`, `.h5`) get a card that says where they come from. For `.h5` give
     one file or a folder of them; the file name is the slide.
@@ -120,7 +122,8 @@ def read_table(path: str | os.PathLike[str]) -> AnnData:
                 table = reader(source)
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise InputError(f"not an embedding table ({type(error).__name__})", received=source) from error
-        card_of(table)
+        if not foreign or KEY in table.uns:
+            card_of(table)
         check_vectors(np.asarray(table.X), list(table.obs_names))
         return table
     if source.suffix in (".parquet", ".csv"):

@@ -34,14 +34,14 @@ def twin_ranks(
 
 @dataclass(frozen=True)
 class CrossRetrieval:
-    """Matched pairs found again. `hits[i, j]` is the chance that pair i is found among the `k[j]` nearest, of two ways.
+    """Matched pairs found again. `hits[i, j]` is the chance that i is found among the `k[j]` nearest, of two ways.
 
-    It is 0, 1/2 or 1 unless tiles tie. `cosine` is that of each pair.
+    It is 0, 1/2 or 1 unless tiles tie. `hits` is of the pairs that were looked for, `cosine` of all.
     """
 
     cosine: Column
     k: tuple[int, ...]
-    hits: Float[np.ndarray, "n _k"]
+    hits: Float[np.ndarray, "_q _k"]
 
     def accuracy(self) -> dict[int, float]:
         """Return the top-k accuracy by k."""
@@ -49,14 +49,19 @@ class CrossRetrieval:
 
 
 def cross_retrieval(
-    first: Matrix, second: Float[np.ndarray, "_n _d"], *, k: tuple[int, ...] = RETRIEVAL_K
+    first: Matrix,
+    second: Float[np.ndarray, "_n _d"],
+    *,
+    k: tuple[int, ...] = RETRIEVAL_K,
+    queries: Int[np.ndarray, " q"] | None = None,
 ) -> CrossRetrieval:
     r"""Measure how well tiles are found again under another scanner or staining; row i of both is the same tissue.
 
     As in plismbench (arXiv 2501.16239), the pool is both sets without the tile itself, `2 n - 1` tiles, and the
     accuracy is the mean of both directions: $\frac12(P(b_i \in top_k(a_i)) + P(a_i \in top_k(b_i)))$. Both are `(n,
     d)`; higher is better; a constant encoder gets the chance `k / (2 n - 1)`, as a tie is drawn by lot. Equal to
-    float64, as pairs that float32 cannot order are computed again; memory is bounded.
+    float64, as pairs that float32 cannot order are computed again; memory is bounded. With `queries`, only these rows
+    are looked for, in the same whole pool: what a sample of them estimates does not depend on their number.
 
     Raises
     ------
@@ -75,9 +80,11 @@ def cross_retrieval(
         raise InputError("k is outside the pool", received=k, valid=f"1 to {2 * n - 2}")
     units = _Units.of(first), _Units.of(second)
     everyone = np.arange(n)
-    hits = np.zeros((n, len(k)))
+    asked = everyone if queries is None else queries
+    hits = np.zeros((len(asked), len(k)))
     for query, other in (units, units[::-1]):
-        closer, equal = _count_closer(query, [other, query], everyone, itself=everyone + n)
+        chosen = query if queries is None else query.take(queries)
+        closer, equal = _count_closer(chosen, [other, query], asked, itself=asked + n)
         hits += 0.5 * np.clip((np.array(k) - closer[:, None]) / (equal[:, None] + 1), 0, 1)
     return CrossRetrieval(_own_cosine(*units, everyone), tuple(k), hits)
 
@@ -97,6 +104,9 @@ class _Units:
         fast = np.empty(vectors.shape, np.float32)
         np.divide(vectors, norms[:, None], out=fast, casting="unsafe")
         return cls(vectors, norms, fast)
+
+    def take(self, rows: Int[np.ndarray, " q"]) -> "_Units":
+        return _Units(self.source[rows], self.norms[rows], self.fast[rows])
 
     def precise(self, rows: np.ndarray | slice) -> np.ndarray:
         return self.source[rows].astype(np.float64) / self.norms[rows, None]
