@@ -71,17 +71,20 @@ def pairs(
 ) -> None:
     """Audit vectors of the same tiles before and after a real change, such as a second scanner."""
     from ..audit.pairs import Unseen, audit_pairs
-    from ..report import refuse_folder, write_report
+    from ..outputs import refuse_existing, refuse_inputs
+    from ..report import MARK, write_report
 
     if out is None:
         raise OptionError("an audit needs a folder to write to", fix="--out audit/")
-    refuse_folder(out, overwrite=overwrite)
+    refuse_existing(out, overwrite=overwrite, mark=MARK)
     columns = parse_columns(column)
     for known, theirs in (("label", label), ("site", site), ("patient", group)):
         if theirs is not None:
             columns[known] = theirs
     plan = _plan(columns, policy, skip, max_tiles, seed, resamples)
     changes = _changes(after or [], layer or [])
+    given = [before, tiles, *(change.path for change in changes)]
+    refuse_inputs(out, [path for path in given if path is not None])
     found = _read_all(before, changes, encoder or [])
     table = _columns(found[0], tiles, columns)
     with progress_bar("measuring", unit="steps", quiet=quiet) as measuring:
