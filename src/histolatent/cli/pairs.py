@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError, OptionError, unknown
-from .console import Columns, Overwrite, Quiet, parse_columns, progress_bar, say
+from .console import Columns, Overwrite, Quiet, console, parse_columns, progress_bar, say
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
+    from ..audit import AuditResult
     from ..audit.pairs import Pairs
 
 EXAMPLE = (
@@ -26,12 +27,10 @@ ROLES = "must-ignore (default), must-react or control; for one change only: CHAN
 
 def pairs(
     before: Annotated[Path, typer.Argument(help="Vectors of the tiles as they are. " + FORMS)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables.")],
     after: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME=]AFTER...", help="The same tiles after a change, in the same forms."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables. Required.")
     ] = None,
     layer: Annotated[
         list[str] | None,
@@ -74,8 +73,6 @@ def pairs(
     from ..outputs import refuse_existing, refuse_inputs
     from ..report import MARK, write_report
 
-    if out is None:
-        raise OptionError("an audit needs a folder to write to", fix="--out audit/")
     refuse_existing(out, overwrite=overwrite, mark=MARK)
     columns = parse_columns(column)
     for known, theirs in (("label", label), ("site", site), ("patient", group)):
@@ -105,11 +102,29 @@ def pairs(
         overwrite=overwrite,
     )
     say(f"{run.result.tiles['tiles']} tiles, {len(changes)} change{'s' * (len(changes) > 1)}")
+    _show(run.result)
     for number, finding in enumerate(run.result.findings, 1):
         say(f"{number}. {finding}")
     for warning in run.result.warnings:
         say(f"note: {warning}")
     say(f"report: {out / 'report.html'}")
+
+
+def _show(result: "AuditResult") -> None:
+    """Print a row per encoder and change: how far tiles move, and how often they are found again across."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    metrics = ("displacement", "auroc_null", "cross_top1", "cross_top10", "cross_cosine")
+    table = Table()
+    for heading in ("encoder", "change", "displacement", "P(below unrelated)", "top-1", "top-10", "cosine"):
+        table.add_column(heading, overflow="fold")
+    for encoder in result.encoders:
+        for dose in encoder.doses:
+            values = [dose.metrics[metric].value for metric in metrics]
+            shown = ["not defined" if value is None else f"{value:.3f}" for value in values]
+            table.add_row(escape(encoder.name), escape(dose.operation), *shown)
+    console().print(table)
 
 
 @dataclass(frozen=True)
