@@ -15,7 +15,7 @@ from ..audit.result import SCHEMA, AuditResult
 from ..errors import InputError, OutputError
 from ..images import TileSource
 from ..outputs import refuse_existing, whole
-from .figures import draw_doses, draw_probes, draw_selectivity
+from .figures import draw_all
 from .pictures import contact_sheet, worst_pairs
 
 SYMBOLS = {"PASS": "✓", "WARN": "!", "FAIL": "✕", "UNDEFINED": "?"}
