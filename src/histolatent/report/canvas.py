@@ -87,9 +87,7 @@ def short(name: str) -> str:
 def shorts(encoders: Sequence[EncoderResult]) -> list[str]:
     """Return names for a figure, in full where two would become the same."""
     names = [short(encoder.name) for encoder in encoders]
-    return [
-        name if names.count(name) == 1 else encoder.name for name, encoder in zip(names, encoders, strict=True)
-    ]
+    return [name if names.count(name) == 1 else encoder.name for name, encoder in zip(names, encoders, strict=True)]
 
 
 def draw_legend(figure, handles, names: Sequence[str]) -> float:

@@ -1,17 +1,14 @@
 """Figures of an audit: colour-blind safe, legible in grey, with units, the same bytes for the same numbers."""
 
-from collections.abc import Sequence
 
 from ..audit.findings import skill_of, worst_leak
 from ..audit.result import AuditResult, EncoderResult, FactorResult, Figure
 from .canvas import (
     GREY,
-    LINE,
     WIDTH,
     Drawn,
     bounds,
     draw_interval,
-    draw_legend,
     face,
     finish,
     look,
@@ -48,9 +45,7 @@ def draw_probes(result: AuditResult) -> Drawn | None:
         for row, encoder in enumerate(result.encoders):
             found = next((p for p in encoder.probes if p.target == probe.target and not p.reason), None)
             if found is not None:
-                draw_interval(
-                    axis, found.balanced_accuracy, row, look(result, encoder), hollow=encoder.baseline
-                )
+                draw_interval(axis, found.balanced_accuracy, row, look(result, encoder), hollow=encoder.baseline)
         _mark(axis, probe.chance or 0, "chance")
         want = "kept: high is good" if probe.kind == "signal" else "leaked: high is bad"
         axis.set_title(f"{probe.title}\n{want}")
@@ -104,7 +99,7 @@ def draw_plane(result: AuditResult) -> Drawn | None:
             found.append((encoder, skill_of(leak), skill_of(signal), leak.title, signal.title))
     if not found:
         return None
-    figure, axes = panels(1, 1, (WIDTH * 0.62, 5.2 + LINE * len(found) / 2))
+    figure, axes = panels(1, 1, (WIDTH, 5.0))
     axis, handles = axes[0][0], []
     for encoder, leak, signal, _, _ in found:
         handles.append(_cross(axis, leak, signal, look(result, encoder), hollow=encoder.baseline))
@@ -124,10 +119,8 @@ def draw_plane(result: AuditResult) -> Drawn | None:
         name + (" (baseline)" if item[0].baseline else "")
         for name, item in zip(shorts([item[0] for item in found]), found, strict=True)
     ]
-    columns = 1 if max(map(len, names)) > 26 else 2
-    high = 0.2 + LINE * -(-len(names) // columns)
-    figure.legend(handles, names, loc="upper center", ncols=columns, frameon=False, bbox_to_anchor=(0.5, 1.0))
-    figure.tight_layout(rect=(0, 0, 1, 1 - high / figure.get_figheight()))
+    axis.legend(handles, names, loc="upper left", frameon=False, bbox_to_anchor=(1.03, 1.0))
+    figure.tight_layout()
     return finish(figure)
 
 
