@@ -125,7 +125,8 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
             f"{opening}{best} is better than {rest} in {mine} of {total} paired comparisons and worse in none; the "
             "others are not decided."
         )
-    return f"{opening}None of {_listed(names)} is better throughout: which to take depends on what you need."
+    none = f"Neither {names[0]} nor {names[1]}" if len(names) == 2 else f"None of {_listed(names)}"
+    return f"{opening}{none} is better throughout: which to take depends on what you need."
 
 
 def _better_throughout(name: str, names: Sequence[str], decided: Sequence[Comparison]) -> bool:
@@ -378,7 +379,6 @@ def _remedy(operation: OperationResult, severity: int, encoder: EncoderResult, o
         for dose in encoder.doses
         if (dose.operation, dose.severity) == (operation.name, severity)
     )
-    reached = reaches(operation, encoder.responses)
     do = {
         "stain": f"Normalise stain before {names}, or fine-tune with stain augmentation",
         "photometric": f"Bring light and colour to one standard before {names}, or fine-tune with {operation.name}",
@@ -387,9 +387,12 @@ def _remedy(operation: OperationResult, severity: int, encoder: EncoderResult, o
         + (", or average embeddings over turns and mirrors" if operation.name in TURNS else ""),
         "artefact": f"Sort out tiles with artefacts such as {operation.name} before {names}",
     }.get(operation.family, f"Do not mix both sides of {operation.name} in one index of {names}")
-    whose = f" {encoder.name}" if others else " it"
-    said = f"{do}: {operation.name} ({operation.caption(severity)}) moves{whose} {show(move)} of the way to an "
-    return f"{said}unrelated tile{reached}{_correctable(operation.name, encoder.equivariance)}."
+    reached = reaches(operation, encoder.responses) if operation.family == "acquisition" else ""
+    whose = encoder.name if others else "it"
+    return (
+        f"{do}: {operation.caption(severity)} moves {whose} {show(move)} of the way to an unrelated tile{reached}"
+        f"{_correctable(operation.name, encoder.equivariance)}."
+    )
 
 
 def reaches(operation: OperationResult, responses: Sequence[Response]) -> str:
@@ -421,7 +424,7 @@ def _correctable(operation: str, found: Sequence[EquivarianceResult]) -> str:
     fitted = [item.maps[name].explained for name in CORRECTABLE[item.verdict] if name in item.maps]
     explained = max(fitted, key=_value, default=None)
     words = "one shift" if item.verdict == "shared direction" else "a linear map"
-    return f"; {words} of the embedding foretells {show(explained)} of the move, so it could be taken out there"
+    return f"; {words} foretells {show(explained)} of that, so it could be taken out of the embedding"
 
 
 def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
@@ -484,7 +487,9 @@ def show(figure: Figure | None, digits: int = 2) -> str:
     """Return a figure with its interval in words."""
     if figure is None or figure.value is None:
         return "not defined"
-    text = f"{figure.value:.{digits}f}"
-    if figure.low is None or figure.high is None:
-        return text
-    return f"{text} [{figure.low:.{digits}f}, {figure.high:.{digits}f}]"
+    # Adding zero turns a rounded -0.00 into 0.00.
+    value, low, high = (
+        None if part is None else f"{round(part, digits) + 0.0:.{digits}f}"
+        for part in (figure.value, figure.low, figure.high)
+    )
+    return str(value) if low is None or high is None else f"{value} [{low}, {high}]"

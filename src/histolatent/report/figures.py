@@ -1,6 +1,5 @@
 """Figures of an audit: colour-blind safe, legible in grey, with units, the same bytes for the same numbers."""
 
-
 from ..audit.findings import skill_of, worst_leak
 from ..audit.result import AuditResult, EncoderResult, FactorResult, Figure
 from .canvas import (

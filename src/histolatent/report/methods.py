@@ -136,7 +136,8 @@ def _statistics(result: AuditResult, references: _References) -> str:
     if result.comparisons:
         said += (
             " Encoders were compared on the same tiles and resamples; p-values are adjusted within a family by Holm's "
-            f"method {references.cite(HOLM)} and over the table by that of Benjamini and Hochberg {references.cite(BENJAMINI)}."
+            f"method {references.cite(HOLM)} and over the table by that of Benjamini and Hochberg "
+            f"{references.cite(BENJAMINI)}."
         )
     return said
 

@@ -1,4 +1,4 @@
-"""A model card in Markdown: per encoder what it is, its verdict, its main figures, its limits, and how they came about."""
+"""A model card in Markdown: what each encoder is, its verdict and main figures, its limits, how it was measured."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,8 +11,9 @@ from .sections import family_cells, family_names, judged_severity
 def model_card(result: AuditResult) -> str:
     """Return the card of all encoders of an audit as Markdown."""
     found, methods = answer(result), methods_of(result)
+    count = len(result.encoders)
     parts = [
-        f"# Model card: {len(result.encoders)} encoder{'s' * (len(result.encoders) > 1)} on {_text(result.tiles['name'])}",
+        f"# Model card: {count} encoder{'s' * (count > 1)} on {_text(result.tiles['name'])}",
         "Research use. Not a medical device.",
         f"Written by histolatent {result.histolatent}, {result.created}.",
         "## In short",

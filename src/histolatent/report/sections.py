@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..audit.findings import level_at
+from ..audit.findings import level_at, show, skill_of
 from ..audit.metrics import METRICS, Metric
 from ..audit.result import (
     AuditResult,
@@ -21,6 +21,7 @@ from ..audit.result import (
     ProbeResult,
     Response,
     SpaceResult,
+    TransferResult,
 )
 
 #: The order in which families stand on the page; those that are not named follow.
@@ -29,6 +30,9 @@ FAMILIES = (
     *("must-react", "signal", "leakage", "robustness", "required"),
 )
 STATUS_RANK = {"FAIL": 0, "WARN": 1, "UNDEFINED": 2, "PASS": 3}
+#: A silhouette of batches below this is weak evidence that they are mixed.
+WEAK = 0.10
+TWINS = ("twin_rank", "twin_top1", "twin_top5", "mutual_neighbours", "linear_cka")
 #: Comparisons that the page shows in full; of more, only what is decided.
 MOST_ROWS = 150
 
@@ -138,10 +142,15 @@ def _move(encoder: EncoderResult, operation: OperationResult, severity: int) -> 
 def threshold_words(operation: OperationResult, response: Response) -> str:
     """Return where a curve reaches the level of the plan, in units of the operation, with its bounds."""
     if response.crossing.severity is None:
-        return f"never {response.level:g}" if response.crossing.outcome == "never crosses" else "at once"
+        return (
+            f"never reaches {response.level:g}"
+            if response.crossing.outcome == "never crosses"
+            else f"at {response.level:g} at once"
+        )
     unit = f" {operation.unit}" if operation.unit else ""
     early, late = (_place(operation, crossing) for crossing in (response.early, response.late))
-    return f"{response.level:g} at {_place(operation, response.crossing)}{unit} [{early}, {late}]"
+    # A space that does not break keeps the bounds together.
+    return f"reaches {response.level:g} at {_place(operation, response.crossing)}{unit} [{early},\xa0{late}]"
 
 
 def _place(operation: OperationResult, crossing: Crossing) -> str:
@@ -196,19 +205,39 @@ def space_matrices(result: AuditResult) -> list[tuple[str | None, list[tuple[Met
 
 
 def weak_silhouettes(result: AuditResult) -> list[str]:
-    """Say of each confounder with a silhouette below 0.10 that a fresh probe is what counts."""
+    """Say of each encoder with a silhouette below 0.10 what a fresh probe reads there, of the worst such column."""
     said = []
     for encoder in result.encoders:
-        for item in encoder.space:
-            if item.metric != "batch_silhouette" or item.figure.value is None or item.figure.value >= 0.10:
-                continue
-            probe = next((p for p in encoder.probes if p.target == item.column and not p.reason), None)
-            if probe is not None and probe.balanced_accuracy.value is not None:
-                said.append(
-                    f"{encoder.name}: silhouette of {probe.title} {item.figure.value:.3f}, a fresh probe reads it at "
-                    f"{probe.balanced_accuracy.value:.2f} (chance {probe.chance or 0:.2f})"
-                )
+        probes = {probe.target: probe for probe in encoder.probes if not probe.reason}
+        found = [
+            (skill_of(probes[item.column]).value or 0.0, item.figure.value, probes[item.column])
+            for item in encoder.space
+            if item.metric == "batch_silhouette" and item.figure.value is not None and item.figure.value < WEAK
+            if item.column in probes
+        ]
+        if found:
+            _, silhouette, probe = max(found, key=lambda item: item[0])
+            said.append(
+                f"{encoder.name}: silhouette of {probe.title} {silhouette:.3f}, and a fresh probe reads it at "
+                f"{show(probe.balanced_accuracy)} (chance {probe.chance or 0:.2f})"
+            )
     return said
+
+
+def transfer_rows(result: AuditResult) -> list[tuple[str, list[TransferResult | None]]]:
+    """Return each site that was left out with what that costs each encoder."""
+    encoders = [encoder for encoder in result.encoders if encoder.transfer]
+    names = dict.fromkeys(left.left_out for encoder in encoders for left in encoder.transfer)
+    return [
+        (name, [next((left for left in encoder.transfer if left.left_out == name), None) for encoder in encoders])
+        for name in names
+    ]
+
+
+def twin_names(result: AuditResult) -> list[str]:
+    """Return the figures of twins, neighbours and alignment that were measured, in the order of the registry."""
+    found = {name for encoder in result.encoders for dose in encoder.doses for name in dose.metrics}
+    return [name for name in METRICS if name in found & set(TWINS)]
 
 
 def parts_rows(result: AuditResult, encoder: EncoderResult) -> list[PartsRow]:
