@@ -43,15 +43,17 @@ def answer(result: AuditResult) -> Answer:
     """Say which encoder to take and why, and what to do next.
 
     Of two encoders one is called better only where a paired comparison decides it. An encoder is put before others by
-    its verdict, which rests on bounds of intervals.
+    its verdict, which rests on bounds of intervals. One that gives all tiles the same vector is not compared: it would
+    be the one that moves least and leaks least.
     """
     encoders = candidates(result)
-    ahead = leading(encoders)
+    telling = [encoder for encoder in encoders if encoder.null.defined] or encoders
+    ahead = leading(telling)
     why = [
         *[_failed_null(encoder) for encoder in result.encoders],
-        *_questions(result, encoders),
+        *_questions(result, telling),
         _colour(result, ahead),
-        *[_failures(encoder) for encoder in (ahead if len(encoders) > 2 else encoders)],
+        *[_failures(encoder) for encoder in (ahead if len(telling) > 2 else telling)],
         _leak(ahead),
     ]
     steps = [
@@ -60,11 +62,11 @@ def answer(result: AuditResult) -> Answer:
         _unseen(result, ahead),
         _mixed_sites(result, ahead),
         *_remedies(result, ahead),
-        _undecided(result, encoders),
+        _undecided(result, telling),
         _no_label(result),
         _no_site(result),
     ]
-    which = [_verdicts(result.encoders), _choice(result, encoders, ahead)]
+    which = [_verdicts(result.encoders), _choice(result, telling, ahead)]
     return Answer(which, _first(why, KEPT_REASONS), _first(steps, KEPT_STEPS))
 
 
@@ -390,8 +392,8 @@ def _remedy(operation: OperationResult, severity: int, encoder: EncoderResult, o
     reached = reaches(operation, encoder.responses) if operation.family == "acquisition" else ""
     whose = encoder.name if others else "it"
     return (
-        f"{do}: {operation.caption(severity)} moves {whose} {show(move)} of the way to an unrelated tile{reached}"
-        f"{_correctable(operation.name, encoder.equivariance)}."
+        f"{do}: {operation.name} ({operation.caption(severity)}) moves {whose} {show(move)} of the way to an "
+        f"unrelated tile{reached}{_correctable(operation.name, encoder.equivariance)}."
     )
 
 

@@ -1,5 +1,7 @@
 """Figures of an audit: colour-blind safe, legible in grey, with units, the same bytes for the same numbers."""
 
+from collections.abc import Sequence
+
 from ..audit.findings import skill_of, worst_leak
 from ..audit.result import AuditResult, EncoderResult, FactorResult, Figure
 from .canvas import (
@@ -19,6 +21,7 @@ from .canvas import (
 from .doses import draw_doses
 
 PANELS_PER_ROW = 3
+UNREAD = 0.05  # R2 of a factor that is not read
 
 
 def draw_all(result: AuditResult) -> dict[str, Drawn]:
@@ -66,14 +69,14 @@ def draw_selectivity(result: AuditResult) -> Drawn | None:
     across = min(PANELS_PER_ROW, len(shown))
     rows = -(-len(shown) // across)
     size = (WIDTH, rows * (0.3 * len(encoders) + 0.85) + 0.35)
-    figure, axes = panels(rows, across, size, sharey=True, sharex=True)
+    figure, axes = panels(rows, across, size, sharey=True)
     flat = [axis for row in axes for axis in row]
     for axis, operation in zip(flat, shown, strict=False):
         for row, encoder in enumerate(encoders):
             share = _share(encoder, operation)
             if share is not None:
                 draw_interval(axis, share, row, look(result, encoder), hollow=encoder.baseline)
-        _mark(axis, 0.5, "no preference")
+        _mark(axis, 0.5, "" if operation else "no preference")
         alone = operations[0] if len(operations) == 1 else "all that destroy biology"
         axis.set_title(operation or alone)
         axis.set_xlim(0, 1.02)
@@ -126,44 +129,55 @@ def draw_plane(result: AuditResult) -> Drawn | None:
 @styled
 def draw_factors(result: AuditResult) -> Drawn | None:
     """Draw how well known factors are read, before and after each operation: a map of heat per encoder."""
-    import numpy as np
-
+    readable = {
+        item.factor
+        for encoder in result.encoders
+        for item in encoder.factors
+        if item.r2.value is not None and item.r2.value > UNREAD
+    }
     encoders = [encoder for encoder in result.encoders if any(item.r2.value is not None for item in encoder.factors)]
-    if not encoders:
+    if not encoders or not readable:
         return None
-    tall = [len(encoder.factors) for encoder in encoders]
     columns = list(
         dict.fromkeys(after.operation for encoder in encoders for item in encoder.factors for after in item.after)
     )
-    heights = [0.27 * count + 0.4 for count in tall]
-    figure, axes = panels(
-        len(encoders),
-        1,
-        (WIDTH, sum(heights) + 0.35 * len(encoders) + 1.2),
-        gridspec_kw={"height_ratios": heights},
-    )
-    names = shorts(encoders)
+    names = [item.factor for item in encoders[0].factors if item.factor in readable]
+    figure, axes = panels(len(encoders), 1, (WIDTH, (0.27 * len(names) + 0.42) * len(encoders) + 1.9), sharex=True)
+    titles = shorts(encoders)
     for place, encoder in enumerate(encoders):
-        axis = axes[place][0]
-        values = np.array([[_r2(item, column) for column in (None, *columns)] for item in encoder.factors])
-        image = axis.imshow(np.clip(values, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-        axis.grid(visible=False)
-        for (row, column), value in np.ndenumerate(values):
-            ink = "white" if np.isnan(value) or value < 0.55 else "black"
-            text = "–" if np.isnan(value) else f"{value:.2f}" if value > -9.95 else "< -9"
-            axis.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink if text != "–" else GREY)
-        axis.set_yticks(range(len(values)), [item.factor for item in encoder.factors])
-        axis.set_title(names[place] + (" (baseline)" if encoder.baseline else ""))
-        shown = ["as it is", *columns] if place == len(encoders) - 1 else []
-        axis.set_xticks(range(len(columns) + 1 if shown else 0), shown, rotation=35, ha="right")
-        axis.axvline(0.5, color="white", linewidth=2)
-    figure.tight_layout()
-    bar = figure.colorbar(image, ax=[row[0] for row in axes], fraction=0.02, pad=0.01, aspect=30)
-    bar.set_label("R² on groups that the fit has not seen")
+        title = titles[place] + (" (baseline)" if encoder.baseline else "")
+        image = _draw_heat(axes[place][0], encoder, names, columns, title)
+    axes[-1][0].set_xticks(range(len(columns) + 1), ["as it is", *columns], rotation=40, ha="right")
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.55 / figure.get_figheight()))
+    inner = axes[0][0].get_position()
+    bar_axis = figure.add_axes((inner.x0, 1 - 0.22 / figure.get_figheight(), 0.3, 0.12 / figure.get_figheight()))
+    bar = figure.colorbar(image, cax=bar_axis, orientation="horizontal")
+    bar.outline.set_visible(False)
+    bar_axis.tick_params(labelsize=8)
+    bar_axis.text(1.05, 0.5, "R²", transform=bar_axis.transAxes, va="center", fontsize=9)
     return finish(figure)
 
 
-def _r2(item: FactorResult, operation: str | None) -> float:
+def _draw_heat(axis, encoder: EncoderResult, names: Sequence[str], columns: Sequence[str], title: str):
+    import numpy as np
+
+    factors = {item.factor: item for item in encoder.factors}
+    values = np.array([[_r2(factors.get(name), column) for column in (None, *columns)] for name in names])
+    image = axis.imshow(np.clip(values, 0, 1), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    axis.grid(visible=False)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            text, ink = ("< 0" if value < 0 else f"{value:.2f}"), ("white" if value < 0.55 else "black")
+            axis.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_title(title)
+    axis.axvline(0.5, color="white", linewidth=2)
+    return image
+
+
+def _r2(item: FactorResult | None, operation: str | None) -> float:
+    if item is None:
+        return float("nan")
     figure = item.r2 if operation is None else next((a.r2 for a in item.after if a.operation == operation), None)
     return float("nan") if figure is None or figure.value is None else figure.value
 

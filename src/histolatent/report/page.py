@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -205,8 +206,14 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "methods": methods_of(result),
         "limits": limits_of(result),
         "title": lambda column: result.plan["columns"].get(column, column),
-        "card": lambda value: json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False),
+        "card": _card,
     }
+
+
+def _card(value: Any) -> str:
+    """Return a card as JSON that reads well: a list of numbers on one line."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    return re.sub(r"\[([\s\d.,eE+-]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
 def _pictured(result: AuditResult, source: TileSource | None) -> dict[str, Any]:

@@ -285,7 +285,8 @@ def what_is_compared(result: AuditResult, item: Comparison) -> str:
     if item.operation is not None:
         return item.operation
     if item.column is not None:
-        return str(result.plan["columns"].get(item.column, item.column))
+        title = str(result.plan["columns"].get(item.column, item.column))
+        return title if item.family == "signal" else f"leak of {title}"
     return METRICS[item.metric].title if item.metric in METRICS else item.metric
 
 
