@@ -66,7 +66,7 @@ def answer(result: AuditResult) -> Answer:
         _no_label(result),
         _no_site(result),
     ]
-    which = [_verdicts(result.encoders), _choice(result, telling, ahead)]
+    which = _first([_verdicts(result.encoders), _choice(result, telling, ahead)], 2)
     return Answer(which, _first(why, KEPT_REASONS), _first(steps, KEPT_STEPS))
 
 
