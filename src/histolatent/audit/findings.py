@@ -61,10 +61,10 @@ def answer(result: AuditResult) -> Answer:
         _blind(result, ahead),
         _unseen(result, ahead),
         _mixed_sites(result, ahead),
-        *_remedies(result, ahead),
         _undecided(result, telling),
         _no_label(result),
         _no_site(result),
+        *_remedies(result, ahead),
     ]
     which = _first([_verdicts(result.encoders), _choice(result, telling, ahead)], 2)
     return Answer(which, _first(why, KEPT_REASONS), _first(steps, KEPT_STEPS))
