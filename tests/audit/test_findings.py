@@ -2,59 +2,262 @@
 
 import re
 
-from histolatent.audit.findings import find
-from histolatent.audit.result import Figure
+from histolatent.audit.findings import answer, candidates, find, leading, level_at, skill_of
+from histolatent.audit.result import Comparison, Crossing, Figure
+from histolatent.audit.verdict import by_family
 
 
-def with_encoders(result, encoders):
-    return result.model_copy(update={"encoders": encoders})
+def with_encoders(result, encoders, **more):
+    return result.model_copy(update={"encoders": encoders, "comparisons": [], **more})
+
+
+def named(result, name):
+    return next(item for item in result.encoders if item.name == name)
+
+
+def compared(
+    first, second, difference, better, *, metric="balanced_accuracy", column=None, operation=None, family="signal"
+):
+    return Comparison(
+        first=first,
+        second=second,
+        metric=metric,
+        operation=operation,
+        column=column,
+        family=family,
+        tiles=60,
+        difference=Figure(value=difference, low=difference - 0.1, high=difference + 0.1),
+        p=0.01,
+        p_holm=0.01 if better else 0.5,
+        p_bh=0.02,
+        better=better,
+    )
+
+
+def pair(result, verdicts=("WARN", "WARN")):
+    """Two encoders that differ in name and verdict only."""
+    moments = named(result, "toy:od-moments")
+    return [moments.model_copy(update={"name": name, "verdict": v}) for name, v in zip("ab", verdicts, strict=True)]
 
 
 def test_findings_of_a_real_audit(audited):
     found = audited.findings
-    assert 3 <= len(found) <= 5
+    assert found == find(audited)
     assert found[0].startswith("Verdicts: ")
     for item in audited.encoders:
         assert re.search(rf"{item.verdict}: [^;]*{re.escape(item.name)}", found[0])
     assert all(sentence.endswith(".") and ".." not in sentence for sentence in found)
-    assert find(audited) == found
+    assert all("  " not in sentence and "None" not in sentence.replace("None of", "") for sentence in found)
+    parts = answer(audited)
+    assert [*parts.which, *parts.why, *parts.next] == found
+    assert parts.which and parts.why and parts.next
+    assert len(parts.why) <= 7 and len(parts.next) <= 5
 
 
-def test_the_largest_move_is_the_largest(audited):
-    sentence = next(item for item in audited.findings if item.startswith("The nuisance that moves"))
-    severity = audited.plan["policy"]["severity"]
-    ignored = {operation.name for operation in audited.operations if operation.role == "must-ignore"}
-    largest = max(
-        (dose.metrics["displacement"].value or 0, encoder.name, dose.operation)
-        for encoder in audited.encoders
-        if not encoder.baseline
-        for dose in encoder.doses
-        if dose.severity == severity and dose.operation in ignored
+def test_baselines_are_no_candidates_unless_there_is_nothing_else(audited):
+    assert all(not item.baseline for item in candidates(audited))
+    baseline = [item for item in audited.encoders if item.baseline]
+    assert candidates(with_encoders(audited, baseline)) == baseline
+
+
+def test_the_best_verdict_leads(audited):
+    a, b = pair(audited, ("FAIL", "WARN"))
+    assert leading([a, b]) == [b]
+    assert leading([a]) == [a]
+    said = answer(with_encoders(audited, [a, b])).which[1]
+    assert said == "b is the only encoder that fails no check."
+    a = a.model_copy(update={"verdict": "PASS"})
+    assert answer(with_encoders(audited, [a, b])).which[1] == "a is the only encoder that passes every check."
+
+
+def test_without_a_decided_comparison_no_encoder_is_called_better(audited):
+    open_ = [compared("a", "b", 0.3, None, column="label")]
+    found = answer(with_encoders(audited, pair(audited)).model_copy(update={"comparisons": open_}))
+    assert "No difference between a and b is decided on these tiles (1 paired comparisons)" in found.which[1]
+    assert "Which encoder reads diagnosis better is not decided." in found.why
+    assert any("before you choose: 12 do not decide any difference" in said for said in found.next)
+    assert not any(re.search(r"\b(a|b) (reads|is better)", said) for said in [*found.which, *found.why])
+
+
+def test_who_is_better_throughout_is_said(audited):
+    decided = [
+        compared("a", "b", 0.3, "a", column="label"),
+        compared("a", "b", 0.2, None, metric="selectivity", family="must-react"),
+    ]
+    found = answer(with_encoders(audited, pair(audited)).model_copy(update={"comparisons": decided}))
+    assert "a is better than b in 1 of 2 paired comparisons and worse in none" in found.which[1]
+    assert "a reads diagnosis better than b, by 0.30 [0.20, 0.40]." in found.why
+
+
+def test_a_gap_is_positive_whoever_comes_first(audited):
+    """The difference is the first less the second; a leak is better where it is smaller."""
+    decided = [
+        compared("a", "b", -0.3, "b", column="label"),
+        compared("a", "b", -0.2, "a", column="site", family="leakage"),
+    ]
+    found = answer(with_encoders(audited, pair(audited)).model_copy(update={"comparisons": decided}))
+    assert "b reads diagnosis better than a, by 0.30 [0.20, 0.40]." in found.why
+    assert "a shows site less than b, by 0.20 [0.10, 0.30]." in found.why
+    assert "Neither a nor b is better throughout" in found.which[1]
+
+
+def test_of_three_the_best_is_best_of_all_or_a_pair_is_named(audited):
+    a, b = pair(audited)
+    three = [a, b, a.model_copy(update={"name": "c"})]
+    all_three = [
+        compared("a", "b", 0.3, "a", column="label"),
+        compared("a", "c", 0.2, "a", column="label"),
+        compared("b", "c", -0.1, None, column="label"),
+    ]
+    result = with_encoders(audited, three).model_copy(update={"comparisons": all_three})
+    assert "a reads diagnosis best: ahead of c, the next, by 0.20 [0.10, 0.30]." in answer(result).why
+    one = [all_three[0], all_three[1].model_copy(update={"better": None}), all_three[2]]
+    result = with_encoders(audited, three).model_copy(update={"comparisons": one})
+    assert "a reads diagnosis better than b, by 0.30 [0.20, 0.40] (1 of 3 pairs are decided)." in answer(result).why
+
+
+def test_nuisances_are_counted(audited):
+    moves = [
+        compared("a", "b", -0.3, better, metric="displacement", operation=name, family="stain")
+        for name, better in (("one", "a"), ("two", "a"), ("three", "b"), ("four", None))
+    ]
+    result = with_encoders(audited, pair(audited)).model_copy(update={"comparisons": moves})
+    assert "Moved least of all by a nuisance, out of 4: a by 2, b by 1 (1 not decided)." in answer(result).why
+
+
+def test_a_constant_is_never_ahead(audited):
+    """It leaks least and moves least, and is worth nothing."""
+    constant, moments = named(audited, "toy:constant"), named(audited, "toy:od-moments")
+    decided = [compared("toy:constant", "toy:od-moments", -0.9, "toy:constant", column="site", family="leakage")]
+    result = with_encoders(audited, [constant, moments]).model_copy(update={"comparisons": decided})
+    found = answer(result)
+    assert found.why[0].startswith("toy:constant: every tile has practically the same embedding")
+    assert not any("toy:constant shows" in said for said in found.why)
+    assert not any("toy:constant" in said for said in found.which[1:])
+
+
+def test_a_constant_alone_has_an_answer(audited):
+    found = answer(with_encoders(audited, [named(audited, "toy:constant")]))
+    assert len(found.which) == 1
+    assert found.next[0].startswith("Mend toy:constant first")
+
+
+def test_colour_is_the_yardstick_of_the_label(audited):
+    baseline = next(item for item in audited.encoders if item.baseline)
+    moments = named(audited, "toy:od-moments")
+    names = (moments.name, baseline.name)
+    for better, says in (
+        (moments.name, "toy:od-moments reads more."),
+        (None, "toy:od-moments reads more is not shown."),
+    ):
+        decided = [compared(*names, 0.2, better, column="label")]
+        result = with_encoders(audited, [moments, baseline]).model_copy(update={"comparisons": decided})
+        sentence = next(said for said in answer(result).why if said.startswith("Colour alone reads diagnosis"))
+        assert sentence.endswith(says)
+
+
+def test_an_unseen_site_that_costs_is_a_warning(audited):
+    moments = named(audited, "toy:od-moments")
+    left = moments.transfer[0].model_copy(
+        update={
+            "left_out": "north",
+            "unseen": Figure(value=0.5, low=0.4, high=0.6),
+            "seen": Figure(value=0.8, low=0.7, high=0.9),
+            "gap": Figure(value=-0.3, low=-0.4, high=-0.2),
+        }
     )
-    assert f"{largest[2]} on {largest[1]}" in sentence
-    assert f"{largest[0]:.2f} of the distance" in sentence
+    found = answer(with_encoders(audited, [moments.model_copy(update={"transfer": [left]})])).next
+    said = next(sentence for sentence in found if sentence.startswith("Do not deploy toy:od-moments at an unseen"))
+    assert "with north left out, diagnosis is read there at 0.50 [0.40, 0.60] and not at 0.80 [0.70, 0.90]" in said
+    assert "a gap of -0.30 [-0.40, -0.20]" in said
+    open_ = left.model_copy(update={"gap": Figure(value=-0.3, low=-0.7, high=0.1)})
+    found = answer(with_encoders(audited, [moments.model_copy(update={"transfer": [open_]})])).next
+    assert not any(sentence.startswith("Do not deploy") for sentence in found)
+
+
+def failing(encoder, operation):
+    """The encoder with the check of one operation failed, and nothing else to tell."""
+    checks = [
+        check.model_copy(update={"status": "FAIL" if check.name == f"ignores {operation}" else "PASS"})
+        for check in encoder.checks
+    ]
+    told = {"checks": checks, "families": by_family(checks), "verdict": "FAIL", "leak": None, "transfer": []}
+    return encoder.model_copy(update=told)
+
+
+def test_a_remedy_fits_the_family(audited):
+    moments = named(audited, "toy:od-moments")
+    for operation, begins in (
+        (
+            "hematoxylin-gain",
+            "Normalise stain before toy:od-moments, or fine-tune with stain augmentation: hematoxylin",
+        ),
+        ("blur", "Sort out what blur spoils before toy:od-moments"),
+        ("brightness", "Bring light and colour to one standard before toy:od-moments"),
+        ("rotation", "Fine-tune toy:od-moments with rotation, or average embeddings over turns and mirrors"),
+    ):
+        steps = answer(with_encoders(audited, [failing(moments, operation)])).next
+        move = next(d for d in moments.doses if (d.operation, d.severity) == (operation, 3)).metrics["displacement"]
+        assert steps[0].startswith(begins)
+        assert (
+            f"moves it {move.value:.2f} [{move.low:.2f}, {move.high:.2f}] of the way to an unrelated tile" in steps[0]
+        )
+
+
+def test_a_move_that_a_map_foretells_can_be_taken_out(audited):
+    moments = named(audited, "toy:od-moments")
+    item = next(item for item in moments.equivariance if item.operation == "blur")
+    fitted = dict.fromkeys(("shift", "low_rank", "ridge"), item.maps["shift"])
+    for verdict, says in (
+        ("shared direction", "one shift foretells"),
+        ("linear", "a linear map foretells"),
+        ("entangled", ""),
+    ):
+        shaped = failing(moments, "blur").model_copy(
+            update={"equivariance": [item.model_copy(update={"verdict": verdict, "maps": fitted})]}
+        )
+        step = answer(with_encoders(audited, [shaped])).next[0]
+        assert (says in step) and ("could be taken out" in step) == bool(says)
+
+
+def test_what_is_missing_is_asked_for(audited):
+    blind = named(audited, "toy:od-moments").model_copy(update={"probes": [], "leak": None, "transfer": []})
+    found = answer(with_encoders(audited, [blind])).next
+    assert any(sentence.startswith("Give a label (--label)") for sentence in found)
+    assert any(sentence.startswith("Give a site or a scanner (--site)") for sentence in found)
 
 
 def test_a_leak_is_told_of_the_encoder_that_leaks(audited):
-    constant = next(item for item in audited.encoders if item.name == "toy:constant")
-    silent = constant.model_copy(
-        update={"name": "silent", "checks": [c for c in constant.checks if not c.name.startswith("leaks")]}
+    moments = named(audited, "toy:od-moments")
+    leaking = moments.model_copy(update={"leak": Figure(value=0.5, low=0.4, high=0.6)})
+    said = [s for s in answer(with_encoders(audited, [leaking])).next if s.startswith("Leave whole")]
+    assert len(said) == 1 and "by 0.50 [0.40, 0.60] of the way from chance to perfect" in said[0]
+    sure = moments.model_copy(update={"leak": Figure(value=0.5, low=-0.1, high=0.6)})
+    assert not [s for s in answer(with_encoders(audited, [sure])).next if s.startswith("Leave whole")]
+
+
+def test_levels_lie_between_steps(audited):
+    blur = next(operation for operation in audited.operations if operation.name == "blur")
+    levels = [step.level for step in blur.steps]
+    assert level_at(blur, 2) == levels[1]
+    assert level_at(blur, 2.5) == (levels[1] + levels[2]) / 2
+    assert level_at(blur, 5) == levels[4]
+
+
+def test_where_half_the_way_is_reached_is_in_units(audited):
+    moments = named(audited, "toy:od-moments")
+    response = next(item for item in moments.responses if item.operation == "blur")
+    crossed = response.model_copy(update={"crossing": Crossing(outcome="crosses", severity=2.0)})
+    blurred = failing(moments, "blur").model_copy(update={"responses": [crossed]})
+    blur = next(operation for operation in audited.operations if operation.name == "blur")
+    step = answer(with_encoders(audited, [blurred])).next[0]
+    assert f"0.5 is reached near {blur.parameter} {blur.steps[1].level:g} um" in step
+
+
+def test_skill_runs_from_chance_to_perfect(audited):
+    probe = (
+        named(audited, "toy:od-moments")
+        .probes[0]
+        .model_copy(update={"chance": 0.25, "balanced_accuracy": Figure(value=1.0, low=0.25, high=None)})
     )
-    moments = next(item for item in audited.encoders if item.name == "toy:od-moments")
-    sentence = next(item for item in find(with_encoders(audited, [silent, moments])) if "readable" in item)
-    assert sentence.startswith("toy:od-moments: ")
-
-
-def test_selectivity_below_chance_is_not_turned_round(audited):
-    """40 % means: in 40 % of the comparisons destroying nuclei moves it MORE."""
-    moments = next(item for item in audited.encoders if item.name == "toy:od-moments")
-    poor = moments.model_copy(update={"selectivity": Figure(value=0.4, low=0.3, high=0.45)})
-    sentence = next(item for item in find(with_encoders(audited, [poor])) if item.startswith("Most selective"))
-    assert "moves it more than a nuisance does in 40% of the comparisons (chance 50%)" in sentence
-
-
-def test_an_audit_of_the_baseline_alone_has_findings(audited):
-    baseline = [item for item in audited.encoders if item.baseline]
-    found = find(with_encoders(audited, baseline))
-    assert any("Colour alone reads the diagnosis" in sentence for sentence in found)
-    assert any("toy:colour-histogram" in sentence for sentence in found[1:])
+    assert skill_of(probe) == Figure(value=1.0, low=0.0, high=None)

@@ -10,15 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histolatent.audit import Plan, audit_encoders
+from histolatent.audit import Plan, Policy, audit_encoders
+from histolatent.audit.findings import find, show
 from histolatent.audit.result import Figure
+from histolatent.audit.verdict import judged as judge_again
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.encoders.callables import CallableEncoder
 from histolatent.encoders.vectors import VectorEncoder
 from histolatent.errors import InputError, OutputError
 from histolatent.report import read_result, render, to_json, write_report
-from histolatent.report.figures import draw_doses, draw_probes, draw_selectivity
+from histolatent.report.canvas import COLOURS, look
+from histolatent.report.figures import draw_all
 from histolatent.report.page import SYMBOLS
+from histolatent.report.sections import judged_severity, question_matrix
+from histolatent.report.tables import all_tables
 
 QUICK = Plan(resamples=100)
 EVIL = "<script>alert('$x_{')</script>&\"$^"
@@ -58,7 +63,7 @@ class Page(HTMLParser):
 
 
 def draw(result) -> dict[str, str]:
-    return {"dose-response": draw_doses(result), "probes": draw_probes(result), "selectivity": draw_selectivity(result)}
+    return {name: drawn.svg for name, drawn in draw_all(result).items()}
 
 
 def page_of(result, source) -> Page:
@@ -114,6 +119,7 @@ def test_the_page_needs_nothing_else(page):
 
 
 def test_the_page_says_all_that_was_found(page, audited):
+    assert audited.findings == find(audited)
     for finding in audited.findings:
         assert finding in page.text
     for item in audited.encoders:
@@ -125,9 +131,13 @@ def test_the_page_says_all_that_was_found(page, audited):
     chips = [given for tag, given in page.tags if tag == "span" and "chip" in (given.get("class") or "")]
     statuses = [(given.get("class") or "").split()[1] for given in chips]
     for status in SYMBOLS:
-        in_matrix = sum(check.status == status for item in audited.encoders for check in item.checks)
-        verdicts = 2 * sum(item.verdict == status for item in audited.encoders)
-        assert statuses.count(status) == in_matrix + verdicts, status
+        asked = sum(check.status == status for item in audited.encoders for check in item.checks)
+        families = sum(family.status == status for item in audited.encoders for family in item.families)
+        contract = sum(kept.status == status != "PASS" for item in audited.encoders for kept in item.contract)
+        verdicts = sum(item.verdict == status for item in audited.encoders)
+        assert statuses.count(status) == asked + families + contract + verdicts, status
+    for tag, given in page.tags:
+        assert tag != "span" or "chip" not in (given.get("class") or "") or given["class"].split()[1] in SYMBOLS
 
 
 def test_the_page_states_limits_and_methods(page, audited):
@@ -135,7 +145,7 @@ def test_the_page_states_limits_and_methods(page, audited):
     assert "The thresholds are conventions, not measurements" in page.text
     assert "24 tiles were perturbed by 9 operations (rotation, flip, blur," in page.text
     assert "random pairs of tiles of different slides" in page.text
-    assert "95 % BCa intervals (Efron 1987) from 100 bootstrap resamples of whole groups (patient)" in page.text
+    assert "from 100 bootstrap resamples of whole groups (patient, n = 12)" in page.text
     assert "(baseline)" in page.text
     for item in audited.encoders:
         assert item.identity[:12] in page.text
@@ -145,14 +155,18 @@ def test_the_page_states_limits_and_methods(page, audited):
 def test_every_picture_has_words(page):
     pictures = [given for tag, given in page.tags if tag == "img"]
     assert len(pictures) > 45
+    assert all((given.get("src") or "").startswith("data:image/png;base64,") for given in pictures)
     assert all(given.get("alt") for given in pictures)
 
 
 def test_every_figure_of_the_table_is_in_the_page(page, audited):
     frame = audited.to_frame()
-    rows = frame[(frame["severity"] == 3) & (frame["metric"] == "displacement")].dropna()
-    for value, low, high in rows[["value", "low", "high"]].itertuples(index=False):
-        assert f"{value:.2f} [{low:.2f}, {high:.2f}]" in page.text
+    judged = {operation.name: judged_severity(audited, operation) for operation in audited.operations}
+    rows = frame[(frame["severity"] == frame["operation"].map(judged)) & frame["low"].notna()]
+    shown = rows[rows["metric"].isin(["displacement", "auroc_null", "move", "label_flips", "balanced_accuracy"])]
+    assert len(shown) > 50
+    for value, low, high in shown[["value", "low", "high"]].itertuples(index=False):
+        assert show(Figure(value=value, low=low, high=high)) in page.text
 
 
 def test_an_undefined_figure_is_said_to_be_undefined(page):
@@ -197,6 +211,68 @@ def test_vectors_alone_make_a_page(cohort):
     assert not [tag for tag, _ in page.tags if tag == "img"]
 
 
+def test_without_a_source_there_are_no_pictures(audited, tmp_path):
+    out = write_report(audited, None, tmp_path / "audit")
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert_self_contained(page)
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert "How far each change moves a tile" in page.text
+    assert "What was done to the tiles" not in page.text
+    pair = audited.encoders[0].discordance.alike_but_far[0]
+    assert f"{pair.first} · {pair.second}" in page.text  # named, if not shown
+
+
+def as_real_pairs(result):
+    """The result as one of two scans of each tile would be: one step, no level, nothing that can be done again."""
+    operation = result.operations[0].model_copy(
+        update={
+            "name": "scanner B",
+            "family": "acquisition",
+            "parameter": "B",
+            "unit": "",
+            "graded": False,
+            "control": None,
+        }
+    )
+    step = operation.steps[0].model_copy(update={"level": None})
+    operation = operation.model_copy(update={"steps": [step]})
+    old = result.operations[0].name
+    kept = ("doses", "equivariance", "flips", "parts")
+    encoders = []
+    for item in result.encoders:
+        mine = {
+            part: [
+                one.model_copy(update={"operation": "scanner B", "severity": 1})
+                for one in getattr(item, part)
+                if one.operation == old and (part != "doses" or one.severity == 3)
+            ]
+            for part in kept
+        }
+        mine |= {"responses": [], "selectivity": None, "selectivities": [], "worst": [], "sensitivity": []}
+        encoders.append(item.model_copy(update=mine))
+    judged = {"encoders": encoders, "operations": [operation], "comparisons": []}
+    checked = result.model_copy(update=judged)
+    policy = Policy.model_validate(result.plan["policy"])
+    again = [judge_again(item, checked.operations, policy) for item in checked.encoders]
+    return checked.model_copy(update={"encoders": again})
+
+
+def test_real_pairs_make_a_page(audited, tmp_path):
+    result = as_real_pairs(audited)
+    out = write_report(result, None, tmp_path / "audit")
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert "24 tiles were compared with their counterparts (scanner B;" in page.text
+    assert "scanner B" in page.text
+    assert "Biology before nuisance?" not in page.text
+    assert "What was done to the tiles" not in page.text
+
+
+def test_real_pairs_with_a_source_show_no_rendering(audited, cohort):
+    page = page_of(as_real_pairs(audited), cohort)
+    assert "What was done to the tiles" not in page.text
+    assert "Where eye and encoder disagree" in page.text
+
+
 def test_vectors_beside_pixels_make_a_page(cohort):
     result = audit_encoders(cohort, [vectors(24), means("means")], plan=QUICK).result
     page = page_of(result, cohort)
@@ -229,9 +305,7 @@ def test_eight_encoders_are_told_apart(audited, cohort):
     result = audited.model_copy(update={"encoders": eight})
     page = page_of(result, cohort)
     assert "What 8 encoders react to" in page.text
-    from histolatent.report.figures import _look
-
-    looks = [tuple(_look(result, item).items()) for item in eight]
+    looks = [tuple(look(result, item).items()) for item in eight]
     assert len(set(looks)) == 8
     for svg in draw(result).values():
         assert all(f"encoder-{i}-of-a-long-name" in svg for i in range(8))
@@ -239,37 +313,72 @@ def test_eight_encoders_are_told_apart(audited, cohort):
 
 def test_an_encoder_looks_the_same_in_every_figure(audited):
     """The constant has no dose line; those after it keep their colour all the same."""
-    from histolatent.report.figures import COLOURS
-
-    baseline = COLOURS[2].lower()
-    assert all(baseline in svg.lower() for svg in draw(audited).values())
-    assert COLOURS[1].lower() not in draw_doses(audited).lower()
+    drawn = draw(audited)
+    assert all(COLOURS[2].lower() in drawn[name].lower() for name in drawn if name != "factors")
+    assert COLOURS[1].lower() not in drawn["dose-response"].lower()
 
 
 def test_questions_stand_in_their_order_whoever_comes_first(audited):
     """The constant is asked less, and must not decide the order."""
-    from histolatent.report.page import _matrix
-
-    order = [name for name, _ in _matrix(audited)]
+    order = [name for name, _ in question_matrix(audited)]
     turned = audited.model_copy(update={"encoders": [audited.encoders[1], audited.encoders[0], audited.encoders[2]]})
-    assert [name for name, _ in _matrix(turned)] == order
+    assert [name for name, _ in question_matrix(turned)] == order
     assert order == [check.name for check in audited.encoders[0].checks]
-    answers = dict(_matrix(turned))
+    answers = dict(question_matrix(turned))
     assert answers["selectivity"][0] is None
     assert answers["selectivity"][1] == audited.encoders[0].checks[order.index("selectivity")]
 
 
+def test_every_link_of_the_contents_leads_to_a_section(page):
+    targets = {given["id"] for tag, given in page.tags if tag in ("h2", "section") and given.get("id")}
+    links = [(given.get("href") or "")[1:] for tag, given in page.tags if tag == "a"]
+    assert len(links) > 12
+    assert set(links) <= targets
+
+
+def test_only_what_was_measured_is_explained(audited, cohort, page):
+    assert "robustness margin" in page.text
+    quick = audited.model_copy(
+        update={
+            "encoders": [e.model_copy(update={"space": [], "batches": [], "transfer": []}) for e in audited.encoders]
+        }
+    )
+    text = page_of(quick, cohort).text
+    assert "robustness margin" not in text
+    assert "Gaussian W2" not in text
+    assert "A site left out" not in text
+
+
+def test_very_long_names_stay_whole_on_the_page_and_short_in_figures(audited, cohort):
+    name = "hf:" + "some-organisation/" * 6 + "encoder"
+    named = audited.encoders[0].model_copy(update={"name": name})
+    result = audited.model_copy(update={"encoders": [named, *audited.encoders[1:]]})
+    assert name in page_of(result, cohort).text
+    for svg in draw(result).values():
+        assert name not in svg
+        assert "hf:some-organisa" in svg
+
+
+def test_two_long_names_of_one_shape_are_told_apart_in_figures(audited):
+    ends = [f"{'a' * 40}-{middle}-{'z' * 40}" for middle in "xy"]
+    pair = [audited.encoders[0].model_copy(update={"name": name}) for name in ends]
+    for svg in draw(audited.model_copy(update={"encoders": pair})).values():
+        assert all(name in svg for name in ends)
+
+
 def test_figures_are_the_same_bytes_twice(audited):
-    assert draw(audited) == draw(audited)
-    for svg in draw(audited).values():
-        assert svg.startswith("<svg")
-        assert "<dc:date>" not in svg
+    first = draw_all(audited)
+    assert first == draw_all(audited)
+    for drawn in first.values():
+        assert drawn.svg.startswith("<svg")
+        assert "<dc:date>" not in drawn.svg
+        assert drawn.png.startswith(b"\x89PNG")
 
 
 def test_nothing_is_drawn_of_nothing(audited):
-    bare = audited.encoders[1].model_copy(update={"probes": []})
+    bare = audited.encoders[1].model_copy(update={"probes": [], "factors": []})
     result = audited.model_copy(update={"encoders": [bare]})
-    assert draw(result) == {"dose-response": "", "probes": "", "selectivity": ""}
+    assert draw(result) == {}
 
 
 def test_figures_without_intervals_can_be_drawn(audited):
@@ -279,7 +388,8 @@ def test_figures_without_intervals_can_be_drawn(audited):
         for dose in item.doses
     ]
     alone = item.model_copy(update={"doses": doses, "selectivity": Figure(value=0.5)})
-    assert all(draw(audited.model_copy(update={"encoders": [alone]})).values())
+    drawn = draw(audited.model_copy(update={"encoders": [alone]}))
+    assert {"dose-response", "selectivity", "probes", "leakage-signal"} <= set(drawn)
 
 
 def test_skipped_tiles_are_counted_in_the_page(audited, cohort):
@@ -297,21 +407,14 @@ def test_all_files_are_written(audited, cohort, tmp_path):
     (tmp_path / "work" / "x.zarr").write_text("an embedding")
     out = write_report(audited, cohort, tmp_path / "audit", seconds={"total": 1.5}, embeddings=tmp_path / "work")
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
-    assert files == [
-        "audit.json",
-        "doses.csv",
-        "embeddings/x.zarr",
-        "figures/dose-response.svg",
-        "figures/probes.svg",
-        "figures/selectivity.svg",
-        "probes.csv",
-        "report.html",
-        "timings.json",
-    ]
+    drawn = [f"figures/{name}.{kind}" for name in draw_all(audited) for kind in ("svg", "png")]
+    tables = [f"{name}.csv" for name in all_tables(audited)]
+    alone = ["audit.json", "embeddings/x.zarr", "model-card.md", "report.html", "timings.json"]
+    assert files == sorted([*drawn, *tables, *alone])
     assert json.loads((out / "timings.json").read_text()) == {"total": 1.5}
     assert read_result(out) == read_result(out / "audit.json") == audited
-    doses = pd.read_csv(out / "doses.csv")
-    pd.testing.assert_frame_equal(doses, audited.to_frame(), check_dtype=False)
+    figures = pd.read_csv(out / "figures.csv")
+    pd.testing.assert_frame_equal(figures, audited.to_frame(), check_dtype=False)
     assert list(pd.read_csv(out / "probes.csv")["target"]) == list(audited.probes_frame()["target"])
     assert Page((out / "report.html").read_text(encoding="utf-8")).open == []
 
@@ -369,7 +472,7 @@ def test_the_document_is_json_with_sorted_keys_and_without_nan(audited):
 
     document = json.loads(text, parse_constant=refuse)
     assert list(document) == sorted(document)
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert text.endswith("}\n")
 
 

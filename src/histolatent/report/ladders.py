@@ -11,7 +11,7 @@ import numpy as np
 from .._types import Tile
 from ..errors import OptionError
 from ..perturb import ASSUMED_MPP, SEVERITIES, Donor, Operation, climb
-from .figures import COLOURS, STYLE
+from .canvas import COLOURS, STYLE
 
 DPI = 100
 THUMB, GAP, LABEL, CAPTION, HEAD, FOOT = 150, 10, 310, 22, 118, 14

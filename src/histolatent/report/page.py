@@ -1,7 +1,8 @@
-"""An audit as one folder: a self-contained page, the document, tables and figures."""
+"""An audit as one folder: a self-contained page, the document, tables, figures and a model card."""
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,22 +11,57 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
+from ..audit.findings import answer, show
 from ..audit.metrics import METRICS
-from ..audit.result import SCHEMA, AuditResult
+from ..audit.result import SCHEMA, AuditResult, Figure
 from ..errors import InputError
 from ..images import TileSource
 from ..outputs import Mark, refuse_existing, whole
-from .figures import draw_doses, draw_probes, draw_selectivity
-from .pictures import contact_sheet, worst_pairs
+from . import sections
+from .figures import draw_all
+from .methods import limits_of, measured_metrics, methods_of
+from .model_card import model_card
+from .pictures import EncoderPictures, Shown, contact_sheet, pictures_of
+from .tables import all_tables
 
 #: What shows that a folder holds an audit.
 MARK = Mark("audit.json")
 SYMBOLS = {"PASS": "✓", "WARN": "!", "FAIL": "✕", "UNDEFINED": "?"}
+SHAPES = {
+    "invariant": "○",
+    "shared direction": "→",
+    "linear": "∥",
+    "entangled": "※",
+    "undecided": "±",
+    "undefined": "?",
+}
+FIGURES = ("dose-response", "selectivity", "leakage-signal", "probes", "factors")
+CONTENTS = {
+    "verdict": "Every question",
+    "moves": "How far",
+    "yardstick": "Yardstick",
+    "sheet": "What was done",
+    "shapes": "Kind of move",
+    "selectivity": "Biology before nuisance",
+    "probes": "Signal and leakage",
+    "transfer": "A site left out",
+    "space": "Who is near",
+    "batches": "Batches",
+    "flips": "Label flips",
+    "parts": "Breakdown",
+    "factors": "Factors",
+    "worst": "Worst tiles",
+    "discordance": "Eye against encoder",
+    "comparisons": "Encoders compared",
+    "methods": "Methods",
+    "cards": "Cards and licences",
+    "limits": "Limits",
+}
 
 
 def write_report(
     result: AuditResult,
-    source: TileSource,
+    source: TileSource | None,
     out: str | os.PathLike[str],
     *,
     tiles: pd.DataFrame | None = None,
@@ -33,11 +69,13 @@ def write_report(
     embeddings: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `report.html`, `audit.json`, `doses.csv`, `probes.csv` and `figures/` into the folder `out`.
+    """Write the folder `out`: page, document, tables, figures and model card.
 
-    The page needs no network and no other file. `seconds` (where the time went) goes into `timings.json`, apart from
-    `audit.json`, which is the same for two runs of one audit but for `created`. The tables (`*.zarr`) of the folder
-    `embeddings` are moved in.
+    `report.html` needs no network, no script and no other file. `audit.json` is the document. Every table of it is a
+    CSV beside it, with `figures.csv` holding every figure. `figures/` has each figure as SVG and PNG, `model-card.md` a
+    section per encoder. Without a `source` there are no pictures of tiles. `tiles` becomes `tiles.parquet`. `seconds`
+    (where the time went) goes into `timings.json`, apart from `audit.json`, which is the same for two runs of one audit
+    but for `created`. The tables (`*.zarr`) of the folder `embeddings` are moved in.
 
     Raises
     ------
@@ -45,24 +83,21 @@ def write_report(
         If `out` exists and not `overwrite`, or holds something else than an audit.
     """
     refuse_existing(Path(out), overwrite=overwrite, mark=MARK)
-    figures = {
-        "dose-response": draw_doses(result),
-        "probes": draw_probes(result),
-        "selectivity": draw_selectivity(result),
-    }
+    figures = draw_all(result)
     with whole(out, overwrite=overwrite, mark=MARK) as part:
         part.mkdir()
-        page = render(result, source, figures)
+        page = render(result, source, {name: drawn.svg for name, drawn in figures.items()})
         (part / "report.html").write_text(page, encoding="utf-8")
         (part / "audit.json").write_text(to_json(result), encoding="utf-8")
-        result.to_frame().to_csv(part / "figures.csv", index=False)
+        (part / "model-card.md").write_text(model_card(result), encoding="utf-8")
+        for name, table in all_tables(result).items():
+            table.to_csv(part / f"{name}.csv", index=False)
         if tiles is not None:
             tiles.to_parquet(part / "tiles.parquet", index=False)
-        result.probes_frame().to_csv(part / "probes.csv", index=False)
         (part / "figures").mkdir()
-        for name, svg in figures.items():
-            if svg:
-                (part / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
+        for name, drawn in figures.items():
+            (part / "figures" / f"{name}.svg").write_text(drawn.svg, encoding="utf-8")
+            (part / "figures" / f"{name}.png").write_bytes(drawn.png)
         if seconds is not None:
             (part / "timings.json").write_text(json.dumps(dict(seconds), indent=1), encoding="utf-8")
         if embeddings is not None:
@@ -102,8 +137,8 @@ def read_result(path: str | os.PathLike[str]) -> AuditResult:
         raise InputError(f"audit.json does not fit its schema ({error.error_count()} places)", received=file) from None
 
 
-def render(result: AuditResult, source: TileSource, figures: Mapping[str, str]) -> str:
-    """Return the page as HTML."""
+def render(result: AuditResult, source: TileSource | None, figures: Mapping[str, str]) -> str:
+    """Return the page as HTML; `figures` are SVG by name, as `draw_all` names them."""
     import jinja2
     from markupsafe import Markup
 
@@ -115,54 +150,77 @@ def render(result: AuditResult, source: TileSource, figures: Mapping[str, str]) 
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["figure"] = _show_figure
-    return environment.get_template("audit.html.j2").render(
-        result=result,
-        figures={name: Markup(svg) for name, svg in figures.items()},
-        sheet=contact_sheet(result, source) if result.operations else None,
-        worst={encoder.name: worst_pairs(encoder, result, source) for encoder in result.encoders},
-        checks=_matrix(result),
-        summary=_summary(result),
-        metrics=list(METRICS.values()),
-        symbols=SYMBOLS,
-        card=lambda value: json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False),
-    )
+    environment.filters["compared"] = lambda item: sections.what_is_compared(result, item)
+    given = _arranged(result) | _pictured(result, source)
+    given["figures"] = {name: Markup(figures.get(name, "")) for name in FIGURES}  # SVG that we have drawn
+    return environment.get_template("audit.html.j2").render(given)
 
 
-def _matrix(result: AuditResult) -> list[tuple[str, list[Any]]]:
-    """Return each question of the verdict with the answer of each encoder, None where it was not asked."""
-    # One that failed early was asked less: the order of questions is that of the one that was asked most.
-    asked = sorted(result.encoders, key=lambda encoder: -len(encoder.checks))
-    names = list(dict.fromkeys(check.name for encoder in asked for check in encoder.checks))
-    answers = [{check.name: check for check in encoder.checks} for encoder in result.encoders]
-    return [(name, [answer.get(name) for answer in answers]) for name in names]
+def _arranged(result: AuditResult) -> dict[str, Any]:
+    """Return what the template is given: the result, and what is arranged of it."""
+    encoders = result.encoders
+    spaces = sections.space_matrices(result)
+    return {
+        "result": result,
+        "answer": answer(result),
+        "contents": list(CONTENTS.items()),
+        "symbols": SYMBOLS,
+        "shape_symbols": SHAPES,
+        "metrics": measured_metrics(result),
+        "families": sections.family_names(result),
+        "family_cells": sections.family_cells,
+        "questions": sections.question_matrix(result),
+        "open_checks": sections.open_checks,
+        "contract": any(encoder.contract for encoder in encoders),
+        "perturbed_encoders": [encoder for encoder in encoders if encoder.doses],
+        "moves": sections.move_matrix(result),
+        "shapes": sections.shape_matrix(result),
+        "selective": [encoder for encoder in encoders if encoder.selectivity is not None],
+        "destroyed": list(dict.fromkeys(item.operation for encoder in encoders for item in encoder.selectivities)),
+        "probes": sections.probe_rows(result),
+        "transfer_column": next((left.column for encoder in encoders for left in encoder.transfer), ""),
+        "transferred": [encoder for encoder in encoders if encoder.transfer],
+        "transfers": sections.transfer_rows(result),
+        "twin_names": sections.twin_names(result),
+        "spaces": spaces,
+        "space_names": [metric.name for _, rows in spaces for metric, _ in rows],
+        "weak": sections.weak_silhouettes(result),
+        "distance_names": sections.distance_names(result),
+        "metric_title": lambda name: METRICS[name].title if name in METRICS else name,
+        "flips": sections.flip_matrix(result),
+        "parts": lambda encoder: sections.parts_rows(result, encoder),
+        "discordant": [encoder for encoder in encoders if encoder.discordance is not None],
+        "pairs": sections.pair_summaries(result),
+        "shown_comparisons": sections.shown_comparisons(result),
+        "methods": methods_of(result),
+        "limits": limits_of(result),
+        "title": lambda column: result.plan["columns"].get(column, column),
+        "card": _card,
+    }
 
 
-def _summary(result: AuditResult) -> list[dict[str, Any]]:
-    """Return one row per operation at the policy's severity: displacement and rank per encoder."""
-    severity = result.plan["policy"]["severity"]
-    return [
-        {
-            "operation": operation,
-            "cells": [
-                next(
-                    (
-                        dose.metrics
-                        for dose in encoder.doses
-                        if (dose.operation, dose.severity) == (operation.name, operation.at(severity).severity)
-                    ),
-                    {},
-                )
-                for encoder in result.encoders
-            ],
-        }
-        for operation in result.operations
-    ]
+def _card(value: Any) -> str:
+    """Return a card as JSON that reads well: a list of numbers on one line."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    return re.sub(r"\[([\s\d.,eE+-]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
-def _show_figure(figure: Any, digits: int = 2) -> str:
-    values = figure if isinstance(figure, Mapping) else figure.model_dump()
-    if values["value"] is None or values["value"] != values["value"]:
-        return "not defined"
-    text = f"{values['value']:.{digits}f}"
-    low, high = values["low"], values["high"]
-    return text if low is None or low != low else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+def _pictured(result: AuditResult, source: TileSource | None) -> dict[str, Any]:
+    """Return the pictures of tiles; of vectors alone there are none."""
+    nothing = EncoderPictures([], [], [])
+    if source is None or not result.operations:
+        pictures = {encoder.name: nothing for encoder in result.encoders}
+        return {"sheet": None, "pictures": pictures, "any_worst": False, "any_heat": False}
+    shown = Shown(result, source)
+    pictures = {encoder.name: pictures_of(encoder, result, shown) for encoder in result.encoders}
+    worst = [pair for found in pictures.values() for pair in found.worst]
+    return {
+        "sheet": contact_sheet(result, shown),
+        "pictures": pictures,
+        "any_worst": bool(worst),
+        "any_heat": any(pair.heat for pair in worst),
+    }
+
+
+def _show_figure(figure: Figure, digits: int = 2) -> str:
+    return show(figure, digits)

@@ -1,26 +1,31 @@
-"""Tiles for the report: what was done to them, and those that moved most."""
+"""Tiles for the report: what was done to them, those that moved most, what moved them, and discordant pairs."""
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+import matplotlib
 import numpy as np
 from PIL import Image
 
 from .._types import Tile
 from ..audit.donors import find_donors
-from ..audit.result import AuditResult, EncoderResult, OperationResult
+from ..audit.plan import limit
+from ..audit.result import AuditResult, EncoderResult, OperationResult, PairOfTiles, SensitivityResult
 from ..errors import InputError
 from ..images import TileSource
-from ..perturb import OPERATIONS, SEVERITIES, Operation, climb, perturb
+from ..perturb import OPERATIONS, Donor, Operation, climb, perturb
 from ..provenance import stream
 
-SHOWN_PX = 112
+SHOWN_PX, LOOKED_AT = 112, 32
+HEAT_SHARE = 0.55  # of the map, over the tile in grey
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One tile, and one row of perturbed tiles per operation, as data URIs. `levels` are captions."""
+    """One tile, and one row of perturbed tiles per operation, as data URIs with captions."""
 
     tile: str
     original: str
@@ -29,13 +34,68 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Pair:
-    """A tile before and after the nuisance that moved it."""
+    """A tile before and after the nuisance that moved it, and where covering moves it, if that was measured."""
 
     tile: str
     operation: str
+    caption: str
     displacement: float
     before: str
     after: str
+    heat: str | None
+    sensitivity: SensitivityResult | None
+
+
+@dataclass(frozen=True)
+class Discordant:
+    """Two tiles of which eye and encoder disagree."""
+
+    pair: PairOfTiles
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class EncoderPictures:
+    """The pictures of one encoder."""
+
+    worst: list[Pair]
+    alike_but_far: list[Discordant]
+    different_but_close: list[Discordant]
+
+
+class Shown:
+    """The tiles that were audited, read again, with the donors of the run."""
+
+    def __init__(self, result: AuditResult, source: TileSource) -> None:
+        self.seed = int(result.plan["seed"])
+        self.mpp: float | None = result.plan["mpp"]
+        # The run drew its donors from the part that it audited.
+        self.source = limit(source, result.plan.get("max_tiles"), self.seed)
+        self.places = {str(name): place for place, name in enumerate(self.source.table.index)}
+        self.operations = {
+            operation.name: _operation(operation) for operation in result.operations if _can_be_done_again(operation)
+        }
+        chosen = tuple(self.operations.values())
+        self.donors: tuple[Donor, ...] = find_donors(self.source, chosen, seed=self.seed, mpp=self.mpp)
+        self.read = lru_cache(maxsize=64)(self._read)
+
+    def _read(self, place: int) -> Tile | None:
+        try:
+            return self.source.read(place)
+        except InputError:
+            return None  # it was skipped in the run too, and is counted there
+
+    def tile(self, name: str) -> Tile | None:
+        """Return a tile by name, None where it cannot be read any more."""
+        return self.read(self.places[name]) if name in self.places else None
+
+    def scale(self, place: int) -> float | None:
+        """Return the um per pixel of a tile, as the run took it."""
+        if "mpp" not in self.source.table:
+            return self.mpp
+        value = float(self.source.table["mpp"].iloc[place])
+        return self.mpp if np.isnan(value) else value
 
 
 def data_uri(tile: Tile) -> str:
@@ -47,56 +107,99 @@ def data_uri(tile: Tile) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def contact_sheet(result: AuditResult, source: TileSource) -> Sheet | None:
+def contact_sheet(result: AuditResult, shown: Shown) -> Sheet | None:
     """Render one tile, the most varied of 32 drawn by the seed, under each operation of the audit."""
-    seed, mpp = int(result.plan["seed"]), result.plan["mpp"]
-    order = stream(seed, "sheet", len(source.table)).permutation(len(source.table))[:32]
-    found = [(index, tile) for index, tile in ((int(i), _read(source, int(i))) for i in order) if tile is not None]
-    if not found or not result.operations:
+    count = len(shown.source.table)
+    order = stream(shown.seed, "sheet", count).permutation(count)[:LOOKED_AT]
+    found = [(int(place), tile) for place in order if (tile := shown.read(int(place))) is not None]
+    again = [operation for operation in result.operations if operation.name in shown.operations]
+    if not found or not again:
         return None
-    index, tile = max(found, key=lambda item: float(item[1].std(axis=(0, 1)).mean()))
-    name = str(source.table.index[index])
+    place, tile = max(found, key=lambda item: float(item[1].std(axis=(0, 1)).mean()))
+    name = str(shown.source.table.index[place])
     rows = []
-    chosen = tuple(map(_operation, result.operations))
-    donors = find_donors(source, chosen, seed=seed, mpp=mpp)
-    for operation in chosen:
-        views = climb(tile, operation, tile_id=name, seed=seed, mpp=_mpp(source, index) or mpp, donors=donors)
-        captions = [operation.caption(severity) for severity in SEVERITIES]
+    for operation in again:
+        views = climb(
+            tile,
+            shown.operations[operation.name],
+            tile_id=name,
+            seed=shown.seed,
+            mpp=shown.scale(place),
+            donors=shown.donors,
+        )
+        captions = [operation.caption(step.severity) for step in operation.steps]
         rows.append((operation.name, [(caption, data_uri(v)) for caption, v in zip(captions, views, strict=True)]))
     return Sheet(tile=name, original=data_uri(tile), rows=rows)
 
 
-def worst_pairs(encoder: EncoderResult, result: AuditResult, source: TileSource) -> list[Pair]:
-    """Render the tiles of `encoder.worst` before and after."""
-    seed, mpp = int(result.plan["seed"]), result.plan["mpp"]
-    places = {str(name): i for i, name in enumerate(source.table.index)}
+def pictures_of(encoder: EncoderResult, result: AuditResult, shown: Shown) -> EncoderPictures:
+    """Render the tiles that an encoder's result names."""
+    found = encoder.discordance
+    return EncoderPictures(
+        worst=_worst_pairs(encoder, result, shown),
+        alike_but_far=[] if found is None else _discordant(found.alike_but_far, shown),
+        different_but_close=[] if found is None else _discordant(found.different_but_close, shown),
+    )
+
+
+def _worst_pairs(encoder: EncoderResult, result: AuditResult, shown: Shown) -> list[Pair]:
     operations = {operation.name: operation for operation in result.operations}
+    maps = {item.tile: item for item in encoder.sensitivity}
     pairs = []
     for worst in encoder.worst:
-        index = places[worst.tile]
-        tile = _read(source, index)
-        if tile is not None:
-            scale = _mpp(source, index) or mpp
-            operation = _operation(operations[worst.operation])
-            after = perturb(tile, operation, worst.severity, tile_id=worst.tile, seed=seed, mpp=scale)
-            pairs.append(Pair(worst.tile, worst.operation, worst.displacement, data_uri(tile), data_uri(after)))
+        tile = shown.tile(worst.tile)
+        if tile is None or worst.operation not in shown.operations:
+            continue
+        after = perturb(
+            tile,
+            shown.operations[worst.operation],
+            worst.severity,
+            tile_id=worst.tile,
+            seed=shown.seed,
+            mpp=shown.scale(shown.places[worst.tile]),
+            donors=shown.donors,
+        )
+        found = maps.get(worst.tile)
+        pairs.append(
+            Pair(
+                tile=worst.tile,
+                operation=worst.operation,
+                caption=operations[worst.operation].caption(worst.severity),
+                displacement=worst.displacement,
+                before=data_uri(tile),
+                after=data_uri(after),
+                heat=None if found is None else data_uri(heat_over(tile, found.heat)),
+                sensitivity=found,
+            )
+        )
     return pairs
+
+
+def heat_over(tile: Tile, heat: Sequence[Sequence[float]]) -> Tile:
+    """Return the tile in grey under a map of heat: dark blue is 0, yellow its largest value."""
+    values = np.asarray(heat, np.float32)
+    scaled = values / values.max() if values.max() > 0 else values
+    colours = (matplotlib.colormaps["cividis"](scaled)[..., :3] * 255).astype(np.uint8)
+    size = (tile.shape[1], tile.shape[0])
+    over = np.asarray(Image.fromarray(colours).resize(size, Image.Resampling.BILINEAR), np.float32)
+    grey = np.asarray(Image.fromarray(tile).convert("L").convert("RGB"), np.float32)
+    return (HEAT_SHARE * over + (1 - HEAT_SHARE) * grey).round().astype(np.uint8)
+
+
+def _discordant(pairs: Sequence[PairOfTiles], shown: Shown) -> list[Discordant]:
+    found = []
+    for pair in pairs:
+        first, second = shown.tile(pair.first), shown.tile(pair.second)
+        if first is not None and second is not None:
+            found.append(Discordant(pair, data_uri(first), data_uri(second)))
+    return found
+
+
+def _can_be_done_again(result: OperationResult) -> bool:
+    """Return whether an operation is one of ours; real pairs have no level."""
+    return result.name in OPERATIONS and all(step.level is not None for step in result.steps)
 
 
 def _operation(result: OperationResult) -> Operation:
     """Return the operation at the levels of the audit."""
     return OPERATIONS[result.name].at([step.level for step in result.steps if step.level is not None])
-
-
-def _read(source: TileSource, index: int) -> Tile | None:
-    try:
-        return source.read(index)
-    except InputError:
-        return None  # it was skipped in the run too, and is counted there
-
-
-def _mpp(source: TileSource, index: int) -> float | None:
-    if "mpp" not in source.table:
-        return None
-    value = float(source.table["mpp"].iloc[index])
-    return None if np.isnan(value) else value

@@ -25,7 +25,7 @@ from ..stain import (
 from ..stain.manifold import StainManifold
 from ..stain.separate import density_of
 from ..stain.vectors import STAIN_SETS, complete, unit_rows
-from .figures import COLOURS, STYLE
+from .canvas import COLOURS, STYLE
 
 SIZE_INCHES, DPI = (14.0, 9.0), 100
 GREY = "#555555"
