@@ -5,7 +5,7 @@ import sys
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, embed, health, listing, perturb, stain
+from . import audit, cohort, compare, embed, gate, health, listing, perturb, stain
 from .console import error_console
 
 app = typer.Typer(
@@ -19,6 +19,9 @@ app = typer.Typer(
 )
 app.command("demo", epilog=health.DEMO_EXAMPLE)(health.demo)
 app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
+app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.add_typer(gate.policy_app, name="policy")
 app.command("embed", epilog=embed.EXAMPLE)(embed.embed)
 app.command("convert", epilog=embed.CONVERT_EXAMPLE)(embed.convert)
 app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
