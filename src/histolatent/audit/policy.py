@@ -213,9 +213,9 @@ def check_policy(document: object, origin: str) -> Policy:
 
 def _explained(error: ValidationError, document: object, origin: str) -> InputError:
     """Return the first mistake in words, with how many there are."""
-    mistakes = error.errors()
+    mistakes: list[Any] = list(error.errors())
     first = mistakes[0]
-    path = tuple(part for part in first["loc"] if part != "[key]")
+    path: tuple[int | str, ...] = tuple(part for part in first["loc"] if part != "[key]")
     place, kind = _place(path, document), first["type"]
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     where = f"{origin}: {place}" if place else origin

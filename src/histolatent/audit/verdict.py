@@ -160,7 +160,9 @@ def _unasked(policy: Policy, ignored: Sequence[OperationResult]) -> list[Check]:
 def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
     band, figure = policy.react_each, chosen.share
     status = _in_band(figure, band, strictly=True)
-    if _bounds(chosen.ratio)[1] < band.fail_below:  # it ties with nuisances that do not move tiles either
+    if (
+        chosen.ratio.value is not None and _bounds(chosen.ratio)[1] < band.fail_below
+    ):  # it ties with nuisances that do not move tiles either
         status = "FAIL"
     words = {
         "PASS": "moves tiles further than nuisances do",
@@ -175,8 +177,8 @@ def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
         sentence=f"{chosen.operation} {words[status]}: further than {_show(figure)} of them, "
         f"{_show(chosen.ratio)} times their mean displacement",
         figure=figure,
-        threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the ratio of "
-        f"displacements, is below {band.fail_below:g}",
+        threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the ratio "
+        f"of displacements, is below {band.fail_below:g}",
     )
 
 

@@ -65,7 +65,6 @@ def gate(
 
 
 def _print_answers(item, policy) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -78,10 +77,8 @@ def _print_answers(item, policy) -> None:
     table.add_column("threshold", overflow="fold")
     for check in encoder.checks:
         status = Text(check.status, STATUS_COLOURS[check.status])
-        table.add_row(Text(printable(check.name)), status, Text(_shown(check.figure)), Text(check.threshold or ""))
-    # A log has no width: lines are cut for a reader, unless one says how wide his screen is.
-    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE
-    Console(highlight=False, width=wide).print(table)
+        table.add_row(Text(printable(check.name)), status, Text(shown(check.figure)), Text(check.threshold or ""))
+    wide_console().print(table)
     said = "; ".join(f"{family.family} {family.status}" for family in encoder.families)
     say(printable(f"families: {said}"))
     for check in item.refused:
@@ -92,16 +89,25 @@ def _print_answers(item, policy) -> None:
     say(printable(f"{encoder.name} {SYMBOLS[item.met]} the policy{more}\n"))
 
 
+def wide_console():
+    """Return a console for tables. A log has no width: it gets a wide one, unless COLUMNS says otherwise."""
+    from rich.console import Console
+
+    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE
+    return Console(highlight=False, width=wide)
+
+
 def _refused(item, status: str) -> bool:
     return any(check.status == status for check in item.refused)
 
 
-def _shown(figure) -> str:
+def shown(figure, digits: str = ".3f") -> str:
+    """Return a figure with its interval, empty where there is none."""
     if figure is None or figure.value is None:
         return ""
     if figure.low is None or figure.high is None:
-        return f"{figure.value:.3f}"
-    return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+        return f"{figure.value:{digits}}"
+    return f"{figure.value:{digits}} [{figure.low:{digits}}, {figure.high:{digits}}]"
 
 
 def read_audit(folder: Path):
@@ -138,7 +144,9 @@ def check(
 
     note_plugins()
     found = read_policy(policy)
-    say(printable(f"{found.title!r}: nuisances at severity {found.severity}, must-react at {found.must_react_severity}"))
+    say(
+        printable(f"{found.title!r}: nuisances at severity {found.severity}, must-react at {found.must_react_severity}")
+    )
     bands = {"ignore": found.ignore, **{f"ignore, {name}": band for name, band in found.families.items()}}
     bands |= {f"ignore, {name}": band for name, band in found.operations.items()}
     bands |= {"react": found.react, "react_each": found.react_each}
