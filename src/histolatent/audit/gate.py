@@ -52,7 +52,8 @@ def own_policy(result: AuditResult) -> Policy:
 
 def refuses(policy: Policy, check: Check) -> bool:
     """Return whether a policy does not let an answer through."""
-    refused = {"FAIL": True, "WARN": policy.warn == "refuse", "UNDEFINED": policy.undefined == "refuse"}
+    warn = policy.warn == "refuse" or check.family in policy.refuse_warn
+    refused = {"FAIL": True, "WARN": warn, "UNDEFINED": policy.undefined == "refuse"}
     return refused.get(check.status, False)
 
 

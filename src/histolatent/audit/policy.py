@@ -15,6 +15,23 @@ from .metrics import METRICS
 POLICIES = ("second-site",)
 Family = Literal["geometric", "photometric", "acquisition", "stain", "artefact"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
+#: Everything that questions are about: the families of operations, and what is asked besides.
+Asked = Literal[
+    "contract",
+    "yardstick",
+    "geometric",
+    "photometric",
+    "acquisition",
+    "stain",
+    "artefact",
+    "pair",
+    "must-react",
+    "signal",
+    "leakage",
+    "required",
+    "robustness",
+]
+ASKED: tuple[Asked, ...] = get_args(Asked)
 #: Metrics that describe pairs of tiles, or single ones: an audit gives no figure of them that could be bounded.
 NOT_FIGURES = ("disagreement", "procrustes_residual", "sensitivity")
 
@@ -115,7 +132,8 @@ class Policy(_Asked):
       for each operation that destroys some, which also fails where the ratio of displacements is below `fail_below`.
     - `require`: bounds on any other figure.
     - `contract`, `yardstick`, `signal` and `leakage` questions have no settings: see the documentation of the verdict.
-    - `warn`, `undefined`: whether the gate lets an answer WARN or UNDEFINED through.
+    - `warn`, `undefined`: whether the gate lets an answer WARN or UNDEFINED through. `refuse_warn`: families of
+      questions of which it lets no WARN through, whatever `warn` says.
     """
 
     title: str = "default"
@@ -129,6 +147,7 @@ class Policy(_Asked):
     require: tuple[Requirement, ...] = ()
     warn: Literal["allow", "refuse"] = "allow"
     undefined: Literal["allow", "refuse"] = "refuse"
+    refuse_warn: tuple[Asked, ...] = ()
 
     @model_validator(mode="after")
     def _check_operations(self) -> "Policy":
@@ -215,7 +234,7 @@ def _explained(error: ValidationError, document: object, origin: str) -> InputEr
     """Return the first mistake in words, with how many there are."""
     mistakes: list[Any] = list(error.errors())
     first = mistakes[0]
-    path: tuple[int | str, ...] = tuple(part for part in first["loc"] if part != "[key]")
+    path = tuple[int | str, ...](part for part in first["loc"] if part != "[key]")
     place, kind = _place(path, document), first["type"]
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     where = f"{origin}: {place}" if place else origin
@@ -229,6 +248,9 @@ def _explained(error: ValidationError, document: object, origin: str) -> InputEr
     if path[:1] == ("families",) and kind == "literal_error":
         found = unknown("family", str(path[-1]), FAMILIES)
         return InputError(f"{origin}: families: {found.what}{more}", valid=found.valid, fix=found.fix)
+    if path[:1] == ("refuse_warn",) and kind == "literal_error":
+        found = unknown("family of questions", str(first["input"]), ASKED)
+        return InputError(f"{origin}: refuse_warn: {found.what}{more}", valid=found.valid, fix=found.fix)
     if kind == "value_error":
         return InputError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}{more}")
     valid = _valid(path)
@@ -251,9 +273,11 @@ def _place(path: tuple[int | str, ...], document: object) -> str:
 
 def _valid(path: tuple[int | str, ...]) -> str:
     """Return what is valid at a place of a policy."""
-    if not path:
+    name = str(path[-1]) if path else ""
+    if not name:
         return "a table of settings"
-    name = str(path[-1])
+    if path[0] == "refuse_warn":
+        return "an array of families of questions"
     if path == ("require",):
         return "an array of tables, each under [[require]]"
     if path[0] == "require" and len(path) == 2:

@@ -95,6 +95,8 @@ def audit_encoders(
     source = limit(whole, plan.max_tiles, plan.seed)
     check_tables(source.table)
     find_groups(source.table)  # a leaking split must stop the run before the long part
+    if factors is not None:
+        known_factors(whole, factors, source.table)  # and so must factors of other tiles
     pixel = [encoder for encoder in encoders if not isinstance(encoder, VectorEncoder)]
     chosen = plan.perturbations
     donors = find_donors(source, chosen, seed=plan.seed, mpp=plan.mpp) if pixel else ()

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from .._types import Codes
 from ..errors import InputError, OptionError, unknown
 from ..stats import RESAMPLES
-from .comparison import PIXELS, READ, TRUE, compare_tables, figures_of
+from .comparison import MOVE, PIXELS, READ, TRUE, compare_tables, figures_of
 from .policy import Policy
 from .result import AuditResult, Comparison, Figure, OperationResult
 
@@ -123,8 +123,10 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
     """Compare two runs on the tiles that both have, pair by pair of encoders, on the same resamples.
 
     Tiles whose pixels differ are left out, and so is every operation of which a shared tile was perturbed otherwise.
-    Probes are compared only where both were trained on the same tiles, labels, groups and folds. Groups are those of
-    the first run, joined where the second holds tiles together that the first does not.
+    Displacement has the unrelated tiles of its run as the unit, and probes are trained on the tiles of theirs: both are
+    compared only where the two runs hold the same tiles in one order, in the same groups, under one seed. Otherwise an
+    encoder would differ from itself. Groups are those of the first run, joined where the second holds tiles together
+    that the first does not.
 
     Raises
     ------
@@ -133,19 +135,17 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
     """
     reasons = _Reasons()
     left, right = _shared(first, second, pairs[0], reasons)
-    same_tiles = len(left) == len(first.of(pairs[0][0])) == len(second.of(pairs[0][1]))
-    if not same_tiles:
-        reasons.notes.append(
-            f"{len(left)} tiles are in both runs, of {len(first.of(pairs[0][0]))} and {len(second.of(pairs[0][1]))}: "
-            "each displacement is in units of the unrelated tiles of its own run"
-        )
-    if first.result.plan.get("seed") != second.result.plan.get("seed"):
-        reasons.notes.append(
-            "the seeds differ, so that unrelated tiles, the unit of displacement, were drawn otherwise"
-        )
+    unlike = _unlike(first, second, left, pairs[0])
     groups = joined_groups(left["group"].to_numpy(), right["group"].to_numpy())
-    operations = _operations(first, second, left, right, reasons, same_tiles=same_tiles)
-    dropped = _dropped_readings(first, second, left, right, reasons, same_tiles=same_tiles)
+    operations = _operations(first, second, left, right, reasons, same_tiles=unlike is None)
+    if unlike is None:
+        dropped = _other_truth(left, right, reasons)
+    else:
+        dropped = [name for name in left.columns if name.startswith(MOVE) or name.endswith(READ)]
+        reasons.left_out.append(
+            f"displacement and probes: {unlike}, so that unrelated tiles, the unit of displacement, and the parts that "
+            "probes were trained on are others; audit both on one table of tiles, with one seed"
+        )
     if not _same_roles(first.result, second.result, operations):
         dropped.append("selectivity")
         reasons.left_out.append("selectivity: it rests on operations that are not the same in both runs")
@@ -282,28 +282,30 @@ def _same_roles(first: AuditResult, second: AuditResult, operations: Iterable[Op
     return used[0] == used[1] and used[0] <= compared
 
 
-def _dropped_readings(
-    first: Run, second: Run, left: pd.DataFrame, right: pd.DataFrame, reasons: _Reasons, *, same_tiles: bool
-) -> list[str]:
-    """Return the columns of probes that were not trained on the same, or that read another truth."""
+def _unlike(first: Run, second: Run, left: pd.DataFrame, pair: tuple[str, str]) -> str | None:
+    """Return why the two runs did not measure on the same footing, or None if they did."""
+    before, after = first.of(pair[0]), second.of(pair[1])
+    if len(left) < max(len(before), len(after)):
+        return f"{len(left)} tiles are the same in both runs, of {len(before)} and {len(after)}"
+    if not before.index.equals(after.index):
+        return "the tiles are in another order"
+    codes = [np.unique(part["group"].to_numpy(), return_inverse=True)[1].reshape(-1) for part in (before, after)]
+    count = len(np.unique(np.stack(codes), axis=1).T)
+    if not count == codes[0].max() + 1 == codes[1].max() + 1:
+        return "the tiles are grouped otherwise"
+    for part, name, words in (
+        ("clusters", "null_apart_by", "unrelated tiles are told by"),
+        ("plan", "seed", "the seed is"),
+    ):
+        values = [getattr(run.result, part).get(name) for run in (first, second)]
+        if values[0] != values[1]:
+            return f"{words} {values[0]} and {values[1]}"
+    return None
+
+
+def _other_truth(left: pd.DataFrame, right: pd.DataFrame, reasons: _Reasons) -> list[str]:
+    """Return the columns of probes that read another truth in one run than in the other."""
     read = [name.removesuffix(READ) for name in left.columns if name.endswith(READ) and name in right]
-    if not read:
-        return []
-    partitions = [np.unique(part["group"].to_numpy(), return_inverse=True)[1].reshape(-1) for part in (left, right)]
-    count = len(np.unique(np.stack(partitions), axis=1).T)
-    same_groups = count == partitions[0].max() + 1 == partitions[1].max() + 1
-    why = (
-        "the runs hold different tiles"
-        if not same_tiles
-        else "the tiles are grouped otherwise"
-        if not same_groups
-        else "the seeds differ, and with them the folds"
-        if first.result.plan.get("seed") != second.result.plan.get("seed")
-        else None
-    )
-    if why is not None:
-        reasons.left_out.append(f"probes of {', '.join(read)}: they were trained on other parts, since {why}")
-        return [name + READ for name in read]
     changed = [name for name in read if not left[name + TRUE].fillna("").equals(right[name + TRUE].fillna(""))]
     if changed:
         reasons.left_out.append(f"probes of {', '.join(changed)}: the truth is not the same in both runs")

@@ -178,13 +178,16 @@ def audit(
 
 def read_factors(path: Path):
     """Read known numbers of the tissue, a column each, by tile."""
+    from typing import Any
+
+    import numpy as np
     import pandas as pd
 
     from ..errors import InputError
     from ..images.files import read_frame
 
     try:
-        frame = read_frame(path)
+        frame: Any = read_frame(path)
     except InputError as error:
         what = error.what.replace("a manifest", "a table of factors").replace("the manifest", "the table of factors")
         raise InputError(
@@ -205,8 +208,8 @@ def read_factors(path: Path):
         raise InputError("the table of factors has no factor", received=path, valid="a column of numbers each")
     found = {}
     for name, column in values.items():
-        numbers = pd.to_numeric(column, errors="coerce")
-        wrong = numbers.isna() & column.notna()
+        numbers: Any = pd.to_numeric(column, errors="coerce")
+        wrong = ~np.isfinite(numbers.astype(float)) & column.notna()
         if bool(wrong.any()):
             where = f"{path}, column {name}, tile {tiles[wrong].iloc[0]}: {column[wrong].iloc[0]!r}"
             raise InputError(

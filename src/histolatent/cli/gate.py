@@ -59,7 +59,9 @@ def gate(
     failed = [item.encoder.name for item in gated if not item.met]
     count = f"{len(gated) - len(failed)} of {len(gated)} encoder{'s' * (len(gated) > 1)}"
     outcome = f"{'FAIL' if failed else 'PASS'}: {count} meet{'s' * (len(gated) == 1)} the policy {asked.title!r}"
-    say(printable(outcome + (f"; not {', '.join(failed)}" if failed else "")))
+    let = let_through(gated)
+    more = f"; not {', '.join(failed)}" if failed else f" ({let} let through)" if let else ""
+    say(printable(outcome + more))
     if failed:
         raise typer.Exit(1)
 
@@ -83,10 +85,17 @@ def _print_answers(item, policy) -> None:
     say(printable(f"families: {said}"))
     for check in item.refused:
         say(printable(f"{check.status} {check.name}: {check.sentence}"))
-    counts = {status: sum(check.status == status for check in encoder.checks) for status in ("WARN", "UNDEFINED")}
-    let = [f"{count} {status}" for status, count in counts.items() if count and not _refused(item, status)]
-    more = f", with {' and '.join(let)} that the policy lets through" if let else ""
-    say(printable(f"{encoder.name} {SYMBOLS[item.met]} the policy{more}\n"))
+    let = let_through([item])
+    say(
+        printable(f"{encoder.name} {SYMBOLS[item.met]} the policy" + (f"; it lets {let} through" if let else "") + "\n")
+    )
+
+
+def let_through(gated) -> str:
+    """Return how many answers that are no PASS a policy lets through: `3 WARN and 1 UNDEFINED`."""
+    let = [check.status for item in gated for check in item.encoder.checks if check not in item.refused]
+    counts = {status: let.count(status) for status in ("WARN", "UNDEFINED")}
+    return " and ".join(f"{count} {status}" for status, count in counts.items() if count)
 
 
 def wide_console():
@@ -95,10 +104,6 @@ def wide_console():
 
     wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE
     return Console(highlight=False, width=wide)
-
-
-def _refused(item, status: str) -> bool:
-    return any(check.status == status for check in item.refused)
 
 
 def shown(figure, digits: str = ".3f") -> str:
@@ -155,4 +160,5 @@ def check(
     for asked in found.require:
         why = f" ({asked.why})" if asked.why else ""
         say(printable(f"require {asked.describe()} {asked.side}{why}"))
-    say(f"the gate {found.warn}s WARN and {found.undefined}s UNDEFINED")
+    but = f", but refuses it in {', '.join(found.refuse_warn)}" if found.warn == "allow" and found.refuse_warn else ""
+    say(f"WARN: {found.warn}{but}; UNDEFINED: {found.undefined}")
