@@ -273,7 +273,7 @@ def _place(path: tuple[int | str, ...], document: object) -> str:
 
 def _valid(path: tuple[int | str, ...]) -> str:
     """Return what is valid at a place of a policy."""
-    name = str(path[-1]) if path else ""
+    name = str(path[len(path) - 1]) if path else ""
     if not name:
         return "a table of settings"
     if path[0] == "refuse_warn":
