@@ -234,19 +234,19 @@ def _explained(error: ValidationError, document: object, origin: str) -> InputEr
     """Return the first mistake in words, with how many there are."""
     mistakes: list[Any] = list(error.errors())
     first = mistakes[0]
-    path = tuple[int | str, ...](part for part in first["loc"] if part != "[key]")
+    path: tuple[Any, ...] = tuple(part for part in first["loc"] if part != "[key]")
     place, kind = _place(path, document), first["type"]
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
     where = f"{origin}: {place}" if place else origin
     if kind == "extra_forbidden":
         model = Requirement if path[0] == "require" else Band if len(path) > 1 else Policy
-        found = unknown("setting", str(path[-1]), model.model_fields)
+        found = unknown("setting", str(first["loc"][-1]), model.model_fields)
         inside = _place(path[:-1], document)
         return InputError(
             f"{origin}: {inside + ': ' if inside else ''}{found.what}{more}", valid=found.valid, fix=found.fix
         )
     if path[:1] == ("families",) and kind == "literal_error":
-        found = unknown("family", str(path[-1]), FAMILIES)
+        found = unknown("family", str(path[1]), FAMILIES)
         return InputError(f"{origin}: families: {found.what}{more}", valid=found.valid, fix=found.fix)
     if path[:1] == ("refuse_warn",) and kind == "literal_error":
         found = unknown("family of questions", str(first["input"]), ASKED)
