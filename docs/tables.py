@@ -218,7 +218,19 @@ def policy() -> str:
     """Return the fields of the policy with their defaults."""
     from histolatent.audit import Policy
 
-    return _table(("field", "default"), [(f"`{n}`", f"{f.default:g}") for n, f in Policy.model_fields.items()])
+    rows = [(f"`{name}`", _setting(field.default)) for name, field in Policy.model_fields.items()]
+    return _table(("field", "default"), rows)
+
+
+def _setting(value: Any) -> str:
+    """Return a default as TOML has it."""
+    if isinstance(value, str):
+        return f'`"{value}"`'
+    if isinstance(value, int | float):
+        return f"{value:g}"
+    if isinstance(value, dict | tuple):
+        return "none"
+    return ", ".join(f"`{name}` {bound:g}" for name, bound in value)
 
 
 def stains() -> str:

@@ -168,7 +168,7 @@ def test_the_gate_of_the_page_reads_an_audit(
     gate.write_text(file_block("how-to/ci.md", "gate.py"))
     tiles = histolatent.open_tiles("phantom:sites=2,patients=2,slides=1,tiles_per_site=8,tile_px=64")
     model = histolatent.encoder("toy:colour-histogram")
-    result, _ = histolatent.audit_encoders(tiles, [model], plan=histolatent.Plan(resamples=100))
+    result = histolatent.audit_encoders(tiles, [model], plan=histolatent.Plan(resamples=100)).result
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["gate.py"])
     (tmp_path / "audit").mkdir()

@@ -14,6 +14,8 @@ from histolatent.stats import (
     bootstrap_means,
     check_split,
     cluster_counts,
+    holm,
+    paired_difference,
     pool_clusters,
     share_above,
     weighted_auroc,
@@ -164,3 +166,92 @@ def test_clusters_are_pooled_whole():
     assert len(np.unique(pooled)) == 8
     assert all(len(set(pooled[groups == group])) == 1 for group in range(50))
     assert pool_clusters(groups, 0) is groups
+
+
+@pytest.mark.parametrize("draw", ["normal", "lognormal"])
+def test_a_paired_difference_against_scipy(draw):
+    random = np.random.default_rng(4)
+    first, second = getattr(random, draw)(size=(2, 70))
+    found = paired_difference(mean_of(first), mean_of(second), np.arange(70), resamples=6000)
+    oracle = scipy.stats.bootstrap(
+        (first, second),
+        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+        paired=True,
+        n_resamples=6000,
+        method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    width = oracle.high - oracle.low
+    assert found.estimate.value == pytest.approx(first.mean() - second.mean())
+    assert found.estimate.low == pytest.approx(oracle.low, abs=0.06 * width)
+    assert found.estimate.high == pytest.approx(oracle.high, abs=0.06 * width)
+    single = bootstrap(mean_of(first - second), np.arange(70), resamples=6000)
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((single.low, single.high))
+
+
+def test_p_is_below_one_in_twenty_where_the_interval_excludes_zero():
+    random = np.random.default_rng(5)
+    agreed = 0
+    for run in range(120):
+        groups = np.repeat(np.arange(15), 3)
+        first = random.normal(size=45) + 0.3 * random.normal() + random.exponential(size=45)
+        second = random.normal(size=45) + random.exponential(size=45)
+        found = paired_difference(mean_of(first), mean_of(second), groups, resamples=1000, seed=run)
+        low, high = found.estimate.low, found.estimate.high
+        assert low is not None and high is not None and found.p is not None
+        touches = min(abs(low), abs(high)) < 0.02  # between two draws, either may be said
+        assert touches or (found.p < 0.05) == (low > 0 or high < 0), (found, run)
+        agreed += not touches
+        mirrored = paired_difference(mean_of(second), mean_of(first), groups, resamples=1000, seed=run)
+        assert mirrored.p == pytest.approx(found.p)
+        assert (mirrored.estimate.low, mirrored.estimate.high) == pytest.approx((-high, -low))
+    assert agreed > 90
+
+
+@pytest.mark.slow
+def test_p_is_uniform_where_nothing_differs():
+    random = np.random.default_rng(6)
+    groups = np.repeat(np.arange(60), 2)
+    found = []
+    for run in range(500):
+        shared = random.normal(size=60)[groups]
+        first, second = shared + random.normal(size=(2, 120))
+        found.append(paired_difference(mean_of(first), mean_of(second), groups, resamples=500, seed=run).p)
+    assert scipy.stats.kstest(found, "uniform").pvalue > 0.01
+    assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.09  # standard error 0.01; 60 clusters cost a little
+
+
+def test_a_difference_that_is_constant():
+    values = np.random.default_rng(7).normal(size=40)
+    for shift, p in ((0.0, 1.0), (0.5, 2 / 201), (-0.5, 2 / 201)):
+        found = paired_difference(mean_of(values + shift), mean_of(values), np.arange(40), resamples=200)
+        assert found.estimate.value == pytest.approx(shift)
+        assert found.estimate.low == pytest.approx(shift)
+        assert found.estimate.high == pytest.approx(shift)
+        assert found.p == pytest.approx(p)
+
+
+def test_a_difference_in_one_group_has_no_p():
+    values = np.arange(6.0)
+    found = paired_difference(mean_of(values), mean_of(values + 1), np.zeros(6, int))
+    assert (found.estimate.value, found.estimate.low, found.p) == (-1, None, None)
+
+
+def test_holm_by_hand():
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm(np.array([0.5, 0.9, 0.6])), [1, 1, 1])
+    np.testing.assert_allclose(holm(np.array([0.02, 0.02])), [0.04, 0.04])
+    assert holm(np.array([0.3])).tolist() == [0.3]
+    assert holm(np.array([])).tolist() == []
+    random = np.random.default_rng(8)
+    for _ in range(50):
+        p = random.uniform(size=random.integers(1, 12)) ** 2
+        by_definition = []
+        for value in p:  # the largest of (m - rank) p over all that are as small or smaller
+            smaller = np.sort(p[p <= value])
+            by_definition.append(min(1, max((len(p) - i) * small for i, small in enumerate(smaller))))
+        found = holm(p)
+        np.testing.assert_allclose(found, by_definition)
+        order = np.argsort(p)
+        assert (np.diff(found[order]) >= 0).all()
+        assert (found >= p).all()

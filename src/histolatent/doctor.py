@@ -20,7 +20,7 @@ Status = Literal["PASS", "WARN", "FAIL"]
 EXTRAS = {
     "encoders": ("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "onnxruntime"),
     "slides": ("openslide", "tiffslide"),
-    "explore": ("umap", "openTSNE", "pacmap", "ot", "imageio"),
+    "explore": ("faiss", "umap", "openTSNE", "pacmap", "ot", "imageio"),
     "ray": ("ray",),
 }
 

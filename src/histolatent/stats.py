@@ -124,7 +124,9 @@ def paired_difference(
     def difference(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
         return first(weights) - second(weights)
 
-    value = float(difference(np.ones((1, len(groups))))[0])
+    once = np.ones((1, len(groups)))
+    ends = float(first(once)[0]), float(second(once)[0])
+    value = ends[0] - ends[1]
     nothing = Difference(Estimate(value, None, None), None)
     if clusters < 2 or not np.isfinite(value):
         return nothing
@@ -134,14 +136,18 @@ def paired_difference(
         return nothing
     left_out = _leave_out(difference, groups, clusters)
     estimate = Estimate(value, *_bca(value, draws, left_out, 0.95, clusters))
-    if not (draws - value).any():  # the bootstrap distribution is one point
-        return Difference(estimate, 1.0 if value == 0 else 2 / (len(draws) + 1))
-    bias, acceleration = _shift(value, draws, left_out)
+    rounding = 1e-12 * max(map(abs, ends))
+    least = 2 / (len(draws) + 1)
+    if np.abs(draws - value).max() <= rounding:  # the bootstrap distribution is one point
+        return Difference(estimate, 1.0 if abs(value) <= rounding else least)
     share = (np.sum(draws < 0) + 0.5 * np.sum(draws == 0)) / len(draws)
-    reached = norm.ppf(np.clip(share, 1 / (len(draws) + 1), len(draws) / (len(draws) + 1))) - bias
+    if share in (0, 1):  # no interval reaches 0
+        return Difference(estimate, least)
+    bias, acceleration = _shift(value, draws, left_out)
+    reached = norm.ppf(share) - bias
     z = reached / (1 + acceleration * reached) - bias
     p = 2 * student.sf(abs(z) / _wider(clusters), clusters - 1)
-    return Difference(estimate, float(np.clip(p, 2 / (len(draws) + 1), 1)))
+    return Difference(estimate, float(np.clip(p, least, 1)))
 
 
 def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

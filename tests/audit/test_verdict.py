@@ -185,9 +185,14 @@ def test_a_requirement_is_judged_by_bounds(bounds, figure, status):
     value = Figure(**dict(zip(("value", "low", "high"), figure, strict=True)))
     space = [SpaceResult(metric="margin_median", column="site", figure=value, chance=0, tiles=9)]
     policy = Policy(require=(Requirement(figure="margin_median", column="site", why="near", **bounds),))
-    found = ask("requires robustness margin, column site", policy=policy, space=space)
+    name = f"requires robustness margin, column site {policy.require[0].side}"
+    found = ask(name, policy=policy, space=space)
     assert (found.status, found.family) == (status, "required")
     assert "near" in found.sentence
+    if value.value is not None:
+        bound = "lower" if "at_least" in bounds else "upper"
+        assert found.threshold.startswith(f"PASS if the {bound} bound is {policy.require[0].side}, FAIL if the ")
+        assert found.threshold.endswith(f" {list(bounds.values())[-1]:g}")
 
 
 def test_of_several_figures_the_worst_is_judged_and_named():
@@ -197,9 +202,50 @@ def test_of_several_figures_the_worst_is_judged_and_named():
         for name, figure in figures.items()
     ]
     policy = Policy(require=(Requirement(figure="margin_median", at_least=0),))
-    found = ask("requires robustness margin", policy=policy, space=space)
+    found = ask("requires robustness margin at least 0", policy=policy, space=space)
     assert found.status == "FAIL"
     assert found.sentence == "robustness margin, column scanner: -0.50 [-0.60, -0.40]"
+
+
+def test_of_several_figures_one_that_is_not_defined_leaves_the_question_open():
+    figures = {"site": Figure(value=0.5, low=0.4, high=0.6), "scanner": Figure(value=None)}
+    space = [
+        SpaceResult(metric="margin_median", column=name, figure=figure, chance=0, tiles=9)
+        for name, figure in figures.items()
+    ]
+    policy = Policy(require=(Requirement(figure="margin_median", at_least=0),))
+    found = ask("requires robustness margin at least 0", policy=policy, space=space)
+    assert (found.status, found.sentence) == ("UNDEFINED", "robustness margin, column scanner: not defined")
+
+
+def test_what_was_not_measured_is_said_with_what_was():
+    figure = Figure(value=0.5, low=0.4, high=0.6)
+    space = [SpaceResult(metric="margin_median", column="site", figure=figure, chance=0, tiles=9)]
+    policy = Policy(require=(Requirement(figure="margin_median", column="hospital", at_least=0),))
+    found = ask("requires robustness margin, column hospital at least 0", policy=policy, space=space)
+    assert found.status == "UNDEFINED"
+    assert found.sentence == "robustness margin, column hospital was not measured: there is column site"
+    found = ask("requires robustness margin, column hospital at least 0", policy=policy)
+    assert found.sentence == "robustness margin, column hospital was not measured"
+
+
+def test_a_family_that_the_policy_names_has_to_be_among_the_operations():
+    band = Band(pass_at=0.5, fail_below=0)
+    policy = Policy(families={"stain": band, "acquisition": band}, operations={"jpeg": band, "blur": band})
+    found = {check.name: check for check in answers(policy=policy)}
+    for name, family in (("ignores stain changes", "stain"), ("ignores jpeg", "acquisition")):
+        assert (found[name].status, found[name].family) == ("UNDEFINED", family)
+        assert "none was among the operations" in found[name].sentence
+    assert "ignores acquisition changes" not in found
+    assert found["ignores blur"].status == "PASS"
+
+
+def test_a_figure_that_is_not_defined_is_no_fail():
+    assert ask("ignores blur", doses=doses("blur", Figure(value=None))).status == "UNDEFINED"
+    chosen = SelectivityResult(operation="erased", share=Figure(value=None), ratio=Figure(value=None))
+    assert ask("reacts to erased", selectivities=[chosen]).status == "UNDEFINED"
+    chosen = chosen.model_copy(update={"share": Figure(value=0.9, low=0.8, high=1)})
+    assert ask("reacts to erased", selectivities=[chosen]).status == "PASS"
 
 
 def test_a_family_has_the_worst_of_its_answers():

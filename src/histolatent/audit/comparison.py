@@ -9,12 +9,14 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from .._types import Codes
-from ..stats import RESAMPLES, Statistic, balanced_accuracy, holm, paired_difference
+from ..stats import RESAMPLES, Statistic, balanced_accuracy, holm, paired_difference, pool_clusters
 from .result import Comparison, Figure, OperationResult
 
 LEVEL = 0.05
 #: Columns of the table of tiles: `displacement: jpeg`, `selectivity`, and `label: true` with `label: read`.
 MOVE, TRUE, READ = "displacement: ", ": true", ": read"
+#: Hashes of the pixels of a tile, and as `pixels: jpeg` those of its perturbed twin at the judged severity.
+PIXELS = "pixels"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Compared:
     rows: Codes
     first: Statistic
     second: Statistic
+
+    def values(self) -> tuple[float, float]:
+        """Return the figure of the first table and of the second."""
+        once = np.ones((1, len(self.rows)))
+        return float(self.first(once)[0]), float(self.second(once)[0])
 
 
 def compare_encoders(
@@ -61,17 +68,18 @@ def compare_tables(
 ) -> list[Comparison]:
     """Compare pairs of tables of tiles, each given with the names of the two; both are indexed by tile.
 
-    Only tiles of both count, and of each figure those on which both have it. Groups are those of the first table.
+    Only tiles of both count, and of each figure those on which both have it. Groups are those of the first table; more
+    than 1,000 are joined at random, as everywhere.
     """
     found: list[Comparison] = []
     for first, second, left, right in pairs:
         shared = left.index.intersection(right.index, sort=False)
-        left, right = left.loc[shared], right.loc[shared]
-        groups = np.unique(left["group"].to_numpy(), return_inverse=True)[1].reshape(-1) if len(shared) else None
-        if groups is None:
+        if not len(shared):
             continue
+        left, right = left.loc[shared], right.loc[shared]
+        groups = pool_clusters(np.unique(left["group"].to_numpy(), return_inverse=True)[1].reshape(-1), seed)
         mine = []
-        for item in _figures(left, right, operations):
+        for item in figures_of(left, right, operations):
             codes = np.unique(groups[item.rows], return_inverse=True)[1].reshape(-1)
             outcome = paired_difference(item.first, item.second, codes, resamples=resamples, seed=seed)
             mine.append(
@@ -91,13 +99,13 @@ def compare_tables(
                 )
             )
         found += _within_families(
-            mine, {_key(item): item.lower_is_better for item in _figures(left, right, operations)}
+            mine, {_key(item): item.lower_is_better for item in figures_of(left, right, operations)}
         )
     return _over_the_table(found)
 
 
-def _figures(left: pd.DataFrame, right: pd.DataFrame, operations: Sequence[OperationResult]) -> Iterable[Compared]:
-    """Yield every figure that both tables have."""
+def figures_of(left: pd.DataFrame, right: pd.DataFrame, operations: Sequence[OperationResult]) -> Iterable[Compared]:
+    """Yield every figure that two tables of the same tiles both have."""
     for operation in operations:
         name = MOVE + operation.name
         if operation.role == "must-ignore" and name in left and name in right:

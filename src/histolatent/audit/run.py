@@ -20,7 +20,7 @@ from ..errors import InputError, OptionError
 from ..images import TileSource, open_tiles
 from ..perturb import SEVERITIES, Ladder
 from ..provenance import combined_digest, environment, now, version
-from .comparison import compare_encoders
+from .comparison import PIXELS, compare_encoders
 from .donors import find_donors
 from .findings import find
 from .look import COMPARED_TILES, thumbnails
@@ -97,6 +97,8 @@ def audit_encoders(
     source = limit(whole, plan.max_tiles, plan.seed)
     check_tables(source.table)
     find_groups(source.table)  # a leaking split must stop the run before the long part
+    if factors is not None:
+        known_factors(whole, factors, source.table)  # and so must factors of other tiles
     pixel = [encoder for encoder in encoders if not isinstance(encoder, VectorEncoder)]
     chosen = plan.perturbations
     donors = find_donors(source, chosen, seed=plan.seed, mpp=plan.mpp) if pixel else ()
@@ -144,6 +146,8 @@ def audit_encoders(
         baselines=baselines,
         progress=measuring,
     )
+    if pixel:
+        by_tile = _with_pixels(by_tile, embedded.stores[0].hashes()[kept], ladder, measured)
     if keep:
         _keep(embedded, source, pixel, targets)
     seconds = embedded.seconds.to_dict() | {"measures": round(time.perf_counter() - started, 3)}
@@ -206,6 +210,16 @@ def measure_all(
         environment=environment(),
     )
     return result.model_copy(update={"findings": find(result)}), by_tile
+
+
+def _with_pixels(by_tile: pd.DataFrame, hashes: np.ndarray, ladder: Ladder, measured: Measured) -> pd.DataFrame:
+    """Return the table with hashes of each tile's pixels, as it is and as each operation's judged severity left it."""
+    places = {step: 1 + i for i, step in enumerate(ladder.steps)}
+    columns = {PIXELS: hashes[:, 0]}
+    for operation in measured.operations:
+        columns[f"{PIXELS}: {operation.name}"] = hashes[:, places[operation.name, measured.judged(operation)]]
+    times = len(by_tile) // len(hashes)
+    return by_tile.assign(**{name: np.tile(column, times) for name, column in columns.items()})
 
 
 class _Steps:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..perturb import OPERATIONS
 from .metrics import METRICS
 from .policy import Band, Policy, Requirement
 from .result import (
@@ -36,6 +37,7 @@ def judge(encoder: EncoderResult, operations: Sequence[OperationResult], policy:
     if encoder.doses and encoder.null.defined:
         ignored = [operation for operation in operations if operation.role == "must-ignore"]
         checks += [_ignores(policy, operation, encoder) for operation in ignored]
+        checks += _unasked(policy, ignored)
         if any(operation.role == "must-react" for operation in operations):
             checks += [_reacts(policy, chosen) for chosen in encoder.selectivities]
             checks.append(_selects(policy, encoder.selectivity))
@@ -121,6 +123,7 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
         "PASS": "stays closer than unrelated tiles",
         "WARN": "comes near to unrelated tiles",
         "FAIL": "often moves tiles as far as unrelated tiles lie apart",
+        "UNDEFINED": "was not measured",
     }
     control = ""
     if operation.control in {dose.operation for dose in encoder.doses}:
@@ -138,15 +141,34 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
     )
 
 
+def _unasked(policy: Policy, ignored: Sequence[OperationResult]) -> list[Check]:
+    """Return a question without an answer for each family and operation that the policy names and nobody applied."""
+    names, families = ({getattr(item, part) for item in ignored} for part in ("name", "family"))
+    asked = [(name, OPERATIONS[name].family) for name in policy.operations if name not in names]
+    asked += [(f"{family} changes", family) for family in policy.families if family not in families]
+    return [
+        Check(
+            name=f"ignores {what}",
+            family=family,
+            status="UNDEFINED",
+            sentence=f"the policy asks about {what}, and none was among the operations of this audit",
+        )
+        for what, family in asked
+    ]
+
+
 def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
     band, figure = policy.react_each, chosen.share
     status = _in_band(figure, band, strictly=True)
-    if _bounds(chosen.ratio)[1] < band.fail_below:  # it ties with nuisances that do not move tiles either
+    if (
+        chosen.ratio.value is not None and _bounds(chosen.ratio)[1] < band.fail_below
+    ):  # it ties with nuisances that do not move tiles either
         status = "FAIL"
     words = {
         "PASS": "moves tiles further than nuisances do",
         "WARN": "does not move tiles further than nuisances do",
         "FAIL": "hardly moves tiles: what it destroys is not in the embedding",
+        "UNDEFINED": "was not measured",
     }
     return Check(
         name=f"reacts to {chosen.operation}",
@@ -186,33 +208,44 @@ def _selects(policy: Policy, selectivity: Figure | None) -> Check:
 def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
     """Answer a requirement by the figure that meets it least."""
     metric, wanted = METRICS[requirement.figure], requirement.key
-    name = f"requires {requirement.describe()}"
-    found = [
-        (key, figure)
-        for key, figure in encoder.figures()
-        if all(key[part] == value for part, value in wanted.items()) and figure.value is not None
-    ]
+    name = f"requires {requirement.describe()} {requirement.side}"
+    of_name = [(key, figure) for key, figure in encoder.figures() if key["metric"] == requirement.figure]
+    found = [(key, figure) for key, figure in of_name if all(key[part] == value for part, value in wanted.items())]
     why = f" ({requirement.why})" if requirement.why else ""
     if not found:
-        said = f"{requirement.describe()} was not measured, or is not defined{why}"
+        said = f"{requirement.describe()} was not measured{_others(of_name, requirement)}{why}"
         return Check(name=name, family="required", status="UNDEFINED", sentence=said)
     key, figure = max(found, key=lambda item: ORDER.index(_on_side(item[1], requirement)))
     left = [f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted]
     said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {_show(figure)}{why}"
-    sign, bound = (
-        ("at least", requirement.at_least) if requirement.at_most is None else ("at most", requirement.at_most)
-    )
+    if requirement.at_least is not None:
+        worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
+        threshold = f"PASS if the lower bound is {requirement.side}, FAIL if the upper is below {worst:g}"
+    else:
+        worst = requirement.at_most if requirement.fail_above is None else requirement.fail_above
+        threshold = f"PASS if the upper bound is {requirement.side}, FAIL if the lower is above {worst:g}"
     return Check(
         name=name,
         family="required",
         status=_on_side(figure, requirement),
         sentence=said,
         figure=figure,
-        threshold=f"PASS if the {'lower' if sign == 'at least' else 'upper'} bound is {sign} {bound:g}",
+        threshold=threshold,
     )
 
 
+def _others(found: Sequence[tuple[dict[str, str | int | None], Figure]], requirement: Requirement) -> str:
+    """Return what figures of that name there are, where those that were asked for are not."""
+    for part, value in requirement.key.items():
+        there = list(dict.fromkeys(str(key[part]) for key, _ in found if part != "metric" and key[part] is not None))
+        if there and str(value) not in there:
+            return f": there is {part} {', '.join(there)}"
+    return ""
+
+
 def _on_side(figure: Figure, requirement: Requirement) -> Status:
+    if figure.value is None:
+        return "UNDEFINED"
     low, high = _bounds(figure)
     if requirement.at_least is not None:
         worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
@@ -223,6 +256,8 @@ def _on_side(figure: Figure, requirement: Requirement) -> Status:
 
 
 def _in_band(figure: Figure, band: Band, *, strictly: bool = False) -> Status:
+    if figure.value is None:
+        return "UNDEFINED"
     low, high = _bounds(figure)
     passes = low > band.pass_at if strictly else low >= band.pass_at
     return "PASS" if passes else "FAIL" if high < band.fail_below else "WARN"
@@ -244,7 +279,8 @@ def _signal(probe: ProbeResult) -> Check:
         sentence=f"{probe.title} {words[status]}: balanced accuracy {_show(probe.balanced_accuracy)}, "
         f"chance {probe.chance:.2f}{_band(probe)}",
         figure=probe.balanced_accuracy,
-        threshold="PASS if the lower bound is above chance, and the value above what labels dealt anew give",
+        threshold="PASS if the lower bound is above chance and the value above what dealt labels give; FAIL if the "
+        "upper bound is at most 0.02 above chance",
     )
 
 

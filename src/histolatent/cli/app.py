@@ -10,7 +10,7 @@ from types import FrameType
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, embed, health, listing, pairs, perturb, stain
+from . import audit, cohort, compare, embed, gate, health, listing, pairs, perturb, stain
 from .console import error_console
 
 #: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
@@ -28,6 +28,9 @@ app = typer.Typer(
 app.command("demo", epilog=health.DEMO_EXAMPLE)(health.demo)
 app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
 app.command("pairs", epilog=pairs.EXAMPLE)(pairs.pairs)
+app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.add_typer(gate.policy_app, name="policy")
 app.command("embed", epilog=embed.EXAMPLE)(embed.embed)
 app.command("convert", epilog=embed.CONVERT_EXAMPLE)(embed.convert)
 app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)

@@ -26,12 +26,14 @@ from .console import (
 
 EXAMPLE = (
     "Example: histolatent audit tiles.csv --encoder timm:vit_small_patch14_dinov2.lvd142m --encoder hf:owkin/phikon "
-    "--label diagnosis --site hospital --out audit/"
+    "--label diagnosis --site hospital --suite standard --policy second-site --out audit/"
 )
 SUITES = (
     "Set of perturbations: quick, standard, full, stain, scanner, geometry, must-react, or a file.toml of your own."
 )
 BASELINE = "toy:colour-histogram"
+#: As `histolatent.audit.PARTS`, which is slow to import.
+PARTS = ("equivariance", "flips", "transfer", "neighbours", "distances", "factors", "discordance", "sensitivity")
 
 
 def audit(
@@ -66,6 +68,33 @@ def audit(
         str,
         typer.Option(help=SUITES),
     ] = "quick",
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="What is asked of an encoder, and at which severities: policy.toml, or second-site. "
+            "See: histolatent policy show.",
+        ),
+    ] = None,
+    factors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Known numbers of the tissue, to see how well they can be read: .csv, .tsv or .parquet with a column "
+            "'tile', each other column a factor.",
+        ),
+    ] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help=f"Do not measure this part. Repeatable. Parts: {', '.join(PARTS)}."),
+    ] = None,
+    neighbors: Annotated[
+        str,
+        typer.Option(metavar="exact|approximate", help="Search of neighbours; approximate needs FAISS."),
+    ] = "exact",
+    space_tiles: Annotated[
+        int, typer.Option(help="At most so many tiles for neighbours and distances between sites.")
+    ] = 20_000,
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel where the table has none. Default: 0.5.")
     ] = None,
@@ -86,11 +115,19 @@ def audit(
     """Perturb tiles in known ways, and report what each encoder reacts to, leaks and keeps."""
     from pydantic import ValidationError
 
-    from ..audit import Plan
+    from ..audit import Plan, Policy, read_policy
+    from ..errors import require, unknown
     from ..images import open_tiles
     from .perturb import note_plugins
 
     note_plugins()
+    for part in skip or ():
+        if part not in PARTS:
+            raise unknown("part of an audit", part, PARTS)
+    asked = Policy() if policy is None else read_policy(policy)
+    known_factors = None if factors is None else read_factors(factors)
+    if neighbors == "approximate":
+        require("faiss", "explore")
     columns = parse_columns(column)
     for known, theirs in (("label", label), ("site", site), ("patient", group)):
         if theirs is not None:
@@ -102,7 +139,11 @@ def audit(
             resamples=resamples,
             mpp=mpp,
             max_tiles=max_tiles,
+            space_tiles=space_tiles,
+            neighbors=neighbors,  # pyright: ignore[reportArgumentType]
+            skip=tuple(dict.fromkeys(skip or ())),  # pyright: ignore[reportArgumentType]
             on_error=on_error,  # pyright: ignore[reportArgumentType]
+            policy=asked,
             columns={known: theirs for known, theirs in columns.items() if known != theirs},
         )
     except ValidationError as error:
@@ -128,10 +169,54 @@ def audit(
         workers=worker_count(workers),
         device=device,
         keep=keep_embeddings,
+        factors=known_factors,
         overwrite=overwrite,
         restart=restart,
         quiet=quiet,
     )
+
+
+def read_factors(path: Path):
+    """Read known numbers of the tissue, a column each, by tile."""
+    from typing import Any
+
+    import numpy as np
+    import pandas as pd
+
+    from ..errors import InputError
+    from ..images.files import read_frame
+
+    try:
+        frame: Any = read_frame(path)
+    except InputError as error:
+        what = error.what.replace("a manifest", "a table of factors").replace("the manifest", "the table of factors")
+        raise InputError(
+            what.replace("manifest", "table of factors"), received=error.received, valid=error.valid, fix=error.fix
+        ) from None
+    if "tile" not in frame:
+        raise InputError(
+            "the table of factors has no column 'tile'",
+            received=f"{path}: {', '.join(map(str, frame.columns))}",
+            fix="name the tiles there as the manifest does",
+        )
+    tiles = frame["tile"]
+    if bool(tiles.isna().any()) or not tiles.is_unique:
+        wrong = "a row without a tile" if bool(tiles.isna().any()) else f"{tiles[tiles.duplicated()].iloc[0]} twice"
+        raise InputError("the table of factors names each tile once", received=f"{path}: {wrong}")
+    values = frame.drop(columns="tile")
+    if values.columns.empty:
+        raise InputError("the table of factors has no factor", received=path, valid="a column of numbers each")
+    found = {}
+    for name, column in values.items():
+        numbers: Any = pd.to_numeric(column, errors="coerce")
+        wrong = ~np.isfinite(numbers.astype(float)) & column.notna()
+        if bool(wrong.any()):
+            where = f"{path}, column {name}, tile {tiles[wrong].iloc[0]}: {column[wrong].iloc[0]!r}"
+            raise InputError(
+                "a factor is a number per tile", received=where, fix="drop the column, or code it as 0 and 1"
+            )
+        found[str(name)] = numbers.astype(float).to_numpy()
+    return pd.DataFrame(found, index=pd.Index(tiles.astype(str), name="tile"))
 
 
 def check_contracts(source, names: list[str], reference: str | None, *, device: str | None) -> None:

@@ -97,3 +97,11 @@ def worker_count(workers: int | None) -> int:
     from ..images import default_workers
 
     return default_workers() if workers is None else workers
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters written out: names come from files, and a terminal obeys them."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
