@@ -183,7 +183,7 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "questions": sections.question_matrix(result),
         "open_checks": sections.open_checks,
         "contract": any(encoder.contract for encoder in encoders),
-        "perturbed_encoders": [encoder for encoder in encoders if encoder.doses],
+        "perturbed_encoders": sections.perturbed(result),
         "moves": sections.move_matrix(result),
         "shapes": sections.shape_matrix(result),
         "selective": [encoder for encoder in encoders if encoder.selectivity is not None],
