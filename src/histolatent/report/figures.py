@@ -144,14 +144,15 @@ def draw_factors(result: AuditResult) -> Drawn | None:
     names = [item.factor for item in encoders[0].factors if item.factor in readable]
     figure, axes = panels(len(encoders), 1, (WIDTH, (0.27 * len(names) + 0.42) * len(encoders) + 1.9), sharex=True)
     titles = shorts(encoders)
-    for place, encoder in enumerate(encoders):
-        title = titles[place] + (" (baseline)" if encoder.baseline else "")
-        image = _draw_heat(axes[place][0], encoder, names, columns, title)
+    images = [
+        _draw_heat(row[0], encoder, names, columns, title + (" (baseline)" if encoder.baseline else ""))
+        for row, encoder, title in zip(axes, encoders, titles, strict=True)
+    ]
     axes[-1][0].set_xticks(range(len(columns) + 1), ["as it is", *columns], rotation=40, ha="right")
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.55 / figure.get_figheight()))
     inner = axes[0][0].get_position()
     bar_axis = figure.add_axes((inner.x0, 1 - 0.22 / figure.get_figheight(), 0.3, 0.12 / figure.get_figheight()))
-    bar = figure.colorbar(image, cax=bar_axis, orientation="horizontal")
+    bar = figure.colorbar(images[0], cax=bar_axis, orientation="horizontal")
     bar.outline.set_visible(False)
     bar_axis.tick_params(labelsize=8)
     bar_axis.text(1.05, 0.5, "R²", transform=bar_axis.transAxes, va="center", fontsize=9)

@@ -272,8 +272,8 @@ def pair_summaries(result: AuditResult) -> list[PairSummary]:
     found = []
     for first, second in pairs:
         mine = [item for item in result.comparisons if (item.first, item.second) == (first, second)]
-        ahead = [[item for item in mine if item.better == name] for name in (first, second)]
-        found.append(PairSummary(first, second, *ahead, len(mine) - sum(map(len, ahead))))
+        one, other = ([item for item in mine if item.better == name] for name in (first, second))
+        found.append(PairSummary(first, second, one, other, len(mine) - len(one) - len(other)))
     return found
 
 
