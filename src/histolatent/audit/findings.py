@@ -17,7 +17,9 @@ from .result import (
     TransferResult,
 )
 
-KEPT_REASONS, KEPT_STEPS = 7, 5
+KEPT_REASONS, KEPT_STEPS, MOST_NAMES = 7, 5, 4
+#: Encoders whose failures are told; the answers of all stand beside.
+TOLD = 3
 #: What is told first of an encoder that fails in several families; those that are not named come last.
 WEIGHT = ("contract", "yardstick", "must-react", "signal", "required", "stain", "acquisition", "photometric")
 TURNS = frozenset({"rotation", "quarter-turn", "flip"})
@@ -53,7 +55,7 @@ def answer(result: AuditResult) -> Answer:
         *[_failed_null(encoder) for encoder in result.encoders],
         *_questions(result, telling),
         _colour(result, ahead),
-        *[_failures(encoder) for encoder in (ahead if len(telling) > 2 else telling)],
+        *[_failures(encoder) for encoder in (ahead if len(telling) > TOLD - 1 else telling)[:TOLD]],
         _leak(ahead),
     ]
     steps = [
@@ -239,8 +241,12 @@ def _failures(encoder: EncoderResult) -> str | None:
         if found:
             found.sort(key=_weight)
             gravest = _gravest(encoder, found[0], status)
-            return f"{encoder.name} {verb} {_listed(found)}; first of all, {gravest.sentence}."
+            return f"{encoder.name} {verb} {_joined(found)}; first of all, {gravest.sentence}."
     return None
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _weight(family: str) -> int:
@@ -477,8 +483,10 @@ def _title(result: AuditResult, column: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names as `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """Return names as `a, b and c`; of more than four, the first three and how many more."""
+    if len(names) > MOST_NAMES:
+        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
+    return _joined(names)
 
 
 def _value(figure: Figure | None) -> float:
