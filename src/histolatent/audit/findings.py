@@ -446,12 +446,24 @@ def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | 
 def _no_label(result: AuditResult) -> str | None:
     if any(_signal(encoder) for encoder in result.encoders):
         return None
+    unread = _unread(result, "signal")
+    if unread is not None:
+        return f"Add tiles of more patients: {unread}, so it is not known what an encoder keeps."
     return "Give a label (--label): without one that a probe can read, it is not known what an encoder keeps."
+
+
+def _unread(result: AuditResult, kind: str) -> str | None:
+    """Return why the first target of a kind could not be probed, None where none was given."""
+    probes = [probe for encoder in result.encoders for probe in encoder.probes if probe.kind == kind and probe.reason]
+    return f"{probes[0].title} could not be probed ({probes[0].reason})" if probes else None
 
 
 def _no_site(result: AuditResult) -> str | None:
     if any(worst_leak(encoder) for encoder in result.encoders):
         return None
+    unread = _unread(result, "leakage")
+    if unread is not None:
+        return f"Add tiles of more patients at each site: {unread}, so it is not known what leaks."
     return "Give a site or a scanner (--site): without one it is not known what an unseen one would cost."
 
 

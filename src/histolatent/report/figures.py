@@ -26,8 +26,9 @@ UNREAD = 0.05  # R2 of a factor that is not read
 
 def draw_all(result: AuditResult) -> dict[str, Drawn]:
     """Return every figure that there is something to draw for, by name."""
+    doses = {f"dose-response-{i}" if i > 1 else "dose-response": part for i, part in enumerate(draw_doses(result), 1)}
     drawn = {
-        "dose-response": draw_doses(result),
+        **doses,
         "selectivity": draw_selectivity(result),
         "leakage-signal": draw_plane(result),
         "probes": draw_probes(result),

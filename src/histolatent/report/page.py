@@ -33,7 +33,7 @@ SHAPES = {
     "undecided": "±",
     "undefined": "?",
 }
-FIGURES = ("dose-response", "selectivity", "leakage-signal", "probes", "factors")
+FIGURES = ("selectivity", "leakage-signal", "probes", "factors")
 CONTENTS = {
     "verdict": "Every question",
     "moves": "How far",
@@ -163,6 +163,7 @@ def render(result: AuditResult, source: TileSource | None, figures: Mapping[str,
     environment.filters["figure"] = _show_figure
     environment.filters["compared"] = lambda item: sections.what_is_compared(result, item)
     given = _arranged(result) | _pictured(result, source)
+    given["dose_figures"] = [Markup(svg) for name, svg in figures.items() if name.startswith("dose-response")]
     given["figures"] = {name: Markup(figures.get(name, "")) for name in FIGURES}  # SVG that we have drawn
     return environment.get_template("audit.html.j2").render(given)
 
