@@ -227,6 +227,15 @@ def test_what_is_missing_is_asked_for(audited):
     assert any(sentence.startswith("Give a site or a scanner (--site)") for sentence in found)
 
 
+def test_a_label_that_cannot_be_probed_is_not_asked_for_again(audited):
+    moments = named(audited, "toy:od-moments")
+    probes = [probe.model_copy(update={"reason": "too few groups"}) for probe in moments.probes]
+    blind = moments.model_copy(update={"probes": probes, "leak": None, "transfer": []})
+    found = answer(with_encoders(audited, [blind])).next
+    assert "Add tiles of more patients: diagnosis could not be probed (too few groups)" in " ".join(found)
+    assert not any(sentence.startswith("Give") for sentence in found)
+
+
 def test_a_leak_is_told_of_the_encoder_that_leaks(audited):
     moments = named(audited, "toy:od-moments")
     leaking = moments.model_copy(update={"leak": Figure(value=0.5, low=0.4, high=0.6)})

@@ -17,7 +17,9 @@ from .result import (
     TransferResult,
 )
 
-KEPT_REASONS, KEPT_STEPS = 7, 5
+KEPT_REASONS, KEPT_STEPS, MOST_NAMES = 7, 5, 4
+#: Encoders whose failures are told; the answers of all stand beside.
+TOLD = 3
 #: What is told first of an encoder that fails in several families; those that are not named come last.
 WEIGHT = ("contract", "yardstick", "must-react", "signal", "required", "stain", "acquisition", "photometric")
 TURNS = frozenset({"rotation", "quarter-turn", "flip"})
@@ -53,7 +55,7 @@ def answer(result: AuditResult) -> Answer:
         *[_failed_null(encoder) for encoder in result.encoders],
         *_questions(result, telling),
         _colour(result, ahead),
-        *[_failures(encoder) for encoder in (ahead if len(telling) > 2 else telling)],
+        *[_failures(encoder) for encoder in (ahead if len(telling) > TOLD - 1 else telling)[:TOLD]],
         _leak(ahead),
     ]
     steps = [
@@ -239,8 +241,12 @@ def _failures(encoder: EncoderResult) -> str | None:
         if found:
             found.sort(key=_weight)
             gravest = _gravest(encoder, found[0], status)
-            return f"{encoder.name} {verb} {_listed(found)}; first of all, {gravest.sentence}."
+            return f"{encoder.name} {verb} {_joined(found)}; first of all, {gravest.sentence}."
     return None
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _weight(family: str) -> int:
@@ -440,12 +446,24 @@ def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | 
 def _no_label(result: AuditResult) -> str | None:
     if any(_signal(encoder) for encoder in result.encoders):
         return None
+    unread = _unread(result, "signal")
+    if unread is not None:
+        return f"Add tiles of more patients: {unread}, so it is not known what an encoder keeps."
     return "Give a label (--label): without one that a probe can read, it is not known what an encoder keeps."
+
+
+def _unread(result: AuditResult, kind: str) -> str | None:
+    """Return why the first target of a kind could not be probed, None where none was given."""
+    probes = [probe for encoder in result.encoders for probe in encoder.probes if probe.kind == kind and probe.reason]
+    return f"{probes[0].title} could not be probed ({probes[0].reason})" if probes else None
 
 
 def _no_site(result: AuditResult) -> str | None:
     if any(worst_leak(encoder) for encoder in result.encoders):
         return None
+    unread = _unread(result, "leakage")
+    if unread is not None:
+        return f"Add tiles of more patients at each site: {unread}, so it is not known what leaks."
     return "Give a site or a scanner (--site): without one it is not known what an unseen one would cost."
 
 
@@ -477,8 +495,10 @@ def _title(result: AuditResult, column: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names as `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """Return names as `a, b and c`; of more than four, the first three and how many more."""
+    if len(names) > MOST_NAMES:
+        names = [*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"]
+    return _joined(names)
 
 
 def _value(figure: Figure | None) -> float:

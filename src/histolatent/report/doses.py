@@ -10,33 +10,37 @@ from .canvas import GREY, WIDTH, Drawn, bounds, draw_legend, face, finish, look,
 
 TICKS = (0, 0.05, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 ROLES = {"must-ignore": "", "must-react": " (should react)", "control": " (control)"}
-FEW = 12  # operations that fit three to a row
+ACROSS, PANELS = 3, 12  # to a row, and to a figure that fits a printed page
 BANDS_AT, BAND_STEP = 5.75, 0.16
 
 
-@styled
-def draw_doses(result: AuditResult) -> Drawn | None:
-    """Draw displacement against severity, a panel per operation, a line per encoder.
+def draw_doses(result: AuditResult) -> list[Drawn]:
+    """Draw displacement against severity, a panel per operation, a line per encoder; twelve panels to a figure.
 
     At the right of a panel stands the middle 90 % of unrelated pairs of each encoder. Where a curve first reaches the
     level of the plan, a tick on a bar from early to late marks it.
     """
     encoders = [encoder for encoder in result.encoders if encoder.doses and encoder.null.defined]
     if not encoders:
-        return None
-    across = 3 if len(result.operations) <= FEW else 4
-    rows = -(-len(result.operations) // across)
-    across = min(across, max(2, len(result.operations)))
+        return []
+    parts = [result.operations[start : start + PANELS] for start in range(0, len(result.operations), PANELS)]
+    return [_draw_part(result, encoders, operations) for operations in parts]
+
+
+@styled
+def _draw_part(result: AuditResult, encoders: Sequence[EncoderResult], operations: Sequence[OperationResult]) -> Drawn:
+    rows = -(-len(operations) // ACROSS)
+    across = min(ACROSS, max(2, len(operations)))
     figure, axes = panels(rows, across, (WIDTH, 2.9 * rows + 0.5), sharey=True)
     flat = [axis for row in axes for axis in row]
     top = 1.06 * max(_highest(encoder) for encoder in encoders)
     handles = []
-    for axis, operation in zip(flat, result.operations, strict=False):
+    for axis, operation in zip(flat, operations, strict=False):
         lines = [_draw_line(axis, result, operation, encoder, place) for place, encoder in enumerate(encoders)]
         handles = handles or lines
         _draw_level(axis, result, operation, encoders)
         _dress(axis, operation, encoders, top)
-    for axis in flat[len(result.operations) :]:
+    for axis in flat[len(operations) :]:
         axis.set_visible(False)
     for row in axes:
         row[0].set_ylabel("displacement\n(unrelated tiles = 1)")

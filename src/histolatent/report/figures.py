@@ -26,8 +26,9 @@ UNREAD = 0.05  # R2 of a factor that is not read
 
 def draw_all(result: AuditResult) -> dict[str, Drawn]:
     """Return every figure that there is something to draw for, by name."""
+    doses = {f"dose-response-{i}" if i > 1 else "dose-response": part for i, part in enumerate(draw_doses(result), 1)}
     drawn = {
-        "dose-response": draw_doses(result),
+        **doses,
         "selectivity": draw_selectivity(result),
         "leakage-signal": draw_plane(result),
         "probes": draw_probes(result),
@@ -145,14 +146,14 @@ def draw_factors(result: AuditResult) -> Drawn | None:
     figure, axes = panels(len(encoders), 1, (WIDTH, (0.27 * len(names) + 0.42) * len(encoders) + 1.9), sharex=True)
     titles = shorts(encoders)
     images = [
-        _draw_heat(axes[place][0], encoder, names, columns, titles[place] + (" (baseline)" if encoder.baseline else ""))
-        for place, encoder in enumerate(encoders)
+        _draw_heat(row[0], encoder, names, columns, title + (" (baseline)" if encoder.baseline else ""))
+        for row, encoder, title in zip(axes, encoders, titles, strict=True)
     ]
     axes[-1][0].set_xticks(range(len(columns) + 1), ["as it is", *columns], rotation=40, ha="right")
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.55 / figure.get_figheight()))
     inner = axes[0][0].get_position()
     bar_axis = figure.add_axes((inner.x0, 1 - 0.22 / figure.get_figheight(), 0.3, 0.12 / figure.get_figheight()))
-    bar = figure.colorbar(images[-1], cax=bar_axis, orientation="horizontal")
+    bar = figure.colorbar(images[0], cax=bar_axis, orientation="horizontal")
     bar.outline.set_visible(False)
     bar_axis.tick_params(labelsize=8)
     bar_axis.text(1.05, 0.5, "R²", transform=bar_axis.transAxes, va="center", fontsize=9)

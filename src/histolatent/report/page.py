@@ -35,7 +35,7 @@ SHAPES = {
     "undecided": "±",
     "undefined": "?",
 }
-FIGURES = ("dose-response", "selectivity", "leakage-signal", "probes", "factors")
+FIGURES = ("selectivity", "leakage-signal", "probes", "factors")
 CONTENTS = {
     "verdict": "Every question",
     "moves": "How far",
@@ -152,6 +152,7 @@ def render(result: AuditResult, source: TileSource | None, figures: Mapping[str,
     environment.filters["figure"] = _show_figure
     environment.filters["compared"] = lambda item: sections.what_is_compared(result, item)
     given = _arranged(result) | _pictured(result, source)
+    given["dose_figures"] = [Markup(svg) for name, svg in figures.items() if name.startswith("dose-response")]
     given["figures"] = {name: Markup(figures.get(name, "")) for name in FIGURES}  # SVG that we have drawn
     return environment.get_template("audit.html.j2").render(given)
 
@@ -172,7 +173,7 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "questions": sections.question_matrix(result),
         "open_checks": sections.open_checks,
         "contract": any(encoder.contract for encoder in encoders),
-        "perturbed_encoders": [encoder for encoder in encoders if encoder.doses],
+        "perturbed_encoders": sections.perturbed(result),
         "moves": sections.move_matrix(result),
         "shapes": sections.shape_matrix(result),
         "selective": [encoder for encoder in encoders if encoder.selectivity is not None],

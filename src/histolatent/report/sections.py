@@ -121,12 +121,17 @@ def judged_severity(result: AuditResult, operation: OperationResult) -> int:
     return operation.at(int(asked)).severity
 
 
+def perturbed(result: AuditResult) -> list[EncoderResult]:
+    """Return the encoders of which moves mean something: perturbed, and with a yardstick."""
+    return [encoder for encoder in result.encoders if encoder.doses and encoder.null.defined]
+
+
 def move_matrix(result: AuditResult) -> list[tuple[OperationResult, str, list[Move | None]]]:
     """Return each operation with its level where it is judged, and what it does to each encoder."""
     rows = []
     for operation in result.operations:
         severity = judged_severity(result, operation)
-        cells = [_move(encoder, operation, severity) for encoder in result.encoders if encoder.doses]
+        cells = [_move(encoder, operation, severity) for encoder in perturbed(result)]
         rows.append((operation, operation.caption(severity), cells))
     return rows
 
@@ -176,8 +181,7 @@ def _matrix(result: AuditResult, part: str) -> list:
     for operation in result.operations:
         cells = [
             next((item for item in getattr(encoder, part) if item.operation == operation.name), None)
-            for encoder in result.encoders
-            if encoder.doses
+            for encoder in perturbed(result)
         ]
         if any(cell is not None for cell in cells):
             rows.append((operation, cells))
@@ -268,8 +272,8 @@ def pair_summaries(result: AuditResult) -> list[PairSummary]:
     found = []
     for first, second in pairs:
         mine = [item for item in result.comparisons if (item.first, item.second) == (first, second)]
-        one, two = ([item for item in mine if item.better == name] for name in (first, second))
-        found.append(PairSummary(first, second, one, two, len(mine) - len(one) - len(two)))
+        one, other = ([item for item in mine if item.better == name] for name in (first, second))
+        found.append(PairSummary(first, second, one, other, len(mine) - len(one) - len(other)))
     return found
 
 
