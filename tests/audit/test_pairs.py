@@ -224,7 +224,7 @@ def test_several_encoders_and_changes_are_compared():
 
 def test_the_verdict_asks_of_pairs_what_can_be_asked():
     before, near = planted(noise=0.1)
-    _, far = planted(noise=4.0)
+    _, far = planted(noise=40.0)
     run = audit_pairs(Pairs("e", before, {"near": near, "far": far}), tiles(), plan=QUICK)
     checks = {check.name: check for check in run.result.encoders[0].checks}
     assert checks["ignores near"].status == "PASS"
@@ -395,7 +395,6 @@ def test_too_few_tiles_and_ids_that_stand_twice():
         layer_tables(AnnData(X=GOOD, layers={"jpeg": MOVED}), {"B": "jpg"})
 
 
-@pytest.mark.xfail(raises=TypeError, strict=False, reason="the figures of the report do not take a step without level")
 def test_the_report_of_pairs_has_no_pictures(tmp_path):
     run = audit_pairs(Pairs("e", GOOD, {"scanner B": MOVED}), tiles(), plan=QUICK)
     out = write_report(run.result, Unseen("pairs", tiles()), tmp_path / "audit", tiles=run.tiles, seconds=run.seconds)

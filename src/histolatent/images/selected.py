@@ -24,6 +24,12 @@ class SelectedTiles:
         """The name of the whole."""
         return self.source.name
 
+    @property
+    def truth(self) -> pd.DataFrame | None:
+        """What the whole knows of the tissue of these tiles, as the phantom does; None where it knows nothing."""
+        known = getattr(self.source, "truth", None)
+        return None if known is None else pd.DataFrame(known.iloc[self.rows])
+
     def read(self, index: int) -> Tile:
         """Read row `index` of the selection."""
         return self.source.read(int(self.rows[index]))
