@@ -16,7 +16,7 @@ from ..stats import Statistic, balanced_accuracy, weighted_auroc
 FOLDS = 5
 ATTEMPTS = 10
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
-PERMUTATIONS = 200
+PERMUTATIONS = 400
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,8 @@ def chance_band(
         mine = (dealt == code) & covered[:, None]
         with np.errstate(invalid="ignore"):
             recalls.append((right & mine).sum(axis=0) / mine.sum(axis=0))
-    low, high = np.nanquantile(np.nanmean(recalls, axis=0), [0.025, 0.975])
+    # Of p deals and the labels themselves, each is as likely to be the k-th: quantiles are taken at k / (p + 1).
+    low, high = np.nanquantile(np.nanmean(recalls, axis=0), [0.025, 0.975], method="weibull")
     return float(low), float(high)
 
 

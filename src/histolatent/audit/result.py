@@ -1,5 +1,6 @@
 """The result of an audit: one frozen document with a versioned schema."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -26,12 +27,12 @@ class Figure(_Frozen):
 
     @classmethod
     def of(cls, estimate: Estimate) -> "Figure":
-        """Round an estimate to six digits; NaN becomes None."""
+        """Round an estimate to six digits; what is not finite, as a ratio to nothing, becomes None."""
         return cls(value=_round(estimate.value), low=_round(estimate.low), high=_round(estimate.high))
 
 
 def _round(value: float | None) -> float | None:
-    return None if value is None or value != value else float(f"{value:.6g}")
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
 class Step(_Frozen):
