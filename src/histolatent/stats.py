@@ -259,6 +259,11 @@ def weighted_auroc(scores: Column, positive: Int[np.ndarray, " n"]) -> Statistic
     return statistic
 
 
+def weighted_mean(values: Float[np.ndarray, " n"]) -> Statistic:
+    """Return the statistic: the mean over weighted tiles."""
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
 def weighted_quantile(values: Float[np.ndarray, " n"], share: float) -> Statistic:
     """Return the statistic: the quantile of the tiles, each counted as often as its whole weight says (linear, type 7).
 

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from histolatent.cli import health, main
-from histolatent.cli.app import app
+from histolatent.cli import health
 from histolatent.cli.console import parse_columns
 from histolatent.doctor import Diagnosis
 from histolatent.errors import OptionError
@@ -23,34 +21,6 @@ from histolatent.report import read_result
 VERBS = ("demo", "audit", "embed", "convert", "phantom", "encoders", "doctor")
 TILES = "phantom:sites=2,patients=3,slides=1,tiles_per_site=6,tile_px=32"
 QUICKLY = ("--resamples", "100", "--workers", "0", "--quiet")
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """Run the command in this process, wide enough that no line is wrapped."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: object):
-        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-
-    return call
-
-
-@pytest.fixture
-def fails(monkeypatch, capsys):
-    """Run the command through `main`; return its exit code and the one line that it prints."""
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["histolatent", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        lines = [line for line in captured.err.splitlines() if line.strip()]
-        assert len(lines) == 1, captured.err
-        return int(stop.value.code or 0), lines[0]
-
-    return call
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,7 +12,6 @@ from typer.testing import CliRunner
 from histolatent.audit import PARTS
 from histolatent.audit.policy import policy_text
 from histolatent.cli import audit as audit_command
-from histolatent.cli import main
 from histolatent.cli.app import app
 from histolatent.cli.console import printable
 from histolatent.report import read_result
@@ -27,33 +25,6 @@ ignore = {pass_at = 0, fail_below = 0}
 react = {pass_at = 0, fail_below = 0}
 react_each = {pass_at = 0, fail_below = 0}
 """
-
-
-@pytest.fixture
-def run(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: object):
-        return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-
-    return call
-
-
-@pytest.fixture
-def fails(monkeypatch, capsys):
-    """Run the command through `main`; return its exit code and the one line that it prints."""
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["histolatent", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        lines = [line for line in captured.err.splitlines() if line.strip()]
-        assert len(lines) == 1, captured.err
-        return int(stop.value.code or 0), lines[0]
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -11,42 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from histolatent.cli import main
-from histolatent.cli.app import app
 from histolatent.images.phantom import PhantomSpec, PhantomTiles
 from histolatent.perturb import OPERATIONS, SUITES
 
 TILES = "phantom:sites=2,patients=2,slides=1,tiles_per_site=8,tile_px=64"
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """Run the command in this process, wide enough that no line is wrapped."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: object):
-        return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
-
-    return call
-
-
-@pytest.fixture
-def fails(monkeypatch, capsys):
-    """Run the command through `main`; return its exit code and the one line that it prints."""
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["histolatent", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        lines = [line for line in captured.err.splitlines() if line.strip()]
-        assert len(lines) == 1, captured.err
-        return int(stop.value.code or 0), lines[0]
-
-    return call
 
 
 @pytest.fixture(scope="module")

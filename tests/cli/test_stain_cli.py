@@ -13,10 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from histolatent.cli import main
-from histolatent.cli.app import app
 from histolatent.cli.stain import parse_vectors, parse_white
 from histolatent.errors import OptionError
 from histolatent.images import decode, open_tiles
@@ -29,31 +26,15 @@ QUIETLY = ("--workers", "0", "--quiet")
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Run the command in this process, wide enough that no line is wrapped."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: object):
-        return CliRunner().invoke(app, ["stain", *map(str, words)], catch_exceptions=False)
-
-    return call
+def run(run):
+    """Run `histolatent stain`."""
+    return lambda *words: run("stain", *words)
 
 
 @pytest.fixture
-def fails(monkeypatch, capsys):
-    """Run the command through `main`; return its exit code and the one line that it prints."""
-
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["histolatent", "stain", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        lines = [line for line in captured.err.splitlines() if line.strip()]
-        assert len(lines) == 1, captured.err
-        return int(stop.value.code or 0), lines[0]
-
-    return call
+def fails(fails):
+    """Fail `histolatent stain`."""
+    return lambda *words: fails("stain", *words)
 
 
 @pytest.fixture(scope="module")

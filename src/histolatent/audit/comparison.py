@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from .._types import Codes
-from ..stats import RESAMPLES, Statistic, balanced_accuracy, holm, paired_difference, pool_clusters
+from ..stats import RESAMPLES, Statistic, balanced_accuracy, holm, paired_difference, pool_clusters, weighted_mean
 from .result import Comparison, Figure, OperationResult
 
 LEVEL = 0.05
@@ -78,8 +78,9 @@ def compare_tables(
             continue
         left, right = left.loc[shared], right.loc[shared]
         groups = pool_clusters(np.unique(left["group"].to_numpy(), return_inverse=True)[1].reshape(-1), seed)
+        figures = list(figures_of(left, right, operations))
         mine = []
-        for item in figures_of(left, right, operations):
+        for item in figures:
             codes = np.unique(groups[item.rows], return_inverse=True)[1].reshape(-1)
             outcome = paired_difference(item.first, item.second, codes, resamples=resamples, seed=seed)
             mine.append(
@@ -98,9 +99,7 @@ def compare_tables(
                     better=None,
                 )
             )
-        found += _within_families(
-            mine, {_key(item): item.lower_is_better for item in figures_of(left, right, operations)}
-        )
+        found += _within_families(mine, {_key(item): item.lower_is_better for item in figures})
     return _over_the_table(found)
 
 
@@ -144,11 +143,9 @@ def _means(
     columns = [part[name].to_numpy(float) for part in (left, right)]
     rows = np.flatnonzero(np.isfinite(columns).all(axis=0))
     if len(rows):
-        yield Compared(metric, operation, None, family, lower, rows, *(_mean(column[rows]) for column in columns))
-
-
-def _mean(values: np.ndarray) -> Statistic:
-    return lambda weights: weights @ values / weights.sum(axis=1)
+        yield Compared(
+            metric, operation, None, family, lower, rows, *(weighted_mean(column[rows]) for column in columns)
+        )
 
 
 def _key(item: Compared | Comparison) -> tuple[str, str | None, str | None]:

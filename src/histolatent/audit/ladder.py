@@ -32,6 +32,7 @@ from .result import (
     Response,
     SelectivityResult,
     WorstTile,
+    rounded,
 )
 from .space import compare_sets
 
@@ -288,9 +289,9 @@ def _equivariance(item: Equivariance, operation: str, severity: int) -> Equivari
         verdict=item.verdict,
         reason=item.reason,
         move=Figure.of(item.move),
-        direction_consistency=_number(item.direction_consistency),
+        direction_consistency=rounded(item.direction_consistency),
         shared_consistency=Figure.of(item.shared_consistency),
-        effective_rank=_number(item.effective_rank),
+        effective_rank=rounded(item.effective_rank),
         maps={
             name: MapFigures(
                 explained=Figure.of(fitted.explained), gap_closed=Figure.of(fitted.gap_closed), r2=Figure.of(fitted.r2)
@@ -301,8 +302,4 @@ def _equivariance(item: Equivariance, operation: str, severity: int) -> Equivari
 
 
 def _crossing(found) -> Crossing:
-    return Crossing(outcome=found.outcome, severity=_number(found.severity))
-
-
-def _number(value: float | None) -> float | None:
-    return Figure.of(Estimate(float("nan") if value is None else value, None, None)).value
+    return Crossing(outcome=found.outcome, severity=rounded(found.severity))

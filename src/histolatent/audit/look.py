@@ -13,7 +13,7 @@ from ..images import TileSource
 from ..perturb import ASSUMED_MPP
 from .discordance import discordant_pairs
 from .measured import Measured
-from .result import DiscordanceResult, PairOfTiles, SensitivityResult, WorstTile
+from .result import DiscordanceResult, PairOfTiles, SensitivityResult, WorstTile, rounded
 from .sensitivity import PATCH_UM, sensitivity_map
 
 #: Tiles that are compared with each other, how large, and how many pairs are named.
@@ -49,7 +49,7 @@ def compare_by_eye(vectors: Vectors, shown: Tiles, chosen: np.ndarray, measured:
         ]
 
     return DiscordanceResult(
-        agreement=None if np.isnan(found.agreement) else float(f"{found.agreement:.6g}"),
+        agreement=rounded(found.agreement),
         pairs=found.pairs,
         tiles=len(chosen),
         alike_but_far=pairs(found.alike_but_far),
@@ -75,7 +75,6 @@ def find_sensitive_parts(
             item = sensitivity_map(lambda tiles: encode(encoder, tiles), tile, mpp=mpp, null_median=null_median)
         except (InputError, OptionError, EncoderError):
             continue
-        share = item.concentration()
         grid = cv2.resize(item.heat, (GRID, GRID), interpolation=cv2.INTER_AREA)
         found.append(
             SensitivityResult(
@@ -83,7 +82,7 @@ def find_sensitive_parts(
                 patch_um=PATCH_UM,
                 patches=item.patches,
                 largest=float(f"{item.largest:.6g}"),
-                concentration=None if np.isnan(share) else float(f"{share:.6g}"),
+                concentration=rounded(item.concentration()),
                 heat=[[float(f"{value:.3g}") for value in line] for line in grid],
             )
         )

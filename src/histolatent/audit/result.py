@@ -28,10 +28,11 @@ class Figure(_Frozen):
     @classmethod
     def of(cls, estimate: Estimate) -> "Figure":
         """Round an estimate to six digits; what is not finite, as a ratio to nothing, becomes None."""
-        return cls(value=_round(estimate.value), low=_round(estimate.low), high=_round(estimate.high))
+        return cls(value=rounded(estimate.value), low=rounded(estimate.low), high=rounded(estimate.high))
 
 
-def _round(value: float | None) -> float | None:
+def rounded(value: float | None) -> float | None:
+    """Return a number with the six digits of a document; None for what is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 

@@ -9,7 +9,7 @@ from .._types import Codes, Column, GivenCodes, Matrix
 from ..errors import InputError
 from ..neighbors import is_collapsed
 from ..neighbors.space import CHUNK_BYTES, check_vectors, row_norms
-from ..stats import Statistic
+from ..stats import Statistic, weighted_mean
 from .undefined import COLLAPSED, Undefined
 
 
@@ -38,12 +38,7 @@ class BatchSilhouettes:
 
     def mean_statistic(self) -> Statistic:
         """Return the plain mean as a statistic over weighted tiles; the silhouettes themselves stay."""
-        values = self.values
-
-        def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
-            return weights @ values / weights.sum(axis=1)
-
-        return statistic
+        return weighted_mean(self.values)
 
     def scib_statistic(self) -> Statistic:
         """Return scIB's figure as a statistic over weighted tiles of `rows`; labels that are not drawn do not count."""

@@ -8,7 +8,7 @@ import numpy as np
 from .._types import Codes, GivenCodes, Vectors
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
 from ..provenance import stream
-from ..stats import Statistic, balanced_accuracy
+from ..stats import Statistic, balanced_accuracy, weighted_mean
 from .batches import FEWEST_TILES, compare_batches
 from .clustering import clustering_score
 from .geometry import effective_rank, is_constant, neighbour_votes
@@ -17,7 +17,7 @@ from .mixing import acceptance, local_mixing
 from .performance_drop import measure_drop
 from .plan import LEAKAGE_COLUMNS
 from .probes import FittedProbe, NotReadable, Reading, chance_band, fit_probe
-from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult
+from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult, rounded
 from .robustness import margin_index, robustness_index, robustness_margin
 from .silhouettes import batch_silhouettes
 from .transfer import leave_site_out
@@ -210,7 +210,7 @@ def transfer(vectors: Vectors, measured: Measured, seen: Reading | None) -> list
 def measure_space(vectors: Vectors, measured: Measured) -> list[SpaceResult]:
     """Measure which of label and confounder decides who is near, against each confounder; see `metrics`."""
     rows = measured.sample(measured.plan.space_tiles, "space")
-    rank = Figure(value=_plain(effective_rank(vectors[rows])))
+    rank = Figure(value=rounded(effective_rank(vectors[rows])))
     found = [SpaceResult(metric="effective_rank", column=None, figure=rank, chance=None, tiles=len(rows))]
     if "neighbours" in measured.plan.wanted:
         for column in confounders(measured)[0]:
@@ -260,7 +260,7 @@ class _Against:
         k = min(wide, n - 1)
         typed = {} if self.tissue is None else {"labels": self.tissue, "confounders": self.site}
         near = _search(self.vectors, k, self.measured, groups=self.groups, m=NEAREST, **typed)
-        self.recall = _plain(near.recall.get("plain"))
+        self.recall = rounded(near.recall.get("plain"))
         few = None if n >= 2 * NEIGHBOURS else f"{NEIGHBOURS} neighbours of {n} tiles are no neighbourhood"
         fewer = None if n >= 2 * wide else f"{wide} neighbours of {n} tiles are no neighbourhood"
         if self.tissue is None:
@@ -300,7 +300,7 @@ class _Against:
             label = Undefined(fewer) if fewer else local_mixing(near, self.tissue, perplexity=PERPLEXITY)
             self._add("clisi", label, lambda found: found.clisi_statistic())
         test = Undefined(few) if few else acceptance(near, self.site, k=NEIGHBOURS)
-        self._add("kbet", test, lambda found: _mean(found.accepted))
+        self._add("kbet", test, lambda found: weighted_mean(found.accepted))
         for metric, name in (("cosine", "batch_silhouette"), ("euclidean", "batch_silhouette_euclidean")):
             found = batch_silhouettes(self.vectors, self.site, self.tissue, metric=metric)
             everyone = np.arange(len(self.rows))
@@ -328,7 +328,7 @@ class _Against:
                 metric=name,
                 column=self.column,
                 figure=self.measured.figure(statistic(found), mine),
-                chance=None if chance is None else _plain(chance(found)),
+                chance=None if chance is None else rounded(chance(found)),
                 tiles=len(mine),
                 recall=self.recall if rows is None else None,
             )
@@ -421,17 +421,17 @@ def _batch(
         distances=[
             DistanceResult(
                 metric=item.name,
-                value=_plain(item.value),
-                between=_plain(item.between),
-                floor=_plain(item.floor),
-                floor_p95=_plain(item.floor_p95),
+                value=rounded(item.value),
+                between=rounded(item.between),
+                floor=rounded(item.floor),
+                floor_p95=rounded(item.floor_p95),
                 above_floor=item.above_floor,
                 tiles=item.tiles,
             )
             for item in found.distances
         ],
-        effective_rank=_plain(found.effective_rank),
-        label_accuracy=_plain(found.label_accuracy),
+        effective_rank=rounded(found.effective_rank),
+        label_accuracy=rounded(found.label_accuracy),
         halves_by=found.halves_by,
         reason=found.reason,
     )
@@ -449,11 +449,3 @@ def _compact(codes: Codes) -> Codes:
 
 def _no_strata(found) -> bool:
     return not isinstance(found, Undefined) and not len(found.rows)
-
-
-def _mean(values: np.ndarray) -> Statistic:
-    return lambda weights: weights @ values / weights.sum(axis=1)
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")

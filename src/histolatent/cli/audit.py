@@ -1,21 +1,25 @@
 """`histolatent audit`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OptionError
+from ..errors import OptionError, unknown
 from .console import (
     STATUS_COLOURS,
     AllowOutside,
     BatchSize,
     Columns,
     Device,
+    Group,
+    Label,
     OnError,
     Overwrite,
     Quiet,
     Restart,
+    Site,
     Workers,
     console,
     parse_columns,
@@ -23,6 +27,9 @@ from .console import (
     say,
     worker_count,
 )
+
+if TYPE_CHECKING:
+    from ..audit import Plan
 
 EXAMPLE = (
     "Example: histolatent audit tiles.csv --encoder timm:vit_small_patch14_dinov2.lvd142m --encoder hf:owkin/phikon "
@@ -55,14 +62,9 @@ def audit(
         str | None,
         typer.Option(metavar="ENCODER", help="With --check-contract: the encoder that should give the same vectors."),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label: what the encoder should keep.")] = None,
-    site: Annotated[str | None, typer.Option(help="Column of the site: what it should not show.")] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of the patient: what belongs together. Default: patient, else slide, if there is one."
-        ),
-    ] = None,
+    label: Label = None,
+    site: Site = None,
+    group: Group = None,
     column: Columns = None,
     suite: Annotated[
         str,
@@ -113,44 +115,28 @@ def audit(
     quiet: Quiet = False,
 ) -> None:
     """Perturb tiles in known ways, and report what each encoder reacts to, leaks and keeps."""
-    from pydantic import ValidationError
-
-    from ..audit import Plan, Policy, read_policy
-    from ..errors import require, unknown
+    from ..errors import require
     from ..images import open_tiles
     from .perturb import note_plugins
 
     note_plugins()
-    for part in skip or ():
-        if part not in PARTS:
-            raise unknown("part of an audit", part, PARTS)
-    asked = Policy() if policy is None else read_policy(policy)
     known_factors = None if factors is None else read_factors(factors)
     if neighbors == "approximate":
         require("faiss", "explore")
-    columns = parse_columns(column)
-    for known, theirs in (("label", label), ("site", site), ("patient", group)):
-        if theirs is not None:
-            columns[known] = theirs
-    try:
-        plan = Plan(
-            suite=suite,
-            seed=seed,
-            resamples=resamples,
-            mpp=mpp,
-            max_tiles=max_tiles,
-            space_tiles=space_tiles,
-            neighbors=neighbors,  # pyright: ignore[reportArgumentType]
-            skip=tuple(dict.fromkeys(skip or ())),  # pyright: ignore[reportArgumentType]
-            on_error=on_error,  # pyright: ignore[reportArgumentType]
-            policy=asked,
-            columns={known: theirs for known, theirs in columns.items() if known != theirs},
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OptionError(
-            f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}", received=first["input"]
-        ) from None
+    columns = parse_columns(column, label=label, site=site, patient=group)
+    plan = make_plan(
+        columns,
+        policy,
+        skip,
+        suite=suite,
+        seed=seed,
+        resamples=resamples,
+        mpp=mpp,
+        max_tiles=max_tiles,
+        space_tiles=space_tiles,
+        neighbors=neighbors,
+        on_error=on_error,
+    )
     source = open_tiles(src, columns=columns, allow_outside=allow_outside)
     if check_contract:
         check_contracts(source, encoder, reference, device=device)
@@ -176,10 +162,31 @@ def audit(
     )
 
 
+def make_plan(columns: Mapping[str, str], policy: str | None, skip: list[str] | None, **settings: Any) -> "Plan":
+    """Return the plan of an audit; what is wrong is named by its option."""
+    from pydantic import ValidationError
+
+    from ..audit import Plan, Policy, read_policy
+
+    for part in skip or ():
+        if part not in PARTS:
+            raise unknown("part of an audit", part, PARTS)
+    try:
+        return Plan(
+            skip=tuple(dict.fromkeys(skip or ())),  # pyright: ignore[reportArgumentType]
+            policy=Policy() if policy is None else read_policy(policy),
+            columns={known: theirs for known, theirs in columns.items() if known != theirs},
+            **settings,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise OptionError(
+            f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}", received=first["input"]
+        ) from None
+
+
 def read_factors(path: Path):
     """Read known numbers of the tissue, a column each, by tile."""
-    from typing import Any
-
     import numpy as np
     import pandas as pd
 

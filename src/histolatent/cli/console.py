@@ -17,6 +17,12 @@ Columns = Annotated[
         "--column", metavar="KNOWN=YOURS", help="Name a column of yours: --column label=diagnosis. Repeatable."
     ),
 ]
+Label = Annotated[str | None, typer.Option(help="Column of the label: what the encoder should keep.")]
+Site = Annotated[str | None, typer.Option(help="Column of the site: what it should not show.")]
+Group = Annotated[
+    str | None,
+    typer.Option(help="Column of the patient: what belongs together. Default: patient, else slide, if there is one."),
+]
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Processes that prepare tiles; 0 does it in this one. Default: one a core, at most 8."),
@@ -81,15 +87,15 @@ def progress_bar(text: str, *, quiet: bool = False, unit: str = "tiles") -> Iter
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def parse_columns(pairs: list[str] | None) -> dict[str, str]:
-    """Turn `label=diagnosis` into a mapping from the known name to the user's."""
+def parse_columns(pairs: list[str] | None, **named: str | None) -> dict[str, str]:
+    """Turn `label=diagnosis` into a mapping from the known name to the user's; `named` are those with an option."""
     columns: dict[str, str] = {}
     for pair in pairs or []:
         known, equals, theirs = pair.partition("=")
         if not (known and equals and theirs):
             raise OptionError("a column is named as KNOWN=YOURS", received=pair, fix="--column label=diagnosis")
         columns[known] = theirs
-    return columns
+    return columns | {known: theirs for known, theirs in named.items() if theirs is not None}
 
 
 def worker_count(workers: int | None) -> int:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError, OptionError, unknown
-from .console import Columns, Overwrite, Quiet, console, parse_columns, progress_bar, say
+from .audit import make_plan
+from .console import Columns, Group, Label, Overwrite, Quiet, Site, console, parse_columns, progress_bar, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,14 +47,9 @@ def pairs(
     tiles: Annotated[
         Path | None, typer.Option(help="Table of tiles (.csv, .tsv, .parquet) with columns that BEFORE has not.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the label: what the encoder should keep.")] = None,
-    site: Annotated[str | None, typer.Option(help="Column of the site: what it should not show.")] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of the patient: what belongs together. Default: patient, else slide, if there is one."
-        ),
-    ] = None,
+    label: Label = None,
+    site: Site = None,
+    group: Group = None,
     column: Columns = None,
     policy: Annotated[
         str | None, typer.Option(help="What is asked of an encoder: second-site, or a file.toml of your own.")
@@ -70,15 +66,13 @@ def pairs(
 ) -> None:
     """Audit vectors of the same tiles before and after a real change, such as a second scanner."""
     from ..audit.pairs import Unseen, audit_pairs
+    from ..audit.plan import PAIRS
     from ..outputs import refuse_existing, refuse_inputs
     from ..report import MARK, write_report
 
     refuse_existing(out, overwrite=overwrite, mark=MARK)
-    columns = parse_columns(column)
-    for known, theirs in (("label", label), ("site", site), ("patient", group)):
-        if theirs is not None:
-            columns[known] = theirs
-    plan = _plan(columns, policy, skip, max_tiles, seed, resamples)
+    columns = parse_columns(column, label=label, site=site, patient=group)
+    plan = make_plan(columns, policy, skip, suite=PAIRS, seed=seed, resamples=resamples, max_tiles=max_tiles)
     changes = _changes(after or [], layer or [])
     given = [before, tiles, *(change.path for change in changes)]
     refuse_inputs(out, [path for path in given if path is not None])
@@ -134,39 +128,6 @@ class _Change:
     name: str
     path: Path | None
     layer: str = ""
-
-
-def _plan(
-    columns: Mapping[str, str],
-    policy: str | None,
-    skip: list[str] | None,
-    max_tiles: int | None,
-    seed: int,
-    resamples: int,
-):
-    from pydantic import ValidationError
-
-    from ..audit import PARTS, Plan, Policy, read_policy
-    from ..audit.plan import PAIRS
-
-    for part in skip or []:
-        if part not in PARTS:
-            raise unknown("part", part, PARTS)
-    try:
-        return Plan(
-            suite=PAIRS,
-            seed=seed,
-            resamples=resamples,
-            max_tiles=max_tiles,
-            skip=tuple(skip or ()),  # pyright: ignore[reportArgumentType]
-            columns={known: theirs for known, theirs in columns.items() if known != theirs},
-            policy=Policy() if policy is None else read_policy(policy),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise OptionError(
-            f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}", received=first["input"]
-        ) from None
 
 
 def _changes(after: Sequence[str], layers: Sequence[str]) -> list[_Change]:
