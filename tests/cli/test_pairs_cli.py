@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from typer.testing import CliRunner
 
 from histolatent.cli import main
-from histolatent.cli.app import app
 from histolatent.embeddings import make_table, write_table
 
 QUICKLY = ("--resamples", "100", "--quiet", "--skip", "distances", "--skip", "equivariance", "--skip", "neighbours")
@@ -45,14 +43,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch):
-    """Run the command in this process, wide enough that no line is wrapped."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-    def call(*words: object):
-        return CliRunner().invoke(app, ["pairs", *map(str, words)], catch_exceptions=False)
-
-    return call
+def run(run):
+    """Run `histolatent pairs`."""
+    return lambda *words: run("pairs", *words)
 
 
 @pytest.fixture
