@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from ..images import TileSource
+from ..images import TileSource, known_mpp
 from ..perturb import ASSUMED_MPP, Donor, Operation
 from ..perturb.donors import LEAST_TISSUE
 from ..provenance import stream
@@ -28,7 +28,7 @@ def find_donors(
             pixels = source.read(index)
         except InputError:
             continue
-        donor = Donor(pixels, _mpp(source.table, index) or mpp or ASSUMED_MPP, str(source.table.index[index]))
+        donor = Donor(pixels, known_mpp(source.table, index) or mpp or ASSUMED_MPP, str(source.table.index[index]))
         if donor.tissue >= LEAST_TISSUE:
             found.append(donor)
         if len(found) == DONORS:
@@ -43,8 +43,3 @@ def _order(table: pd.DataFrame, seed: int) -> list[int]:
         return drawn.tolist()
     turn = table["label"].iloc[drawn].astype(str).groupby(table["label"].iloc[drawn].astype(str).to_numpy()).cumcount()
     return drawn[np.argsort(turn.to_numpy(), kind="stable")].tolist()
-
-
-def _mpp(table: pd.DataFrame, index: int) -> float | None:
-    value = float(table["mpp"].iloc[index]) if "mpp" in table else float("nan")
-    return None if np.isnan(value) else value

@@ -9,7 +9,7 @@ import pandas as pd
 from .._types import Tile, Tiles, Vectors
 from ..encoders import Encoder, encode
 from ..errors import EncoderError, InputError, OptionError
-from ..images import TileSource
+from ..images import TileSource, known_mpp
 from ..perturb import ASSUMED_MPP
 from .discordance import discordant_pairs
 from .measured import Measured
@@ -65,13 +65,13 @@ def find_sensitive_parts(
 
     A tile that is smaller than the patch, or that cannot be read any more, is passed over.
     """
-    places = {str(tile): row for tile, row in zip(measured.table.index, measured.rows, strict=True)}
+    places = {str(tile): place for place, tile in enumerate(measured.table.index)}
     found = []
     for entry in worst[:SENSITIVE_TILES]:
-        row = int(places[entry.tile])
-        mpp = _mpp(measured, entry.tile)
+        place = places[entry.tile]
+        mpp = known_mpp(measured.table, place) or measured.plan.mpp or ASSUMED_MPP
         try:
-            tile: Tile = source.read(row)
+            tile: Tile = source.read(int(measured.rows[place]))
             item = sensitivity_map(lambda tiles: encode(encoder, tiles), tile, mpp=mpp, null_median=null_median)
         except (InputError, OptionError, EncoderError):
             continue
@@ -87,11 +87,3 @@ def find_sensitive_parts(
             )
         )
     return found
-
-
-def _mpp(measured: Measured, tile: str) -> float:
-    if "mpp" in measured.table:
-        value = float(measured.table["mpp"].to_numpy()[measured.table.index.get_loc(tile)])
-        if np.isfinite(value):
-            return value
-    return measured.plan.mpp or ASSUMED_MPP

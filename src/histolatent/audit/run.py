@@ -127,7 +127,8 @@ def audit_encoders(
     table = pd.DataFrame(source.table[kept])
     check_tables(table)
     operations = _operations(ladder, embedded.stores[0], kept) if pixel else []
-    known = known_factors(whole, factors, table)
+    wanted = "factors" in plan.wanted  # the phantom lays out every tile to tell its truth
+    known = known_factors(whole, factors, table) if wanted else pd.DataFrame(index=table.index)
     measured = Measured(table, np.flatnonzero(kept), find_groups(table), plan, operations, known)
     pending = iter(embedded.stores)
     views = [

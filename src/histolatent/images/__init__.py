@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .columns import known_mpp
     from .formats import TileWarning, decode
     from .inputs import input_files
     from .open import open_tiles
@@ -25,6 +26,7 @@ __all__ = [
     "decode",
     "default_workers",
     "input_files",
+    "known_mpp",
     "open_tiles",
     "select_rows",
     "stream_tiles",
@@ -33,6 +35,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "columns": ("known_mpp",),
         "formats": ("TileWarning", "decode"),
         "inputs": ("input_files",),
         "open": ("open_tiles",),

@@ -34,6 +34,12 @@ def rename_columns(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFr
     return frame.assign(**theirs_of)
 
 
+def known_mpp(table: pd.DataFrame, row: int) -> float | None:
+    """Return the um per pixel of a row of a checked table, None where it is not known."""
+    value = float(table["mpp"].iloc[row]) if "mpp" in table else float("nan")
+    return None if np.isnan(value) else value
+
+
 def check_table(frame: pd.DataFrame, *, origin: str) -> pd.DataFrame:
     """Return the table with known columns typed, or raise InputError with the first rows that are wrong.
 

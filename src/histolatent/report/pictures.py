@@ -15,7 +15,7 @@ from ..audit.donors import find_donors
 from ..audit.plan import limit
 from ..audit.result import AuditResult, EncoderResult, OperationResult, PairOfTiles, SensitivityResult
 from ..errors import InputError
-from ..images import TileSource
+from ..images import TileSource, known_mpp
 from ..perturb import OPERATIONS, Donor, Operation, climb, perturb
 from ..provenance import stream
 
@@ -92,10 +92,7 @@ class Shown:
 
     def scale(self, place: int) -> float | None:
         """Return the um per pixel of a tile, as the run took it."""
-        if "mpp" not in self.source.table:
-            return self.mpp
-        value = float(self.source.table["mpp"].iloc[place])
-        return self.mpp if np.isnan(value) else value
+        return known_mpp(self.source.table, place) or self.mpp
 
 
 def data_uri(tile: Tile) -> str:
