@@ -8,6 +8,7 @@ from ..audit.result import AuditResult
 
 IDEA = "Transformation Behavior of Images in Latent Space. arXiv 2606.24430"
 EFRON = "Efron, B. Better bootstrap confidence intervals. J. Am. Stat. Assoc. 82, 171-185 (1987)"
+HESTERBERG = "Hesterberg, T. C. What teachers should know about the bootstrap. Am. Stat. 69, 371-386 (2015)"
 HOLM = "Holm, S. A simple sequentially rejective multiple test procedure. Scand. J. Stat. 6, 65-70 (1979)"
 BENJAMINI = "Benjamini, Y. & Hochberg, Y. Controlling the false discovery rate. J. R. Stat. Soc. B 57, 289-300 (1995)"
 
@@ -129,8 +130,8 @@ def _readings(result: AuditResult, measured: list[Metric], references: _Referenc
 
 def _statistics(result: AuditResult, references: _References) -> str:
     said = (
-        f"Figures are given with 95 % BCa intervals {references.cite(EFRON)} from {result.plan['resamples']} bootstrap "
-        f"resamples of whole groups ({result.clusters['by']}, n = {result.clusters['count']}), the same for all "
+        f"Figures are given with 95 % BCa intervals {references.cite(EFRON)}, with quantiles of Student's t "
+        f"{references.cite(HESTERBERG)}, from {result.plan['resamples']} bootstrap resamples of whole groups ({result.clusters['by']}, n = {result.clusters['count']}), the same for all "
         "encoders."
     )
     if result.comparisons:
