@@ -131,8 +131,8 @@ def _readings(result: AuditResult, measured: list[Metric], references: _Referenc
 def _statistics(result: AuditResult, references: _References) -> str:
     said = (
         f"Figures are given with 95 % BCa intervals {references.cite(EFRON)}, with quantiles of Student's t "
-        f"{references.cite(HESTERBERG)}, from {result.plan['resamples']} bootstrap resamples of whole groups ({result.clusters['by']}, n = {result.clusters['count']}), the same for all "
-        "encoders."
+        f"{references.cite(HESTERBERG)}, from {result.plan['resamples']} bootstrap resamples of whole groups "
+        f"({result.clusters['by']}, n = {result.clusters['count']}), the same for all encoders."
     )
     if result.comparisons:
         said += (
