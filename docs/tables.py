@@ -178,6 +178,7 @@ def encoders() -> str:
         (
             f"`{entry.name}`",
             f"`{entry.string}`",
+            entry.domain,
             entry.dim,
             entry.preprocessing.input_px,
             entry.pooling,
@@ -186,7 +187,7 @@ def encoders() -> str:
         )
         for entry in catalogue()
     ]
-    return _table(("name", "the same as", "dim", "input px", "pooling", "licence", "gated"), rows)
+    return _table(("name", "the same as", "trained on", "dim", "input px", "pooling", "licence", "gated"), rows)
 
 
 def toys() -> str:

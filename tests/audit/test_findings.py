@@ -2,7 +2,7 @@
 
 import re
 
-from histolatent.audit.findings import answer, candidates, find, leading, level_at, skill_of
+from histolatent.audit.findings import answer, candidates, find, leading
 from histolatent.audit.result import Comparison, Crossing, Figure
 from histolatent.audit.verdict import by_family
 
@@ -248,9 +248,9 @@ def test_a_leak_is_told_of_the_encoder_that_leaks(audited):
 def test_levels_lie_between_steps(audited):
     blur = next(operation for operation in audited.operations if operation.name == "blur")
     levels = [step.level for step in blur.steps]
-    assert level_at(blur, 2) == levels[1]
-    assert level_at(blur, 2.5) == (levels[1] + levels[2]) / 2
-    assert level_at(blur, 5) == levels[4]
+    assert blur.level_at(2) == levels[1]
+    assert blur.level_at(2.5) == (levels[1] + levels[2]) / 2
+    assert blur.level_at(5) == levels[4]
 
 
 def test_where_half_the_way_is_reached_is_in_units(audited):
@@ -269,4 +269,36 @@ def test_skill_runs_from_chance_to_perfect(audited):
         .probes[0]
         .model_copy(update={"chance": 0.25, "balanced_accuracy": Figure(value=1.0, low=0.25, high=None)})
     )
-    assert skill_of(probe) == Figure(value=1.0, low=0.0, high=None)
+    assert probe.skill == Figure(value=1.0, low=0.0, high=None)
+    below = probe.model_copy(update={"balanced_accuracy": Figure(value=0.1)})
+    assert below.skill.value is not None and below.skill.value < 0  # never clamped
+
+
+def of_domains(result, betters):
+    """Two encoders of tissue (a, b) and one of everyday images (c), with who is better in each comparison."""
+    moments = named(result, "toy:od-moments")
+    encoders = [
+        moments.model_copy(update={"name": name, "card": {**moments.card, "domain": domain}})
+        for name, domain in (("a", "pathology"), ("b", "pathology"), ("c", "general"))
+    ]
+    pairs = [("a", "c", betters[0]), ("b", "c", betters[1]), ("a", "b", "a")]
+    items = [compared(first, second, 0.3, better, column="label") for first, second, better in pairs]
+    changed = with_encoders(result, encoders).model_copy(update={"comparisons": items})
+    return [sentence for sentence in answer(changed).why if sentence.startswith("Trained on tissue")]
+
+
+def test_encoders_of_tissue_are_preferred_by_comparisons_alone(audited):
+    said = "Trained on tissue (a and b) against trained on everyday images (c)"
+    count = "2 paired comparisons"
+    assert of_domains(audited, ("a", "b")) == [
+        f"{said}: better in 2 of {count} and worse in none. Take one that was trained on tissue."
+    ]
+    assert of_domains(audited, ("a", "c")) == [f"{said}: better in 1 and worse in 1 of {count}: see for what you need."]
+    (worse,) = of_domains(audited, ("c", None))
+    assert "worse in 1" in worse and "no reason" in worse
+    (none,) = of_domains(audited, (None, None))
+    assert f"none of {count} is decided" in none
+
+
+def test_without_encoders_of_both_domains_nothing_is_said_of_them(audited):
+    assert not [sentence for sentence in audited.findings if sentence.startswith("Trained on tissue")]

@@ -14,7 +14,7 @@ from histolatent.audit.result import (
     SpaceResult,
     Step,
 )
-from histolatent.audit.verdict import by_family, judge, judged, overall, skill
+from histolatent.audit.verdict import by_family, judge, judged, overall
 
 NULL = NullResult(apart="slide", pairs=100, defined=True, median=0.25, p05=0.1, p95=0.6, same_label_median=None)
 POLICY = Policy()
@@ -397,8 +397,3 @@ def test_without_pixels_robustness_is_open():
 def test_the_verdict_is_the_worst_answer(statuses, verdict):
     check = ask("null")
     assert overall([check.model_copy(update={"status": status}) for status in statuses]) == verdict
-
-
-def test_skill_runs_from_chance_to_perfect():
-    assert (skill(0.25, 0.25), skill(1.0, 0.25), skill(0.625, 0.25)) == (0, 1, 0.5)
-    assert skill(0.1, 0.25) < 0  # never clamped

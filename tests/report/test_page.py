@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from histolatent.audit import Plan, Policy, audit_encoders
-from histolatent.audit.findings import find, show
-from histolatent.audit.result import Figure
+from histolatent.audit.findings import find
+from histolatent.audit.result import Figure, show
 from histolatent.audit.verdict import judged as judge_again
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.encoders.callables import CallableEncoder

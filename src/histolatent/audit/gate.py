@@ -1,18 +1,12 @@
 """The figures of an audit judged again, by another policy: nothing is embedded, nothing is measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..errors import OptionError, unknown
 from .policy import Policy, Requirement, check_policy
 from .result import AuditResult, Check, EncoderResult, OperationResult
 from .verdict import judged
-
-#: Figures that are measured at the severity of the audit's own policy only.
-AT_ONE_SEVERITY = (
-    *("selectivity", "selectivity_ratio", "move", "direction_consistency", "shared_consistency", "effective_rank"),
-    *("explained", "gap_closed", "r2", "label_flips", "accuracy_change", "mutual_neighbours", "linear_cka"),
-)
 
 
 @dataclass(frozen=True)
@@ -73,13 +67,13 @@ def _chosen(result: AuditResult, names: Sequence[str]) -> list[EncoderResult]:
 def _check_severities(result: AuditResult, policy: Policy, encoders: Sequence[EncoderResult]) -> None:
     """Raise OptionError where the policy judges at severities at which what it asks for was not measured."""
     planned = own_policy(result)
-    moved = {role: _differs(result.operations, role, planned, policy) for role in ("must-ignore", "must-react")}
-    if not any(moved.values()):
-        return
-    needed = "selectivity" if any(encoder.selectivities for encoder in encoders) else None
+    moved = {item.name: _severity(item, planned) for item in result.operations}
+    before = {item.name: _severity(item, planned) for item in result.operations}
+    moved = {item.name: before[item.name] for item in result.operations if _severity(item, policy) != before[item.name]}
+    needed = "selectivity" if moved and any(encoder.selectivities for encoder in encoders) else None
     if needed is None:
-        measured = {key["metric"] for encoder in encoders for key, _ in encoder.figures()}
-        needed = next((item.figure for item in policy.require if _rests(item) and item.figure in measured), None)
+        rests = (item.figure for item in policy.require if item.severity is None and _rests(item, encoders, moved))
+        needed = next(rests, None)
     if needed is None:
         return
     raise OptionError(
@@ -90,13 +84,17 @@ def _check_severities(result: AuditResult, policy: Policy, encoders: Sequence[En
     )
 
 
-def _differs(operations: Sequence[OperationResult], role: str, planned: Policy, policy: Policy) -> bool:
-    name = "must_react_severity" if role == "must-react" else "severity"
-    before, now = getattr(planned, name), getattr(policy, name)
-    return any(item.at(before).severity != item.at(now).severity for item in operations if item.role == role)
+def _severity(operation: OperationResult, policy: Policy) -> int:
+    """Return the severity at which a policy judges an operation."""
+    asked = policy.must_react_severity if operation.role == "must-react" else policy.severity
+    return operation.at(asked).severity
 
 
-def _rests(requirement: Requirement) -> bool:
-    return requirement.severity is None and (
-        requirement.figure in AT_ONE_SEVERITY or (requirement.figure == "displacement" and requirement.of is not None)
-    )
+def _rests(requirement: Requirement, encoders: Sequence[EncoderResult], moved: Mapping[str, int]) -> bool:
+    """Return whether a requirement rests on a figure that was measured at one severity only, and that another one."""
+    severities: dict[str, set[int]] = {}
+    for encoder in encoders:
+        for key, _ in encoder.figures():
+            if all(key[part] == value for part, value in requirement.key.items()) and key["severity"] is not None:
+                severities.setdefault(str(key["operation"]), set()).add(int(key["severity"]))
+    return any(severities.get(name) == {severity} for name, severity in moved.items())

@@ -187,16 +187,18 @@ class _Climber:
         measured, plan = self.measured, self.measured.plan
         if operation.role == "control":
             return []
+        react = operation.role == "must-react"
         found = break_down(
             moves,
             measured.clusters,
             labels=measured.column("label"),
             slides=measured.column("slide"),
-            higher_is_worse=operation.role != "must-react",
+            higher_is_worse=not react,
             resamples=plan.resamples,
             seed=plan.seed,
         )
-        slides = sorted((part for part in found.parts if part.by == "slide"), key=lambda part: -part.mean.value)
+        slides = [part for part in found.parts if part.by == "slide"]
+        slides.sort(key=lambda part: part.mean.value, reverse=not react)
         hidden = {part.name for part in slides[WORST_SLIDES:]}
         return [
             PartResult(

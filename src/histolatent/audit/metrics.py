@@ -4,6 +4,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..registry import Registry
+from .references import (
+    BEN_DAVID,
+    BONNEEL,
+    CKA,
+    CROMA,
+    DOWSON,
+    GOWER,
+    HARMONY,
+    KBET,
+    LENC,
+    PATHOROB,
+    PEYRE,
+    PLATONIC,
+    PLISMBENCH,
+    ROUSSEEUW,
+    ROY,
+    SCIB,
+    TRANSFORMATIONS,
+    UNROBUST,
+    ZEILER,
+)
 
 Direction = Literal["higher", "lower", "neither"]
 
@@ -40,7 +61,7 @@ DISPLACEMENT = _register(
         "tiles; mean over tiles",
         misleads="an encoder in which all tiles lie close together has a small null: small absolute moves look large, "
         "rightly so; a mean hides the tiles that move most",
-        reference="arXiv 2606.24430",
+        reference=TRANSFORMATIONS,
     )
 )
 DISPLACEMENT_EUCLIDEAN = _register(
@@ -85,7 +106,7 @@ TWIN_TOP1 = _register(
         chance=None,
         describes="share of perturbed tiles whose nearest tile is their own original; chance is 1/n",
         misleads="depends on the size of the pool: compare only runs with the same tiles",
-        reference="top-1 accuracy of plismbench, when the pool is both sets",
+        reference=PLISMBENCH,
     )
 )
 TWIN_TOP3, TWIN_TOP5, TWIN_TOP10 = (
@@ -98,7 +119,7 @@ TWIN_TOP3, TWIN_TOP5, TWIN_TOP10 = (
             chance=None,
             describes=f"share of perturbed tiles that have their own original among the {k} nearest; chance is {k}/n",
             misleads="depends on the size of the pool: compare only runs with the same tiles",
-            reference=f"top-{k} accuracy of plismbench, when the pool is both sets",
+            reference=PLISMBENCH,
         )
     )
     for k in (3, 5, 10)
@@ -115,7 +136,7 @@ CROSS_TOP1, CROSS_TOP3, CROSS_TOP5, CROSS_TOP10 = (
             f"the pool is both sets without the tile itself, so that chance is {k} / (2n - 1)",
             misleads="falls with the size of the pool, and where a slide repeats itself: compare only runs with the "
             "same tiles",
-            reference=f"top-{k} accuracy of plismbench, arXiv 2501.16239",
+            reference=PLISMBENCH,
         )
     )
     for k in (1, 3, 5, 10)
@@ -129,7 +150,7 @@ CROSS_COSINE = _register(
         chance=None,
         describes="cosine of the two vectors of a real pair, mean over tiles",
         misleads="says nothing alone: an encoder in which all tiles are alike has it too. Read the displacement",
-        reference="mean cosine similarity of plismbench, arXiv 2501.16239",
+        reference=PLISMBENCH,
     )
 )
 COSINE_DISTANCE = _register(
@@ -282,7 +303,7 @@ ROBUSTNESS_INDEX = _register(
         "label; none of the tile's own group. Chance is stated beside it",
         misleads="depends on k and on how many tiles there are of each label at each site: compare encoders on the "
         "same tiles only",
-        reference="PathoROB, arXiv 2507.17845",
+        reference=PATHOROB,
     )
 )
 ROBUSTNESS_RATIO = _register(
@@ -294,7 +315,7 @@ ROBUSTNESS_RATIO = _register(
         chance=None,
         describes="how many of the 50 nearest tiles share the label, over how many share the site",
         misleads="has no upper bound, and counts tiles that share both on both sides",
-        reference="arXiv 2501.18055",
+        reference=UNROBUST,
     )
 )
 MARGIN_INDEX = _register(
@@ -307,7 +328,7 @@ MARGIN_INDEX = _register(
         describes="the robustness index with each neighbour counting exp(-distance / tau), tau the median distance of "
         "those that count",
         misleads="tau is of the encoder, so the weights of two encoders differ",
-        reference="MaRI of croma, arXiv 2607.25497",
+        reference=CROMA,
     )
 )
 MARGIN_MEDIAN = _register(
@@ -320,7 +341,7 @@ MARGIN_MEDIAN = _register(
         describes="(a - b) / (a + b) with a the mean distance to the 5 nearest tiles of another label at the same "
         "site, b to those of the same label at another site; median over tiles",
         misleads="a median hides the tiles of which the site decides: see the worst tenth and the share at or below 0",
-        reference="CRoMa of croma, arXiv 2607.25497",
+        reference=CROMA,
     )
 )
 MARGIN_WORST = _register(
@@ -332,7 +353,7 @@ MARGIN_WORST = _register(
         chance=None,
         describes="mean of the robustness margin over the tenth of tiles where it is lowest",
         misleads="falls with mislabelled tiles, and is below 0 for an encoder without any preference",
-        reference="CRoMa of croma, arXiv 2607.25497",
+        reference=CROMA,
     )
 )
 MARGIN_CONFOUNDED = _register(
@@ -345,7 +366,7 @@ MARGIN_CONFOUNDED = _register(
         describes="share of tiles to which another label of the same site is at least as near as the same label of "
         "another site",
         misleads="counts a tile that is nearly undecided as one that is wrong",
-        reference="CRoMa of croma, arXiv 2607.25497",
+        reference=CROMA,
     )
 )
 CLUSTERING_SCORE = _register(
@@ -359,7 +380,7 @@ CLUSTERING_SCORE = _register(
         "clusters has the highest cosine silhouette",
         misleads="sees only the few largest directions; clusters that cross label and site give 0, as noise does. An "
         "index below chance takes it a little beyond 1",
-        reference="PathoROB, arXiv 2507.17845",
+        reference=PATHOROB,
     )
 )
 PERFORMANCE_DROP = _register(
@@ -372,7 +393,7 @@ PERFORMANCE_DROP = _register(
         describes="relative change of a probe's accuracy on balanced tiles as its training tiles confound label and "
         "site ever more; 0: nothing is lost",
         misleads="an encoder that reads nothing has nothing to lose: read it beside the accuracy",
-        reference="APD of PathoROB, arXiv 2507.17845",
+        reference=PATHOROB,
     )
 )
 ILISI = _register(
@@ -386,7 +407,7 @@ ILISI = _register(
         "scaled so that 0 is one site and 1 all alike",
         misleads="collapse mixes perfectly; sites of unequal size cannot reach 1, nor can tiles whose own group is "
         "left out",
-        reference="Korsunsky et al. 2019; scaled as in scib-metrics",
+        reference=HARMONY,
     )
 )
 CLISI = _register(
@@ -398,7 +419,7 @@ CLISI = _register(
         chance=None,
         describes="the same of labels, scaled so that 1 is one label around each tile",
         misleads="is near 1 for most encoders, so that it separates few",
-        reference="Korsunsky et al. 2019; scaled as in scib-metrics",
+        reference=HARMONY,
     )
 )
 KBET = _register(
@@ -410,7 +431,7 @@ KBET = _register(
         chance=None,
         describes="share of tiles around which sites are as frequent as everywhere (chi-squared test, 50 tiles, 5 %)",
         misleads="rejects nearly any difference when k is large; tiles of one slide are no independent draws",
-        reference="Büttner et al. 2019, as in scib-metrics",
+        reference=KBET,
     )
 )
 BATCH_SILHOUETTE = _register(
@@ -423,7 +444,7 @@ BATCH_SILHOUETTE = _register(
         describes="mean silhouette of tiles in their site, by cosine: 1 where each site is a cluster of its own",
         misleads="below 0.10 is weak evidence: two sites that a probe separates with 99.8 % have 0.057. Read it beside "
         "a fresh probe of the site",
-        reference="Rousseeuw 1987",
+        reference=ROUSSEEUW,
     )
 )
 BATCH_SILHOUETTE_EUCLIDEAN = _register(
@@ -435,7 +456,7 @@ BATCH_SILHOUETTE_EUCLIDEAN = _register(
         chance=0.0,
         describes="the same with Euclidean distance",
         misleads="as the silhouette of sites; one dimension of large scale can decide it",
-        reference="Rousseeuw 1987",
+        reference=ROUSSEEUW,
     )
 )
 BATCH_SILHOUETTE_SCIB = _register(
@@ -448,7 +469,7 @@ BATCH_SILHOUETTE_SCIB = _register(
         describes="1 - |silhouette of the site| within each label, mean over its tiles, then over labels",
         misleads="is above 0.9 for encoders whose sites a probe reads perfectly; takes a tile amidst another site for "
         "badly mixed",
-        reference="Luecken et al. 2022",
+        reference=SCIB,
     )
 )
 MOVE = _register(
@@ -474,7 +495,7 @@ EXPLAINED = _register(
         "itself and the average perturbed tile; the verdict of equivariance rests on it",
         misleads="noise in the move cannot be foretold; with fewer tiles than dimensions a linear map may exist and "
         "not be found",
-        reference="Lenc & Vedaldi 2015",
+        reference=LENC,
     )
 )
 GAP_CLOSED = _register(
@@ -523,7 +544,7 @@ EFFECTIVE_RANK = _register(
         chance=None,
         describes="exponential of the entropy of the normalised singular values: how many directions are really used",
         misleads="cannot exceed the number of tiles, and is highest for noise",
-        reference="Roy & Vetterli 2007",
+        reference=ROY,
     )
 )
 LINEAR_CKA = _register(
@@ -537,7 +558,7 @@ LINEAR_CKA = _register(
         "unbiased estimate",
         misleads="decided by the few directions of largest variance; the biased estimate goes to 1 for anything as "
         "dimensions outnumber tiles",
-        reference="Kornblith et al. 2019; Song et al. 2012",
+        reference=CKA,
     )
 )
 PROCRUSTES_RESIDUAL = _register(
@@ -549,7 +570,7 @@ PROCRUSTES_RESIDUAL = _register(
         chance=None,
         describes="what a shift, a rotation and one scale leave of the difference of two embeddings of the same tiles",
         misleads="a rotation always fits where dimensions outnumber tiles",
-        reference="Gower 1975",
+        reference=GOWER,
     )
 )
 MUTUAL_NEIGHBOURS = _register(
@@ -561,7 +582,7 @@ MUTUAL_NEIGHBOURS = _register(
         chance=None,
         describes="share of a tile's k nearest tiles that are the same in both embeddings; chance is k / (n - 1)",
         misleads="near-copies, such as overlapping tiles, stay neighbours under anything",
-        reference="Huh et al. 2024",
+        reference=PLATONIC,
     )
 )
 GAUSSIAN_W2_SQUARED = _register(
@@ -574,7 +595,7 @@ GAUSSIAN_W2_SQUARED = _register(
         describes="squared Wasserstein-2 distance of two batches as normal distributions, which is what FID reports",
         misleads="sampling alone lifts it: read it against its split-half floor; collapse lowers it: read it beside "
         "effective rank and label accuracy",
-        reference="Dowson & Landau 1982",
+        reference=DOWSON,
     )
 )
 CLASS_GAUSSIAN_W2_SQUARED = _register(
@@ -586,7 +607,7 @@ CLASS_GAUSSIAN_W2_SQUARED = _register(
         chance=None,
         describes="the same between tiles of one class, mean over classes: what is not a difference of class balance",
         misleads="each class has fewer tiles, so that sampling lifts it more: read it against its split-half floor",
-        reference="Dowson & Landau 1982",
+        reference=DOWSON,
     )
 )
 EMPIRICAL_W2_SQUARED = _register(
@@ -599,7 +620,7 @@ EMPIRICAL_W2_SQUARED = _register(
         describes="squared Wasserstein-2 distance of the tiles of two batches, by exact transport on a subsample",
         misleads="sampling alone lifts it: read it against its split-half floor; collapse lowers it: read it beside "
         "effective rank and label accuracy",
-        reference="Peyre & Cuturi 2019",
+        reference=PEYRE,
     )
 )
 SLICED_W2_SQUARED = _register(
@@ -612,7 +633,7 @@ SLICED_W2_SQUARED = _register(
         describes="mean squared Wasserstein-2 distance of two batches along random directions",
         misleads="a difference along one direction of many is diluted; sampling alone lifts it: read it against its "
         "split-half floor; collapse lowers it: read it beside effective rank and label accuracy",
-        reference="Bonneel et al. 2015",
+        reference=BONNEEL,
     )
 )
 PROXY_A_DISTANCE = _register(
@@ -624,7 +645,7 @@ PROXY_A_DISTANCE = _register(
         chance=0.0,
         describes="2 (1 - 2 error) of a fresh probe that tells two batches apart, on groups it was not trained on",
         misleads="saturates at 2, and sees linear differences only; collapse lowers it",
-        reference="Ben-David et al. 2007",
+        reference=BEN_DAVID,
     )
 )
 MONOTONICITY = _register(
@@ -673,6 +694,6 @@ SENSITIVITY = _register(
         describes="cosine distance by which covering a patch moves the embedding, divided by the median distance of "
         "unrelated tiles",
         misleads="what stands twice in a tile can be covered once without effect",
-        reference="Zeiler & Fergus 2014",
+        reference=ZEILER,
     )
 )

@@ -1,7 +1,8 @@
 """The result of an audit: one frozen document with a versioned schema."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import pandas as pd
@@ -29,6 +30,18 @@ class Figure(_Frozen):
     def of(cls, estimate: Estimate) -> "Figure":
         """Round an estimate to six digits; what is not finite, as a ratio to nothing, becomes None."""
         return cls(value=rounded(estimate.value), low=rounded(estimate.low), high=rounded(estimate.high))
+
+
+def show(figure: Figure | None, digits: int = 2) -> str:
+    """Return a figure with its interval in words."""
+    if figure is None or figure.value is None:
+        return "not defined"
+    # Adding zero turns a rounded -0.00 into 0.00.
+    value, low, high = (
+        None if part is None else f"{round(part, digits) + 0.0:.{digits}f}"
+        for part in (figure.value, figure.low, figure.high)
+    )
+    return str(value) if low is None or high is None else f"{value} [{low}, {high}]"
 
 
 def rounded(value: float | None) -> float | None:
@@ -61,6 +74,14 @@ class OperationResult(_Frozen):
     def at(self, severity: int) -> Step:
         """Return the step of a severity; of what has one step only, that one."""
         return self.steps[0] if len(self.steps) == 1 else self.steps[severity - 1]
+
+    def level_at(self, severity: float) -> float:
+        """Return the level at a severity between two steps, interpolated."""
+        steps = [(step.severity, step.level) for step in self.steps if step.level is not None]
+        for (left, low), (right, high) in pairwise(steps):
+            if left <= severity <= right:
+                return low + (severity - left) / (right - left) * (high - low)
+        return steps[-1][1]
 
     def caption(self, severity: int) -> str:
         """Return the level at a severity with its unit, such as `sigma 0.5 um`."""
@@ -196,6 +217,15 @@ class ProbeResult(_Frozen):
     chance_band: tuple[float, float] | None = None
     reason: str | None = None
 
+    @property
+    def skill(self) -> Figure:
+        """Return how far from chance (0) to perfect (1) the target is read."""
+        chance, figure = self.chance or 0.0, self.balanced_accuracy
+        value, low, high = (
+            None if part is None else (part - chance) / (1 - chance) for part in (figure.value, figure.low, figure.high)
+        )
+        return Figure(value=value, low=low, high=high)
+
 
 class TransferResult(_Frozen):
     """The label read at one site by a probe that has not seen the site (`unseen`), and by one that has (`seen`).
@@ -253,6 +283,7 @@ class BatchResult(_Frozen):
     effective_rank: float | None
     label_accuracy: float | None
     halves_by: str
+    scale: str
     reason: str | None = None
 
 
@@ -376,6 +407,17 @@ class EncoderResult(_Frozen):
     verdict: Status
     worst: list[WorstTile]
 
+    @property
+    def signal(self) -> ProbeResult | None:
+        """Return the probe of the label, None where it could not be read."""
+        return next((probe for probe in self.probes if probe.kind == "signal" and not probe.reason), None)
+
+    @property
+    def worst_leak(self) -> ProbeResult | None:
+        """Return the probe of what leaks most, None where nothing was probed."""
+        leaks = [probe for probe in self.probes if probe.kind == "leakage" and not probe.reason]
+        return max(leaks, key=lambda probe: probe.skill.value or 0.0, default=None)
+
     def figures(self) -> Iterator[tuple[dict[str, str | int | None], Figure]]:
         """Yield every figure with what it is of: `metric`, and of `operation`, `severity`, `column`, `of` what applies.
 
@@ -477,6 +519,14 @@ class AuditResult(_Frozen):
     comparisons: list[Comparison]
     findings: list[str]
     environment: dict[str, Any]
+
+    def title(self, column: str) -> str:
+        """Return what the user calls a known column."""
+        return str(self.plan["columns"].get(column, column))
+
+    def between(self, names: Sequence[str]) -> list[Comparison]:
+        """Return the comparisons of these encoders among each other."""
+        return [item for item in self.comparisons if item.first in names and item.second in names]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""

@@ -22,7 +22,6 @@ from .robustness import margin_index, robustness_index, robustness_margin
 from .silhouettes import batch_silhouettes
 from .transfer import leave_site_out
 from .undefined import Undefined
-from .verdict import skill
 
 NEIGHBOURS, PERPLEXITY, NEAREST = 50, 30, 5
 VOTES = 10
@@ -130,7 +129,7 @@ def _leak(results: list[ProbeResult], readings: dict[str, Reading], measured: Me
     leaking = [result for result in results if result.kind == "leakage" and result.target in readings]
     if "label" not in readings or not leaking:
         return None
-    worst = max(leaking, key=lambda item: skill(item.balanced_accuracy.value or 0, item.chance or 0))
+    worst = max(leaking, key=lambda item: item.skill.value or 0.0)
     leak, signal = readings[worst.target], readings["label"]
     both, first, second = np.intersect1d(leak.rows, signal.rows, return_indices=True)
     if not len(both):
@@ -405,6 +404,7 @@ def _batch(
             effective_rank=None,
             label_accuracy=None,
             halves_by="",
+            scale="",
             reason=reason,
         )
     found = compare_batches(
@@ -433,6 +433,7 @@ def _batch(
         effective_rank=rounded(found.effective_rank),
         label_accuracy=rounded(found.label_accuracy),
         halves_by=found.halves_by,
+        scale=found.scale,
         reason=found.reason,
     )
 

@@ -16,6 +16,7 @@ from .result import (
     ProbeResult,
     SelectivityResult,
     Status,
+    show,
 )
 
 ORDER: tuple[Status, ...] = ("PASS", "UNDEFINED", "WARN", "FAIL")
@@ -91,15 +92,6 @@ def _worst(statuses: Sequence[Status]) -> Status:
     return ORDER[max(map(ORDER.index, statuses))]
 
 
-def skill(accuracy: float, chance: float) -> float:
-    """Return how far from chance (0) to perfect (1) a balanced accuracy is."""
-    return (accuracy - chance) / (1 - chance)
-
-
-def _skill(probe: ProbeResult) -> float:
-    return skill(probe.balanced_accuracy.value or 0.0, probe.chance or 0.0)
-
-
 def _null(null: NullResult) -> Check:
     if null.defined:
         sentence = f"unrelated tiles are {null.median:.3g} apart (median cosine distance)"
@@ -134,7 +126,7 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
         family=operation.family,
         status=status,
         sentence=f"{operation.name} ({operation.caption(severity)}) {words[status]}: "
-        f"displacement {moved:.2f}{control}, P(below unrelated) {_show(figure)}",
+        f"displacement {moved:.2f}{control}, P(below unrelated) {show(figure)}",
         figure=figure,
         threshold=f"PASS if the lower bound is at least {band.pass_at:g}, "
         f"FAIL if the upper is below {band.fail_below:g}",
@@ -174,8 +166,8 @@ def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
         name=f"reacts to {chosen.operation}",
         family="must-react",
         status=status,
-        sentence=f"{chosen.operation} {words[status]}: further than {_show(figure)} of them, "
-        f"{_show(chosen.ratio)} times their mean displacement",
+        sentence=f"{chosen.operation} {words[status]}: further than {show(figure)} of them, "
+        f"{show(chosen.ratio)} times their mean displacement",
         figure=figure,
         threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the "
         f"ratio of displacements, is below {band.fail_below:g}",
@@ -198,7 +190,7 @@ def _selects(policy: Policy, selectivity: Figure | None) -> Check:
         name=name,
         family=family,
         status=status,
-        sentence=f"{words[status]}: selectivity {_show(selectivity)} "
+        sentence=f"{words[status]}: selectivity {show(selectivity)} "
         f"(must-react at severity {policy.must_react_severity}, nuisances at {policy.severity})",
         figure=selectivity,
         threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper is below {band.fail_below:g}",
@@ -217,7 +209,7 @@ def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
         return Check(name=name, family="required", status="UNDEFINED", sentence=said)
     key, figure = max(found, key=lambda item: ORDER.index(_on_side(item[1], requirement)))
     left = [f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted]
-    said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {_show(figure)}{why}"
+    said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {show(figure)}{why}"
     if requirement.at_least is not None:
         worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
         threshold = f"PASS if the lower bound is {requirement.side}, FAIL if the upper is below {worst:g}"
@@ -276,7 +268,7 @@ def _signal(probe: ProbeResult) -> Check:
         name=f"keeps {probe.target}",
         family="signal",
         status=status,
-        sentence=f"{probe.title} {words[status]}: balanced accuracy {_show(probe.balanced_accuracy)}, "
+        sentence=f"{probe.title} {words[status]}: balanced accuracy {show(probe.balanced_accuracy)}, "
         f"chance {probe.chance:.2f}{_band(probe)}",
         figure=probe.balanced_accuracy,
         threshold="PASS if the lower bound is above chance and the value above what dealt labels give; FAIL if the "
@@ -304,13 +296,13 @@ def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
     if not leakage:
         said = "no site, scanner or stain could be probed: what leaks is not known"
         return Check(name=name, family="leakage", status="UNDEFINED", sentence=said)
-    worst = max(leakage, key=_skill)
+    worst = max(leakage, key=lambda probe: probe.skill.value or 0.0)
     if leak is None:
         return Check(
             name=name,
             family="leakage",
             status="UNDEFINED",
-            sentence=f"{worst.title} is read with balanced accuracy {_show(worst.balanced_accuracy)} (chance "
+            sentence=f"{worst.title} is read with balanced accuracy {show(worst.balanced_accuracy)} (chance "
             f"{worst.chance:.2f}), and there is no readable label to weigh it against",
         )
     signal = next(probe for probe in probes if probe.kind == "signal" and not probe.reason)
@@ -322,8 +314,8 @@ def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
         name=name,
         family="leakage",
         status=status,
-        sentence=f"{worst.title} is {comparison} {signal.title}: balanced accuracy {_show(worst.balanced_accuracy)} "
-        f"(chance {worst.chance:.2f}) against {_show(signal.balanced_accuracy)} (chance {signal.chance:.2f})",
+        sentence=f"{worst.title} is {comparison} {signal.title}: balanced accuracy {show(worst.balanced_accuracy)} "
+        f"(chance {worst.chance:.2f}) against {show(signal.balanced_accuracy)} (chance {signal.chance:.2f})",
         figure=leak,
         threshold="WARN unless the difference in skill is below 0",
     )
@@ -337,11 +329,3 @@ def _bounds(figure: Figure) -> tuple[float, float]:
     """Return the interval, or the value twice where there is none."""
     value = figure.value if figure.value is not None else 0.0
     return (value if figure.low is None else figure.low, value if figure.high is None else figure.high)
-
-
-def _show(figure: Figure) -> str:
-    if figure.value is None:
-        return "not defined"
-    if figure.low is None or figure.high is None:
-        return f"{figure.value:.2f}"
-    return f"{figure.value:.2f} [{figure.low:.2f}, {figure.high:.2f}]"

@@ -24,11 +24,12 @@ def encoders(
         return
     table = Table(title="Pretrained encoders")
     table.add_column("name", no_wrap=True)  # to be copied
-    for heading in ("dim", "px", "pooling", "licence", "gated", "cached"):
+    for heading in ("trained on", "dim", "px", "pooling", "licence", "gated", "cached"):
         table.add_column(heading, overflow="fold")
     for entry in entries:
         table.add_row(
             entry.name,
+            entry.domain,
             str(entry.dim),
             str(entry.preprocessing.input_px or "any"),
             entry.pooling,

@@ -12,6 +12,8 @@ Resize = Literal["none", "squash", "shorter-side-crop"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Pooling = Literal["cls", "mean", "cls+mean", "pooled", "image-features", "none"]
 Precision = Literal["fp32", "fp16", "bf16"]
+#: What weights were trained on: tissue, images of everyday things, or neither is known.
+Domain = Literal["pathology", "general", "unknown"]
 
 
 class Preprocessing(BaseModel):
@@ -71,6 +73,7 @@ class EncoderCard(BaseModel):
     precision: Precision = "fp32"
     revision: str
     weights_sha256: str | None = None
+    domain: Domain = "unknown"
     licence: str = "unknown"
     gated: bool = False
     random_weights: bool = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import unknown
-from .card import Pooling, Precision, Preprocessing
+from .card import Domain, Pooling, Precision, Preprocessing
 from .hub import has_weights
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class CatalogueEntry(BaseModel):
     preprocessing: Preprocessing
     pooling: Pooling
     precision: Precision = "fp32"
+    domain: Domain
     licence: str
     gated: bool
     revision: str | None = None
@@ -73,7 +74,7 @@ def catalogue() -> list[CatalogueEntry]:
 
 
 def catalogue_frame() -> "pd.DataFrame":
-    """Return one row per known encoder: name, string, dim, input_px, pooling, precision, licence, gated, cached."""
+    """Return one row per known encoder, with its domain, licence, access and whether it is in the local cache."""
     import pandas as pd
 
     return pd.DataFrame(list(_rows()))
@@ -113,6 +114,7 @@ def _rows() -> Iterator[dict[str, object]]:
         yield {
             "name": entry.name,
             "string": entry.string,
+            "domain": entry.domain,
             "dim": entry.dim,
             "input_px": entry.preprocessing.input_px,
             "pooling": entry.pooling,

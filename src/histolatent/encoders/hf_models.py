@@ -153,6 +153,7 @@ def _finish(
         precision=choose_precision(precision, entry.precision if entry else "fp32", target),
         revision=revision,
         weights_sha256=weights_digest(model),
+        domain=entry.domain if entry else "unknown",
         licence=entry.licence if entry else "check the model page",
         gated=entry.gated if entry else False,
         settings={"trust_remote_code": True} if trusted else {},

@@ -13,7 +13,7 @@ from timm.data.config import resolve_data_config
 from timm.layers.mlp import SwiGLUPacked
 
 from ..errors import EncoderError, OptionError, nearest, unknown
-from .card import EncoderCard, Interpolation, Pooling, Precision, Preprocessing
+from .card import Domain, EncoderCard, Interpolation, Pooling, Precision, Preprocessing
 from .catalogue import CatalogueEntry, catalogue_entry, entry_of
 from .hub import PICKLED, SAFE, fetch, fetch_weights, resolve_commit
 from .source import Source, whole_number
@@ -49,6 +49,7 @@ class Pretrained:
     weights: Path
     revision: str
     licence: str
+    domain: Domain
 
 
 def load_timm(source: Source, name: str | None, *, device: str | None, precision: Precision | None) -> TorchEncoder:
@@ -70,6 +71,7 @@ def load_timm(source: Source, name: str | None, *, device: str | None, precision
         weights,
         revision,
         config.license or "check the model page",
+        "general",  # what timm itself names was trained on everyday images
     )
     return _build_pretrained(source, entry, pretrained, device, precision)
 
@@ -98,7 +100,7 @@ def load_repository(
         kwargs = dict(entry.kwargs) if entry else {}
     config = {"num_classes": described.get("num_classes", 0), **described.get("pretrained_cfg", {})}
     licence = str(config.get("license") or "check the model page")
-    pretrained = Pretrained(_known(architecture), kwargs, config, weights, revision, licence)
+    pretrained = Pretrained(_known(architecture), kwargs, config, weights, revision, licence, "unknown")
     return _build_pretrained(source, entry, pretrained, device, precision)
 
 
@@ -249,6 +251,7 @@ def _build_pretrained(
         precision=choose_precision(precision, entry.precision if entry else "fp32", target),
         revision=found.revision,
         weights_sha256=weights_digest(model),
+        domain=entry.domain if entry else found.domain,
         licence=entry.licence if entry else found.licence,
         gated=entry.gated if entry else False,
         settings={key: value for key, value in kwargs.items() if isinstance(value, str | int | float | bool)},

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from ..audit.findings import skill_of, worst_leak
 from ..audit.result import AuditResult, EncoderResult, FactorResult, Figure
 from .canvas import (
     GREY,
@@ -96,10 +95,9 @@ def draw_plane(result: AuditResult) -> Drawn | None:
     """Draw what leaks against what is kept, a marker per encoder with both intervals, each from chance to perfect."""
     found = []
     for encoder in result.encoders:
-        leak = worst_leak(encoder)
-        signal = next((p for p in encoder.probes if p.kind == "signal" and not p.reason), None)
+        leak, signal = encoder.worst_leak, encoder.signal
         if leak is not None and signal is not None:
-            found.append((encoder, skill_of(leak), skill_of(signal), leak.title, signal.title))
+            found.append((encoder, leak.skill, signal.skill, leak.title, signal.title))
     if not found:
         return None
     figure, axes = panels(1, 1, (WIDTH, 5.0))

@@ -4,13 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..audit.metrics import METRICS, Metric
+from ..audit.references import BENJAMINI, EFRON, HESTERBERG, HOLM, TRANSFORMATIONS
 from ..audit.result import AuditResult
-
-IDEA = "Transformation Behavior of Images in Latent Space. arXiv 2606.24430"
-EFRON = "Efron, B. Better bootstrap confidence intervals. J. Am. Stat. Assoc. 82, 171-185 (1987)"
-HESTERBERG = "Hesterberg, T. C. What teachers should know about the bootstrap. Am. Stat. 69, 371-386 (2015)"
-HOLM = "Holm, S. A simple sequentially rejective multiple test procedure. Scand. J. Stat. 6, 65-70 (1979)"
-BENJAMINI = "Benjamini, Y. & Hochberg, Y. Controlling the false discovery rate. J. R. Stat. Soc. B 57, 289-300 (1995)"
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def _tiles(result: AuditResult, references: _References) -> str:
         )
     count = len(result.operations)
     what = ", ".join(operation.name for operation in result.operations)
-    idea = references.cite(IDEA)
+    idea = references.cite(TRANSFORMATIONS)
     if all(len(operation.steps) == 1 for operation in result.operations):
         done = f"{result.tiles['tiles']} tiles were compared with their counterparts ({what}; {tool}, seed "
         done += f"{result.plan['seed']})"

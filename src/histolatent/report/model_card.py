@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from ..audit.findings import answer, show, worst_leak
-from ..audit.result import AuditResult, EncoderResult
+from ..audit.findings import answer
+from ..audit.result import AuditResult, EncoderResult, show
 from .methods import limits_of, methods_of
 from .sections import family_cells, family_names, judged_severity
 
@@ -55,6 +55,7 @@ def _facts(encoder: EncoderResult) -> list[tuple[str, str]]:
         ("revision", card.get("revision")),
         ("weights, sha256", card.get("weights_sha256")),
         ("untrained weights", "yes" if card.get("random_weights") else None),
+        ("trained on", card.get("domain")),
         ("pooling, precision", f"{card.get('pooling')}, {card.get('precision')}"),
         ("licence", card.get("licence")),
         ("access", "gated" if card.get("gated") else None),
@@ -70,7 +71,7 @@ def _figures(result: AuditResult, encoder: EncoderResult) -> Iterable[tuple[str,
             chance = "" if probe.chance is None else f"{probe.chance:.2f}"
             kind = "kept" if probe.kind == "signal" else "leaked"
             yield f"{probe.title} read by a fresh probe ({kind})", show(probe.balanced_accuracy), chance
-    leak = worst_leak(encoder)
+    leak = encoder.worst_leak
     if leak is not None and encoder.leak is not None:
         yield f"skill of the worst leak ({leak.title}) less that of the label", show(encoder.leak), ""
     for left in encoder.transfer:

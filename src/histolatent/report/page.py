@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from ..audit.findings import answer, show
+from ..audit.findings import answer
 from ..audit.metrics import METRICS
-from ..audit.result import SCHEMA, AuditResult, Figure
+from ..audit.result import SCHEMA, AuditResult, Figure, show
 from ..errors import InputError
 from ..images import TileSource
 from ..outputs import Mark, refuse_existing, whole
@@ -160,7 +160,7 @@ def render(result: AuditResult, source: TileSource | None, figures: Mapping[str,
 def _arranged(result: AuditResult) -> dict[str, Any]:
     """Return what the template is given: the result, and what is arranged of it."""
     encoders = result.encoders
-    spaces = sections.space_matrices(result)
+    spaces = sections.space_tables(result)
     return {
         "result": result,
         "answer": answer(result),
@@ -184,7 +184,7 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "transfers": sections.transfer_rows(result),
         "twin_names": sections.twin_names(result),
         "spaces": spaces,
-        "space_names": [metric.name for _, rows in spaces for metric, _ in rows],
+        "space_names": [metric.name for table in spaces for metric, _ in table.rows],
         "weak": sections.weak_silhouettes(result),
         "distance_names": sections.distance_names(result),
         "metric_title": lambda name: METRICS[name].title if name in METRICS else name,
@@ -195,7 +195,7 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "shown_comparisons": sections.shown_comparisons(result),
         "methods": methods_of(result),
         "limits": limits_of(result),
-        "title": lambda column: result.plan["columns"].get(column, column),
+        "title": result.title,
         "card": _card,
     }
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..audit.findings import level_at, show, skill_of
 from ..audit.metrics import METRICS, Metric
 from ..audit.result import (
     AuditResult,
@@ -22,6 +21,7 @@ from ..audit.result import (
     Response,
     SpaceResult,
     TransferResult,
+    show,
 )
 
 #: The order in which families stand on the page; those that are not named follow.
@@ -32,7 +32,10 @@ FAMILIES = (
 STATUS_RANK = {"FAIL": 0, "WARN": 1, "UNDEFINED": 2, "PASS": 3}
 #: A silhouette of batches below this is weak evidence that they are mixed.
 WEAK = 0.10
-TWINS = ("twin_rank", "twin_top1", "twin_top5", "mutual_neighbours", "linear_cka")
+TWINS = (
+    *("twin_rank", "twin_top1", "twin_top5", "cross_top1", "cross_top5", "cross_cosine"),
+    *("mutual_neighbours", "linear_cka"),
+)
 #: Comparisons that the page shows in full; of more, only what is decided.
 MOST_ROWS = 150
 
@@ -62,6 +65,15 @@ class PartsRow:
     worst_tenth: PartResult | None
     classes: list[PartResult]
     slide: PartResult | None
+
+
+@dataclass(frozen=True)
+class SpaceTable:
+    """Figures against encoders for one confounder; `absent` are those that no encoder has, by their one reason."""
+
+    column: str | None
+    rows: list[tuple[Metric, list[SpaceResult | None]]]
+    absent: dict[str, list[Metric]]
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,7 @@ def _place(operation: OperationResult, crossing: Crossing) -> str:
         return "never" if crossing.outcome == "never crosses" else "at once"
     if crossing.severity < 1:
         return f"before {operation.steps[0].level:g}"
-    return f"{level_at(operation, crossing.severity):.3g}"
+    return f"{operation.level_at(crossing.severity):.3g}"
 
 
 def shape_matrix(result: AuditResult) -> list[tuple[OperationResult, list[EquivarianceResult | None]]]:
@@ -188,23 +200,24 @@ def _matrix(result: AuditResult, part: str) -> list:
     return rows
 
 
-def space_matrices(result: AuditResult) -> list[tuple[str | None, list[tuple[Metric, list[SpaceResult | None]]]]]:
-    """Return a matrix of figures against encoders for each confounder, None for what is of all tiles."""
+def space_tables(result: AuditResult) -> list[SpaceTable]:
+    """Return a table of figures against encoders for each confounder, None for what is of all tiles."""
     columns = dict.fromkeys(item.column for encoder in result.encoders for item in encoder.space)
     found = []
     for column in columns:
         names = dict.fromkeys(s.metric for encoder in result.encoders for s in encoder.space if s.column == column)
-        rows = [
-            (
-                METRICS[name],
-                [
-                    next((s for s in encoder.space if (s.metric, s.column) == (name, column)), None)
-                    for encoder in result.encoders
-                ],
-            )
-            for name in names
-        ]
-        found.append((column, rows))
+        rows, absent = [], {}
+        for name in names:
+            cells = [
+                next((s for s in encoder.space if (s.metric, s.column) == (name, column)), None)
+                for encoder in result.encoders
+            ]
+            reasons = {None if cell is None else cell.reason for cell in cells}
+            if len(reasons) == 1 and (reason := reasons.pop()):
+                absent.setdefault(reason, []).append(METRICS[name])
+            else:
+                rows.append((METRICS[name], cells))
+        found.append(SpaceTable(column, rows, absent))
     return found
 
 
@@ -214,7 +227,7 @@ def weak_silhouettes(result: AuditResult) -> list[str]:
     for encoder in result.encoders:
         probes = {probe.target: probe for probe in encoder.probes if not probe.reason}
         found = [
-            (skill_of(probes[item.column]).value or 0.0, item.figure.value, probes[item.column])
+            (probes[item.column].skill.value or 0.0, item.figure.value, probes[item.column])
             for item in encoder.space
             if item.metric == "batch_silhouette" and item.figure.value is not None and item.figure.value < WEAK
             if item.column in probes
@@ -252,15 +265,15 @@ def parts_rows(result: AuditResult, encoder: EncoderResult) -> list[PartsRow]:
         everyone = next((part for part in mine if part.by == "all"), None)
         if everyone is None:
             continue
-        # The slides that are kept are those that move most: of what must react, these are not the worst.
-        slides = [part for part in mine if part.by == "slide" and operation.role != "must-react"]
+        slides = sorted((part for part in mine if part.by == "slide"), key=lambda part: part.displacement.value or 0.0)
+        worst = 0 if operation.role == "must-react" else -1
         rows.append(
             PartsRow(
                 operation=operation,
                 everyone=everyone,
                 worst_tenth=next((part for part in mine if part.by == "worst tenth"), None),
                 classes=[part for part in mine if part.by not in ("all", "worst tenth", "slide")],
-                slide=max(slides, key=lambda part: part.displacement.value or 0.0, default=None),
+                slide=slides[worst] if slides else None,
             )
         )
     return rows
@@ -289,7 +302,7 @@ def what_is_compared(result: AuditResult, item: Comparison) -> str:
     if item.operation is not None:
         return item.operation
     if item.column is not None:
-        title = str(result.plan["columns"].get(item.column, item.column))
+        title = result.title(item.column)
         return title if item.family == "signal" else f"leak of {title}"
     return METRICS[item.metric].title if item.metric in METRICS else item.metric
 

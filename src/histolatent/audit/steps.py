@@ -1,0 +1,200 @@
+"""What to do next after an audit, each step from the figures that call for it."""
+
+from collections.abc import Iterator, Sequence
+
+from .result import (
+    AuditResult,
+    Check,
+    EncoderResult,
+    EquivarianceResult,
+    Figure,
+    OperationResult,
+    Response,
+    TransferResult,
+    show,
+)
+from .words import listed, weight
+
+TURNS = frozenset({"rotation", "quarter-turn", "flip"})
+CORRECTABLE = {"shared direction": ("shift",), "linear": ("low_rank", "ridge")}
+
+
+def next_steps(
+    result: AuditResult, encoders: Sequence[EncoderResult], ahead: Sequence[EncoderResult]
+) -> Iterator[str | None]:
+    """Yield what to do next, the most urgent first. `encoders` are chosen among, and `ahead` are those in front."""
+    yield from (_contract(encoder) for encoder in encoders)
+    yield _blind(ahead)
+    yield _unseen(result, ahead)
+    yield _mixed_sites(result, ahead)
+    yield _undecided(result, encoders)
+    yield _no_label(result)
+    yield _no_site(result)
+    yield from _remedies(result, ahead)
+
+
+def _contract(encoder: EncoderResult) -> str | None:
+    failed = next((item for item in encoder.contract if item.status == "FAIL"), None)
+    if failed is None:
+        return None
+    return f"Mend {encoder.name} first, all else depends on it: {failed.sentence}" + (
+        f" ({failed.fix})." if failed.fix else "."
+    )
+
+
+def _blind(encoders: Sequence[EncoderResult]) -> str | None:
+    failed = [
+        (check, encoder)
+        for encoder in encoders
+        for check in encoder.checks
+        if check.name.startswith("reacts to ") and check.status == "FAIL"
+    ]
+    if not failed:
+        return None
+    check, encoder = min(failed, key=lambda pair: _value(pair[0].figure))
+    name = check.name.removeprefix("reacts to ")
+    others = [other.name for one, other in failed if one.name == check.name and other is not encoder]
+    also = f" (and {listed(others)})" if others else ""
+    return f"Do not use {encoder.name}{also} where what {name} destroys matters: {check.sentence}."
+
+
+def _unseen(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
+    lost = [
+        (left.gap.value or 0.0, encoder.name, left)
+        for encoder in encoders
+        for left in encoder.transfer
+        if left.gap.high is not None and left.gap.high < 0
+    ]
+    if not lost:
+        return None
+    _, name, left = min(lost, key=lambda item: item[0])
+    others = [other for other in dict.fromkeys(item[1] for item in lost) if other != name]
+    also = f" (nor {listed(others)})" if others else ""
+    return (
+        f"Do not deploy {name}{also} at an unseen {result.title(left.column)} without a check on its own tiles: "
+        f"{_cost(result, left)}."
+    )
+
+
+def _cost(result: AuditResult, left: TransferResult) -> str:
+    return (
+        f"with {left.left_out} left out, {result.title('label')} is read there at {show(left.unseen)} and not at "
+        f"{show(left.seen)}, a gap of {show(left.gap)}"
+    )
+
+
+def _mixed_sites(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
+    leaking = [
+        (encoder.leak.value or 0.0, encoder)
+        for encoder in encoders
+        if encoder.leak is not None and encoder.leak.low is not None and encoder.leak.low > 0
+    ]
+    if not leaking:
+        return None
+    _, encoder = max(leaking, key=lambda pair: pair[0])
+    worst = encoder.worst_leak
+    assert worst is not None  # a leak is of a probe
+    return (
+        f"Leave whole {worst.title}s out when you score a model on {encoder.name}: it shows {worst.title} more than "
+        f"{result.title('label')}, by {show(encoder.leak)} of the way from chance to perfect."
+    )
+
+
+def _remedies(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[str]:
+    """Return one step for each family of nuisances that may move an encoder too far, what fails before what may."""
+    operations = {operation.name: operation for operation in result.operations}
+    found: dict[str, list[tuple[Check, EncoderResult]]] = {}
+    for encoder in encoders:
+        for check in encoder.checks:
+            if check.name.startswith("ignores ") and check.status in ("FAIL", "WARN"):
+                found.setdefault(check.family, []).append((check, encoder))
+    worst = [min(items, key=lambda pair: _value(pair[0].figure)) for items in found.values()]
+    steps = []
+    for check, encoder in sorted(worst, key=lambda pair: (pair[0].status, weight(pair[0].family))):
+        others = dict.fromkeys(other.name for _, other in found[check.family] if other is not encoder)
+        operation = operations[check.name.removeprefix("ignores ")]
+        severity = operation.at(int(result.plan["policy"]["severity"])).severity
+        steps.append(_remedy(operation, severity, encoder, list(others)))
+    return steps
+
+
+def _remedy(operation: OperationResult, severity: int, encoder: EncoderResult, others: Sequence[str]) -> str:
+    names = listed([encoder.name, *others])
+    move = next(
+        dose.metrics["displacement"]
+        for dose in encoder.doses
+        if (dose.operation, dose.severity) == (operation.name, severity)
+    )
+    do = {
+        "stain": f"Normalise stain before {names}, or fine-tune with stain augmentation",
+        "photometric": f"Bring light and colour to one standard before {names}, or fine-tune with {operation.name}",
+        "acquisition": f"Sort out what {operation.name} spoils before {names}, or fine-tune with {operation.name}",
+        "geometric": f"Fine-tune {names} with {operation.name}"
+        + (", or average embeddings over turns and mirrors" if operation.name in TURNS else ""),
+        "artefact": f"Sort out tiles with artefacts such as {operation.name} before {names}",
+    }.get(operation.family, f"Do not mix both sides of {operation.name} in one index of {names}")
+    reached = _reaches(operation, encoder.responses) if operation.family == "acquisition" else ""
+    whose = encoder.name if others else "it"
+    return (
+        f"{do}: {operation.name} ({operation.caption(severity)}) moves {whose} {show(move)} of the way to an "
+        f"unrelated tile{reached}{_correctable(operation.name, encoder.equivariance)}."
+    )
+
+
+def _reaches(operation: OperationResult, responses: Sequence[Response]) -> str:
+    """Return where the displacement reaches the level of the plan, in units of the operation; empty where nowhere."""
+    response = next((item for item in responses if item.operation == operation.name), None)
+    if response is None or response.crossing.severity is None:
+        return ""
+    severity = response.crossing.severity
+    if severity < 1:
+        return f"; {response.level:g} is reached before {operation.caption(1)}"
+    return f"; {response.level:g} is reached near {operation.parameter} {operation.level_at(severity):.3g}" + (
+        f" {operation.unit}" if operation.unit else ""
+    )
+
+
+def _correctable(operation: str, found: Sequence[EquivarianceResult]) -> str:
+    item = next((item for item in found if item.operation == operation and item.verdict in CORRECTABLE), None)
+    if item is None:
+        return ""
+    fitted = [item.maps[name].explained for name in CORRECTABLE[item.verdict] if name in item.maps]
+    explained = max(fitted, key=_value, default=None)
+    words = "one shift" if item.verdict == "shared direction" else "a linear map"
+    return f"; {words} foretells {show(explained)} of that, so it could be taken out of the embedding"
+
+
+def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
+    between = result.between([encoder.name for encoder in encoders])
+    if not between or any(item.better is not None for item in between):
+        return None
+    count, by = result.clusters["count"], result.clusters["by"]
+    return f"Audit tiles of more {by}s before you choose: {count} do not decide any difference."
+
+
+def _no_label(result: AuditResult) -> str | None:
+    if any(encoder.signal for encoder in result.encoders):
+        return None
+    unread = _unread(result, "signal")
+    if unread is not None:
+        return f"Add tiles of more patients: {unread}, so it is not known what an encoder keeps."
+    return "Give a label (--label): without one that a probe can read, it is not known what an encoder keeps."
+
+
+def _unread(result: AuditResult, kind: str) -> str | None:
+    """Return why the first target of a kind could not be probed, None where none was given."""
+    probes = [probe for encoder in result.encoders for probe in encoder.probes if probe.kind == kind and probe.reason]
+    return f"{probes[0].title} could not be probed ({probes[0].reason})" if probes else None
+
+
+def _no_site(result: AuditResult) -> str | None:
+    if any(encoder.worst_leak for encoder in result.encoders):
+        return None
+    unread = _unread(result, "leakage")
+    if unread is not None:
+        return f"Add tiles of more patients at each site: {unread}, so it is not known what leaks."
+    return "Give a site or a scanner (--site): without one it is not known what an unseen one would cost."
+
+
+def _value(figure: Figure | None) -> float:
+    return figure.value if figure is not None and figure.value is not None else 0.0
