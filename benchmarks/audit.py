@@ -5,11 +5,9 @@
 - Time with ViT-S/16 at 224 px, against the bare forward passes that the audit needs.
 - Neighbour metrics beside croma, scib-metrics and plismbench's way (`_audit_neighbours.py`); transport beside POT.
 - How often intervals exclude chance where nothing is true (`_audit_null.py`).
-- With `--full`, neighbours of a million vectors.
 """
 
 import os
-import resource
 import tempfile
 from pathlib import Path
 
@@ -21,16 +19,13 @@ from PIL import Image
 
 from histolatent import PhantomSpec, PhantomTiles, Plan, audit_encoders, encode, encoder, open_tiles
 from histolatent.audit.distances import empirical_w2_squared, gaussian_w2_squared
-from histolatent.audit.robustness import margin_index, robustness_index, robustness_margin
 from histolatent.encoders.preprocess import prepare
 from histolatent.images import default_workers, select_rows
-from histolatent.neighbors import approximate_neighbors
 from histolatent.perturb import SEVERITIES, perturb
 
 ENCODER, VIT = "toy:random-conv", "timm-random:vit_small_patch16_224"
 TILES, PIXELS = 1224, 224
 NAIVE_TILES, VIT_TILES = 24, 24
-MILLION, WIDTH = 1_000_000, 512
 
 
 def main() -> None:
@@ -43,8 +38,6 @@ def main() -> None:
         source = _tiles(Path(folder))
         check_overhead(bench, source)
         _measure(bench, source)
-    if bench.mode == "full":
-        check_million(bench)
     bench.finish()
 
 
@@ -95,34 +88,6 @@ def check_overhead(bench: Bench, source) -> None:
     bench.check("embedding_times_bare_forwards", found["total"] / bare, "<= 1.15", "suite standard, ViT-S/16, 224 px")
     reason = f"{VIT_TILES} tiles: measures take {found['measures']:.0f} s, most of it whatever the number of tiles"
     bench.check("whole_audit_times_bare_forwards", total / bare, None, reason)
-
-
-def check_million(bench: Bench) -> None:
-    """Measure neighbours of a million vectors with FAISS, and state recall, time and memory."""
-    random = np.random.default_rng(0)
-    labels, sites = random.integers(0, 4, MILLION), random.integers(0, 5, MILLION)
-    slides = 200 * sites + random.integers(0, 200, MILLION)
-    mixing = random.normal(size=(32, WIDTH)).astype(np.float32)
-    offsets = 2 * random.normal(size=(9, WIDTH)).astype(np.float32)
-    vectors = np.empty((MILLION, WIDTH), np.float32)
-    for start_row in range(0, MILLION, 50_000):
-        part = slice(start_row, start_row + 50_000)
-        noise = random.normal(size=(50_000, 32)).astype(np.float32) @ mixing
-        vectors[part] = noise + offsets[labels[part]] + offsets[4 + sites[part]]
-    found: dict[str, object] = {}
-
-    def search() -> None:
-        near = approximate_neighbors(vectors, 50, labels=labels, confounders=sites, groups=slides)
-        found["recall"] = near.recall
-        found["figures"] = [one.value for one in (robustness_index(near), margin_index(near))]
-        found["margin"] = robustness_margin(near).median
-
-    spent = seconds(search)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    bench.measured["million"] = {"seconds": spent, "peak_gb": peak, "vectors_gb": vectors.nbytes / 1e9, **found}
-    bench.check("million_minutes", spent / 60)
-    bench.check("million_peak_gb", peak, "< 12", "the whole process; the vectors themselves are 2 GB")
-    bench.check("million_recall_plain", float(found["recall"]["plain"]))
 
 
 def _tiles(folder: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from histolatent.cli import health
 from histolatent.cli.console import parse_columns
@@ -343,3 +344,33 @@ def test_an_error_in_a_real_process_has_no_traceback(tmp_path):
     assert found.stderr.startswith("error: no toy encoder is called 'constnat'")
     assert len(found.stderr.strip().splitlines()) == 1
     assert not Path(tmp_path / "e.npy").exists()
+
+
+@pytest.fixture
+def large_images(tmp_path):
+    """Two images of 100 x 130 px, in folders of their classes."""
+    random = np.random.default_rng(0)
+    for name in ("a/one.png", "b/two.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True)
+        Image.fromarray(random.integers(90, 200, (100, 130, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def test_larger_images_are_cut(run, large_images, tmp_path):
+    out = tmp_path / "e.csv"
+    done = run("embed", large_images, "--encoder", "toy:od-moments", "--out", out, "--tile-px", 32, "--workers", 0)
+    assert done.exit_code == 0, done.output
+    assert "24 tiles" in done.stdout
+    assert "a/one_x96_y64" in out.read_text()
+
+
+def test_cutting_is_asked_for_as_a_whole(fails, large_images, tmp_path):
+    words = ("embed", large_images, "--encoder", "toy:od-moments", "--out", tmp_path / "e.csv", "--quiet")
+    for option, value in (("--tile-mpp", 0.5), ("--tissue", 0.5)):
+        code, said = fails(*words, option, value)
+        assert code == 2 and f"Fix: {option} with --tile-px" in said
+    code, said = fails(*words, "--tile-px", 8)
+    assert code == 2 and "16 to 8192 px" in said
+    code, said = fails(*words, "--tile-px", 64, "--tile-mpp", 0.5)
+    assert code == 2 and "um per pixel is not known" in said

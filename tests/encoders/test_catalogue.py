@@ -46,6 +46,12 @@ def test_means_are_those_of_the_authors(name, mean):
     assert ENTRIES[name].preprocessing.mean[0] == mean
 
 
+def test_what_an_encoder_was_trained_on_is_known():
+    general = {name for name, entry in ENTRIES.items() if entry.domain == "general"}
+    assert general == {"dinov2-s", "dinov2-b", "dinov2-l", "dinov2-g", "resnet50"}
+    assert {entry.domain for name, entry in ENTRIES.items() if name not in general} == {"pathology"}
+
+
 def test_the_cache_is_looked_up(cached):
     assert not in_cache(ENTRIES["phikon"])
     cached("owkin/phikon", {"config.json": {}})
@@ -56,7 +62,7 @@ def test_the_cache_is_looked_up(cached):
     assert in_cache(ENTRIES["resnet50"])
     frame = catalogue_frame()
     assert list(frame.columns) == [
-        "name", "string", "dim", "input_px", "pooling", "precision", "licence", "gated", "cached"
+        "name", "string", "domain", "dim", "input_px", "pooling", "precision", "licence", "gated", "cached"
     ]  # fmt: skip
     assert set(frame.name[frame.cached]) == {"phikon-v2", "resnet50"}
 

@@ -1,11 +1,27 @@
 """Small pictures, and folders of them."""
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+JOBS = """
+import os
+from histolatent.errors import EncoderError
+
+def describe(tile, tile_id, mpp):
+    return tile_id, mpp, tile[0, 0].tolist(), int(tile.sum())
+
+def end(tile, tile_id, mpp):
+    os._exit(3)
+
+def fail(tile, tile_id, mpp):
+    raise EncoderError("no", received=tile_id)
+"""
 
 
 @pytest.fixture
@@ -29,3 +45,13 @@ def folder(tmp_path: Path, picture: np.ndarray) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """A module that fresh processes can import too."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "stream_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    yield importlib.import_module("stream_jobs")
+    del sys.modules["stream_jobs"]

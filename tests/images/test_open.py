@@ -40,9 +40,7 @@ def test_nothing_there(tmp_path):
         open_tiles(tmp_path / "gone")
 
 
-@pytest.mark.parametrize(("name", "fix"), [("a.svs", "cut a slide into tiles first"), ("a.docx", None)])
-def test_files_that_are_no_set_of_tiles(tmp_path: Path, name, fix):
-    (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(InputError, match=r"not a set of tiles.*Valid: a folder, a manifest") as raised:
-        open_tiles(str(tmp_path / name))
-    assert raised.value.fix == fix
+def test_files_that_are_no_set_of_tiles(tmp_path: Path):
+    (tmp_path / "a.docx").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"not a set of tiles.*Valid: a folder, a manifest"):
+        open_tiles(str(tmp_path / "a.docx"))

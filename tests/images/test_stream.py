@@ -1,38 +1,11 @@
 """stream_tiles: the same results in order, whoever works; broken tiles and broken workers are said."""
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 from histolatent.errors import HistolatentError, InputError, OptionError
 from histolatent.images import Item, Skipped, default_workers, open_tiles, stream_tiles
-
-JOBS = """
-import os
-from histolatent.errors import EncoderError
-
-def describe(tile, tile_id, mpp):
-    return tile_id, mpp, tile[0, 0].tolist(), int(tile.sum())
-
-def end(tile, tile_id, mpp):
-    os._exit(3)
-
-def fail(tile, tile_id, mpp):
-    raise EncoderError("no", received=tile_id)
-"""
-
-
-@pytest.fixture
-def jobs(tmp_path, monkeypatch):
-    """A module that fresh processes can import too."""
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "stream_jobs.py").write_text(JOBS)
-    monkeypatch.syspath_prepend(tmp_path / "code")
-    yield importlib.import_module("stream_jobs")
-    del sys.modules["stream_jobs"]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from ..stats import share_above
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 PARTNERS = 20
+#: Of more tiles than a twentieth of this, fewer partners are drawn for each.
+MOST_PAIRS = 2_000_000
 #: Rows are compared in blocks of about this size in float64.
 BLOCK_BYTES = 2**25
 
@@ -82,7 +84,7 @@ def _by_block(distance: Distance, n: int, parts: Callable[[slice], tuple[Matrix,
 def random_pair_null(
     vectors: Vectors, groups: Codes, *, apart: str, labels: Codes | None = None, seed: int = 0, partners: int = PARTNERS
 ) -> Null:
-    """Draw up to `partners` unrelated tiles for each tile, and measure the distances.
+    """Draw up to `partners` unrelated tiles for each tile, and measure the distances; of many tiles, fewer for each.
 
     Unrelated means: of another group (`apart` says what a group is). `labels` codes classes, -1 for unknown; the
     same-label null keeps pairs of one class.
@@ -90,6 +92,7 @@ def random_pair_null(
     Misleads when there are few groups: the null then is the distance between those few.
     """
     n = len(vectors)
+    partners = min(partners, max(1, MOST_PAIRS // max(n, 1)))
     random = stream(seed, "null", str(n))
     first, second = np.repeat(np.arange(n), partners), random.integers(0, n, n * partners)
     pairs = groups[first] != groups[second]

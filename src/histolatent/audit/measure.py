@@ -50,7 +50,9 @@ def measure_encoder(
     Returns the result, and per-tile figures as a table (see `tiles_of`). `advance` is called after each of
     `steps_of(measured)` steps.
     """
-    plan, wanted, vectors = measured.plan, measured.plan.wanted, np.asarray(views[measured.rows, 0])
+    plan, wanted = measured.plan, measured.plan.wanted
+    alone = views.shape[:2] == (len(measured.rows), 1)  # nothing but the tiles as they are: a copy would be for nothing
+    vectors = np.asarray(views[:, 0] if alone else views[measured.rows, 0])
     label = measured.codes("label")
     groups = measured.groups
     null = random_pair_null(

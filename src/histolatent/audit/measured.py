@@ -59,10 +59,10 @@ class Measured:
         if column is None:
             return None
         known = np.array([value is not None for value in column])
-        names, codes = np.unique([str(value) for value in column if value is not None], return_inverse=True)
-        found = np.full(len(column), -1)
-        found[known] = codes.reshape(-1)
-        return found, tuple(map(str, names))
+        values = pd.Categorical([value for value in column if value is not None])
+        found = np.full(len(known), -1)
+        found[known] = values.codes
+        return found, tuple(map(str, values.categories))
 
     @cached_property
     def clusters(self) -> Codes:

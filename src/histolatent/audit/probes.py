@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
 from .._types import Codes, Column, Vectors
@@ -17,6 +18,8 @@ FOLDS = 5
 ATTEMPTS = 10
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
 PERMUTATIONS = 400
+#: So many cells of dealt labels (tiles x classes x deals) are worked on at a time.
+DEALT_CELLS = 2**24
 
 
 @dataclass(frozen=True)
@@ -170,21 +173,24 @@ def chance_band(
     codes, groups = fitted.codes, groups[fitted.rows]
     dealt = _deal(codes, groups, permutations, seed)
     classes = len(fitted.classes)
-    onehot = (dealt[:, None, :] == np.arange(classes)[None, :, None]).astype(np.float32)
     right = np.zeros((len(codes), permutations), bool)
     covered = np.zeros(len(codes), bool)
     with threadpool_limits(1, user_api="blas"):
         for (train, test), model in zip(fitted.parts, fitted.models, strict=True):
             x, asked = (((vectors[fitted.rows[part]] - model.mean) / model.spread) for part in (train, test))
-            target = onehot[train].reshape(len(train), -1)
             # The curvature of the logistic loss is about 1/4 of that of squares.
             penalty = 4 / model.regression.C
-            gram = x.T @ x + penalty * np.eye(x.shape[1])
-            # Each class counts alike: dealt labels are not stratified, and a class that is rarer where it is taught
-            # than where it is asked would be missed for that reason alone.
-            share = np.maximum(target.mean(axis=0), 1 / len(train))
-            scores = (asked @ np.linalg.solve(gram, x.T @ ((target - share) / share))).reshape(len(test), classes, -1)
-            right[test] = scores.argmax(axis=1) == dealt[test]
+            gram = cho_factor(x.T @ x + penalty * np.eye(x.shape[1]))
+            step = max(1, DEALT_CELLS // (len(train) * classes))
+            for start in range(0, permutations, step):
+                deals = dealt[:, start : start + step]
+                onehot = deals[train][:, None, :] == np.arange(classes)[None, :, None]
+                target = onehot.astype(np.float32).reshape(len(train), -1)
+                # Each class counts alike: dealt labels are not stratified, and a class that is rarer where it is taught
+                # than where it is asked would be missed for that reason alone.
+                share = np.maximum(target.mean(axis=0), 1 / len(train))
+                scores = asked @ cho_solve(gram, x.T @ ((target - share) / share))
+                right[test, start : start + step] = scores.reshape(len(test), classes, -1).argmax(axis=1) == deals[test]
             covered[test] = True
     recalls = []
     for code in range(classes):

@@ -277,6 +277,8 @@ def _matched(encoder: Encoder | VectorEncoder, source: TileSource, plan: Plan) -
             f"{encoder.card.name} has {len(encoder.vectors)} rows for {len(source.table)} tiles",
             fix="give one vector per row of the table, in the same order",
         )
+    if plan.max_tiles is None or plan.max_tiles >= len(source.table):
+        return encoder
     rows = chosen_rows(len(source.table), plan.max_tiles, plan.seed)
     return replace(encoder, vectors=encoder.vectors[rows])
 

@@ -27,6 +27,8 @@ NEIGHBOURS, PERPLEXITY, NEAREST = 50, 30, 5
 VOTES = 10
 #: k-means, probes of confounded tiles and distances cost far more than neighbours: they see fewer tiles.
 CLUSTERED_TILES = 2000
+#: Probes, silhouettes and distances see no more tiles than this, whatever neighbours see.
+SLOW_TILES = 20_000
 CONFOUNDED_LEVELS, CONFOUNDED_REPEATS = (0.0, 0.5, 1.0), 3
 MOST_BATCHES = 4
 DISTANCE_REPEATS = 10
@@ -65,7 +67,7 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
     fitted: dict[str, FittedProbe] = {}
     readings: dict[str, Reading] = {}
     for target in ("label", *LEAKAGE_COLUMNS):
-        column = measured.column(target)
+        column = _probed_column(target, measured)
         if column is None:
             continue
         probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
@@ -77,6 +79,15 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
         band = (float(f"{low:.6g}"), float(f"{high:.6g}"))
         results.append(_probe_result(target, readings[target], _votes(near, target, measured), band, measured))
     return Readings(results, fitted, readings, _leak(results, readings, measured))
+
+
+def _probed_column(name: str, measured: Measured) -> list[str | None] | None:
+    """Return a text column with None for what is missing or not among the tiles that probes see."""
+    column = measured.column(name)
+    if column is None:
+        return None
+    seen = set(measured.sample(SLOW_TILES, "probes").tolist())
+    return [value if row in seen else None for row, value in enumerate(column)]
 
 
 def _probe_result(
@@ -173,7 +184,7 @@ def _same_partition(first: Codes, second: Codes) -> bool:
 def transfer(vectors: Vectors, measured: Measured, seen: Reading | None) -> list[TransferResult]:
     """Leave out each site (scanner, staining) in turn and read the label there."""
     columns, _ = confounders(measured)
-    target = measured.column("label")
+    target = _probed_column("label", measured)
     if not columns or target is None or seen is None:
         return []
     sites = measured.column(columns[0])
@@ -284,8 +295,7 @@ class _Against:
     def _clusters(self) -> None:
         """Measure what needs many fits, on fewer tiles."""
         assert self.tissue is not None  # asked only with labels
-        seed = self.measured.plan.seed
-        some = np.sort(np.random.Generator(np.random.Philox(seed)).permutation(len(self.rows))[:CLUSTERED_TILES])
+        seed, some = self.measured.plan.seed, self._part(CLUSTERED_TILES)
         part, tissue, site, groups = (a[some] for a in (self.vectors, self.tissue, self.site, self.groups))
         score = clustering_score(part, tissue, site, starts=2, trials=5, seed=seed)
         self._add("clustering_score", score, lambda found: found.statistic(), rows=some, chance=lambda _: 0.0)
@@ -300,13 +310,21 @@ class _Against:
             self._add("clisi", label, lambda found: found.clisi_statistic())
         test = Undefined(few) if few else acceptance(near, self.site, k=NEIGHBOURS)
         self._add("kbet", test, lambda found: weighted_mean(found.accepted))
+        some = self._part(SLOW_TILES)
+        part, site = self.vectors[some], self.site[some]
+        tissue = None if self.tissue is None else self.tissue[some]
         for metric, name in (("cosine", "batch_silhouette"), ("euclidean", "batch_silhouette_euclidean")):
-            found = batch_silhouettes(self.vectors, self.site, self.tissue, metric=metric)
-            everyone = np.arange(len(self.rows))
-            self._add(name, found, lambda one: one.mean_statistic(), rows=everyone, chance=lambda _: 0.0)
-            if metric == "cosine" and self.tissue is not None:
+            found = batch_silhouettes(part, site, tissue, metric=metric)
+            self._add(name, found, lambda one: one.mean_statistic(), rows=some, chance=lambda _: 0.0)
+            if metric == "cosine" and tissue is not None:
                 scib = Undefined("every label is at one site only") if _no_strata(found) else found
-                self._add("batch_silhouette_scib", scib, lambda one: one.scib_statistic())
+                within = None if isinstance(found, Undefined) else some[found.rows]
+                self._add("batch_silhouette_scib", scib, lambda one: one.scib_statistic(), rows=within)
+
+    def _part(self, most: int) -> Codes:
+        """Return up to `most` places, in their order, drawn by the seed."""
+        drawn = np.random.Generator(np.random.Philox(self.measured.plan.seed)).permutation(len(self.rows))[:most]
+        return np.sort(drawn)
 
     def _add(
         self,
@@ -340,7 +358,7 @@ def _undefined(metric: str, column: str, reason: str) -> SpaceResult:
 
 def compare_all_batches(vectors: Vectors, measured: Measured) -> list[BatchResult]:
     """Measure how far each batch of each confounder lies from all others, up to four of the largest."""
-    rows = measured.sample(measured.plan.space_tiles, "space")
+    rows = measured.sample(min(measured.plan.space_tiles, SLOW_TILES), "space")
     label = measured.codes("label")
     results = []
     for column in confounders(measured)[0]:
@@ -365,7 +383,7 @@ def compare_sets(name: str, vectors: Vectors, moved: Vectors, measured: Measured
     Half of the groups, drawn by the seed, count as they are, the others as they became: were a patient in both, sets
     that differ would look more alike than the halves of one set do.
     """
-    rows = measured.sample(measured.plan.space_tiles, "space")
+    rows = measured.sample(min(measured.plan.space_tiles, SLOW_TILES), "space")
     label, groups = measured.codes("label"), measured.groups.codes[rows]
     units = _compact(groups)
     if not units.any():  # all are of one group

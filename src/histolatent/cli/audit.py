@@ -8,6 +8,7 @@ import typer
 
 from ..errors import OptionError, unknown
 from .console import (
+    LEAST_TISSUE,
     STATUS_COLOURS,
     AllowOutside,
     BatchSize,
@@ -20,8 +21,13 @@ from .console import (
     Quiet,
     Restart,
     Site,
+    Source,
+    TileMpp,
+    TilePx,
+    Tissue,
     Workers,
     console,
+    open_source,
     parse_columns,
     progress_bar,
     say,
@@ -44,9 +50,7 @@ PARTS = ("equivariance", "flips", "transfer", "neighbours", "distances", "factor
 
 
 def audit(
-    src: Annotated[
-        str, typer.Argument(help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), or 'phantom'.")
-    ],
+    src: Source,
     encoder: Annotated[list[str], typer.Option("--encoder", "-e", help="Repeatable. See: histolatent encoders.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for report.html, audit.json and tables.")
@@ -101,6 +105,9 @@ def audit(
         float | None, typer.Option(help="Micrometres per pixel where the table has none. Default: 0.5.")
     ] = None,
     max_tiles: Annotated[int | None, typer.Option(help="Audit a random part of the tiles.")] = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = LEAST_TISSUE,
     baseline: Annotated[bool, typer.Option(help=f"Audit {BASELINE} too: what colour alone gives.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels and resamples.")] = 0,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
@@ -116,7 +123,6 @@ def audit(
 ) -> None:
     """Perturb tiles in known ways, and report what each encoder reacts to, leaks and keeps."""
     from ..errors import require
-    from ..images import open_tiles
     from .perturb import note_plugins
 
     note_plugins()
@@ -137,7 +143,15 @@ def audit(
         neighbors=neighbors,
         on_error=on_error,
     )
-    source = open_tiles(src, columns=columns, allow_outside=allow_outside)
+    source = open_source(
+        src,
+        columns,
+        allow_outside=allow_outside,
+        tile_px=tile_px,
+        tile_mpp=tile_mpp,
+        tissue=tissue,
+        quiet=quiet,
+    )
     if check_contract:
         check_contracts(source, encoder, reference, device=device)
         return

@@ -1,16 +1,26 @@
 """What the commands share: consoles, progress, options that mean the same everywhere."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from ..errors import OptionError
 
+if TYPE_CHECKING:
+    from ..images import TileSource
+
 STATUS_COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "UNDEFINED": "dim"}
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), 'phantom', or with --tile-px a slide."
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
@@ -39,6 +49,18 @@ Restart = Annotated[bool, typer.Option("--restart", help="Drop what an interrupt
 AllowOutside = Annotated[
     bool, typer.Option("--allow-outside", help="Let the manifest name files outside its own folder.")
 ]
+TilePx = Annotated[
+    int | None,
+    typer.Option("--tile-px", min=1, help="Cut larger images and slides into tiles of so many pixels a side."),
+]
+TileMpp = Annotated[
+    float | None,
+    typer.Option("--tile-mpp", help="Micrometres per pixel of the tiles that are cut. Default: as the file has them."),
+]
+Tissue = Annotated[
+    float, typer.Option("--tissue", help="Least share of tissue in a tile that is cut from a slide, 0 to 1.")
+]
+LEAST_TISSUE = 0.25
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
@@ -96,6 +118,33 @@ def parse_columns(pairs: list[str] | None, **named: str | None) -> dict[str, str
             raise OptionError("a column is named as KNOWN=YOURS", received=pair, fix="--column label=diagnosis")
         columns[known] = theirs
     return columns | {known: theirs for known, theirs in named.items() if theirs is not None}
+
+
+def open_source(
+    src: str,
+    columns: dict[str, str],
+    *,
+    allow_outside: bool,
+    tile_px: int | None,
+    tile_mpp: float | None,
+    tissue: float,
+    quiet: bool,
+) -> "TileSource":
+    """Open tiles; with `tile_px` those that are cut from larger images and slides, which may take a while."""
+    from ..images import Cut, TileWarning, open_tiles
+
+    if tile_px is None:
+        if tile_mpp is not None or tissue != LEAST_TISSUE:
+            given = "--tile-mpp" if tile_mpp is not None else "--tissue"
+            raise OptionError(f"{given} says how tiles are cut, and none are", fix=f"{given} with --tile-px")
+        return open_tiles(src, columns=columns, allow_outside=allow_outside)
+    cut = Cut(tile_px, tile_mpp, tissue)
+    with progress_bar("cutting", quiet=quiet, unit="files") as progress, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", TileWarning)
+        source = open_tiles(src, columns=columns, allow_outside=allow_outside, cut=cut, progress=progress)
+    for warning in said:
+        error_console().print(f"note: {warning.message}", soft_wrap=True, markup=False)
+    return source
 
 
 def worker_count(workers: int | None) -> int:

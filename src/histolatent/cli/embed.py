@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .console import (
+    LEAST_TISSUE,
     AllowOutside,
     BatchSize,
     Columns,
@@ -14,7 +15,12 @@ from .console import (
     Overwrite,
     Quiet,
     Restart,
+    Source,
+    TileMpp,
+    TilePx,
+    Tissue,
     Workers,
+    open_source,
     parse_columns,
     progress_bar,
     say,
@@ -26,12 +32,13 @@ CONVERT_EXAMPLE = "Example: histolatent convert emb.zarr emb.h5ad"
 
 
 def embed(
-    src: Annotated[
-        str, typer.Argument(help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), or 'phantom'.")
-    ],
+    src: Source,
     encoder: Annotated[str, typer.Option("--encoder", "-e", help="See: histolatent encoders.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="emb.zarr, or .h5ad, .parquet, .csv, .npy, .h5.")],
     column: Columns = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = LEAST_TISSUE,
     batch_size: BatchSize = 64,
     workers: Workers = None,
     device: Device = None,
@@ -45,10 +52,18 @@ def embed(
     from ..embeddings import card_of, refuse_table
     from ..encoders import encoder as load
     from ..encoders.embed import embed as run
-    from ..images import input_files, open_tiles
+    from ..images import input_files
     from ..outputs import refuse_inputs
 
-    source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    source = open_source(
+        src,
+        parse_columns(column),
+        allow_outside=allow_outside,
+        tile_px=tile_px,
+        tile_mpp=tile_mpp,
+        tissue=tissue,
+        quiet=quiet,
+    )
     refuse_inputs(out, input_files(source))
     refuse_table(out, overwrite=overwrite)
     loaded = load(encoder, device=device)

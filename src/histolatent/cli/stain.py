@@ -8,14 +8,20 @@ import typer
 
 from ..errors import OptionError
 from .console import (
+    LEAST_TISSUE,
     AllowOutside,
     Columns,
     OnError,
     Overwrite,
     Quiet,
     Restart,
+    Source,
+    TileMpp,
+    TilePx,
+    Tissue,
     Workers,
     console,
+    open_source,
     parse_columns,
     progress_bar,
     say,
@@ -27,9 +33,6 @@ NORMALIZE_EXAMPLE = "Example: histolatent stain normalize tiles.csv --to phantom
 SHOW_EXAMPLE = "Example: histolatent stain show tile.png --out stain.png"
 CHECK_EXAMPLE = "Example: histolatent stain check tiles.csv --out check.csv"
 
-Source = Annotated[
-    str, typer.Argument(help="Folder, manifest (.csv, .tsv, .parquet), array (.npy, .h5), or 'phantom'.")
-]
 Method = Annotated[
     str | None,
     typer.Option(help="macenko, vahadane, fixed, reinhard, reinhard-modified or reinhard-ruderman. Default: macenko."),
@@ -74,6 +77,9 @@ def fit(
     vector: Vectors = None,
     max_tiles: MaxTiles = MOST_TILES,
     column: Columns = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = LEAST_TISSUE,
     seed: Seed = 0,
     workers: Workers = None,
     on_error: OnError = "stop",
@@ -82,11 +88,19 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Fit how each slide is stained: vectors, strengths, background; or its colours, for Reinhard's method."""
-    from ..images import input_files, open_tiles
+    from ..images import input_files
     from ..outputs import refuse_existing, refuse_inputs
     from ..restain import fit_source
 
-    source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    source = open_source(
+        src,
+        parse_columns(column),
+        allow_outside=allow_outside,
+        tile_px=tile_px,
+        tile_mpp=tile_mpp,
+        tissue=tissue,
+        quiet=quiet,
+    )
     refuse_inputs(out, input_files(source))
     refuse_existing(out, overwrite=overwrite)
     with progress_bar("fitting stain", quiet=quiet) as progress:
@@ -142,6 +156,9 @@ def normalize(
     vector: Vectors = None,
     max_tiles: MaxTiles = MOST_TILES,
     column: Columns = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = LEAST_TISSUE,
     seed: Seed = 0,
     workers: Workers = None,
     on_error: OnError = "stop",
@@ -153,7 +170,6 @@ def normalize(
     """Write every tile in the look of a reference. An interrupted run goes on when the command is given again."""
     import warnings
 
-    from ..images import open_tiles
     from ..outputs import refuse_inputs
     from ..restain import normalize_source
     from ..restain.normalize import PER_TILE
@@ -163,7 +179,15 @@ def normalize(
 
     if stain is not None:
         refuse_fit_options({"--stains": stains, "--white": white, "--vector": vector})
-    source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+    source = open_source(
+        src,
+        parse_columns(column),
+        allow_outside=allow_outside,
+        tile_px=tile_px,
+        tile_mpp=tile_mpp,
+        tissue=tissue,
+        quiet=quiet,
+    )
     refuse_inputs(out, [*([] if stain is None else [stain]), split_slide(to)[0]])
     refuse_place(source, out.absolute(), overwrite=overwrite)
     with (
@@ -259,6 +283,9 @@ def check(
         int | None, typer.Option(min=1, help="How many tiles of each slide a fit looks at. Default: 200.")
     ] = None,
     column: Columns = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = LEAST_TISSUE,
     seed: Seed = 0,
     workers: Workers = None,
     on_error: OnError = "stop",
@@ -267,7 +294,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Say of each slide whether its staining is usable, and which slides are out of line with the others."""
-    from ..images import input_files, open_tiles
+    from ..images import input_files
     from ..outputs import refuse_existing, refuse_inputs
     from ..restain import check_book, check_source
     from ..restain.check import write_check
@@ -279,11 +306,26 @@ def check(
         refuse_inputs(out, [src])
         refuse_existing(out, overwrite=overwrite)
     if src.lower().endswith(".json"):
-        options = {"--method": method, "--by": by, "--stains": stains, "--white": white, "--max-tiles": max_tiles}
+        options = {
+            "--method": method,
+            "--by": by,
+            "--stains": stains,
+            "--white": white,
+            "--max-tiles": max_tiles,
+            "--tile-px": tile_px,
+        }
         refuse_fit_options(options)
         found = check_book(read_book(src))
     else:
-        source = open_tiles(src, columns=parse_columns(column), allow_outside=allow_outside)
+        source = open_source(
+            src,
+            parse_columns(column),
+            allow_outside=allow_outside,
+            tile_px=tile_px,
+            tile_mpp=tile_mpp,
+            tissue=tissue,
+            quiet=quiet,
+        )
         if out is not None:
             refuse_inputs(out, input_files(source))
         with progress_bar("fitting stain", quiet=quiet) as progress:

@@ -60,7 +60,7 @@ def load_vectors(path: Path) -> VectorEncoder:
             valid="float array (n, d), one row per tile",
         )
     with np.errstate(over="ignore"):
-        vectors = stored.astype(np.float32)
+        vectors = stored.astype(np.float32, copy=False)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if bad.size:
         more = f" and {bad.size - SHOWN_ROWS} more" if bad.size > SHOWN_ROWS else ""

@@ -9,6 +9,7 @@ from .._lazy import lazy_names
 
 if TYPE_CHECKING:
     from .columns import known_mpp
+    from .cut import Cut
     from .formats import TileWarning, decode
     from .inputs import input_files
     from .open import open_tiles
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOWN_COLUMNS",
+    "Cut",
     "Item",
     "Skipped",
     "TileSource",
@@ -36,6 +38,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "columns": ("known_mpp",),
+        "cut": ("Cut",),
         "formats": ("TileWarning", "decode"),
         "inputs": ("input_files",),
         "open": ("open_tiles",),

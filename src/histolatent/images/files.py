@@ -13,6 +13,7 @@ from .._types import Tile
 from ..errors import InputError
 from .columns import ID_COLUMNS, check_table, rename_columns
 from .formats import SUFFIXES
+from .slides import SLIDE_SUFFIXES
 from .worker import FileReader
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -32,27 +33,45 @@ class FileTiles:
         return self.reader.read(index)
 
 
-def folder_tiles(folder: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> FileTiles:
+def folder_tiles(
+    folder: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None, slides: bool = False
+) -> FileTiles:
     """Read a folder of images; the first level of sub-folders, if every image is in one, becomes `label`.
 
-    Hidden files and files that are not images are passed over. The tile id is the path below the folder.
+    Hidden files and files that are not images (nor slides, with `slides`) are passed over. The tile id is the path
+    below the folder.
     """
-    root = Path(folder)
+    root, known = Path(folder), (*SUFFIXES, *SLIDE_SUFFIXES) if slides else SUFFIXES
     paths = sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in known
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
     if not paths:
-        raise InputError("no images in this folder", received=root, valid=", ".join(SUFFIXES))
+        raise InputError(
+            "no images in this folder",
+            received=root,
+            valid=", ".join(known),
+            fix=None if slides else "--tile-px 256, for whole slides",
+        )
     ids = [path.relative_to(root).as_posix() for path in paths]
     table = pd.DataFrame({"path": ids}, index=pd.Index(ids, name="tile"))
     if all("/" in tile for tile in ids):
         table["label"] = [tile.split("/")[0] for tile in ids]
     table = check_table(rename_columns(table, columns or {}), origin=str(root))
     return FileTiles(root.resolve().name, FileReader(tuple(map(str, paths))), table.drop(columns="path"))
+
+
+def slide_tiles(slide: str | os.PathLike[str], *, columns: Mapping[str, str] | None = None) -> FileTiles:
+    """Return one slide, to be cut; it is called after its file."""
+    path = Path(slide)
+    table = check_table(
+        rename_columns(pd.DataFrame({"slide": [path.stem]}, index=pd.Index([path.name], name="tile")), columns or {}),
+        origin=str(path),
+    )
+    return FileTiles(path.name, FileReader((str(path.resolve()),)), table)
 
 
 def manifest_tiles(

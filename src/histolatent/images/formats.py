@@ -68,7 +68,7 @@ def decode(path: str | os.PathLike[str]) -> Tile:
         raise InputError(
             f"image is far larger than a tile (at most {MAX_SIDE_PX} px a side)",
             received=path,
-            fix="cut it into tiles first",
+            fix="--tile-px 256 cuts it into tiles",
         ) from None
     except _DAMAGE as error:
         raise InputError(f"image file cannot be opened ({error})", received=path) from None
@@ -95,7 +95,7 @@ def check_size(height: int, width: int, name: str) -> None:
             f"image is {width} x {height} px: a slide, not a tile",
             received=name,
             valid=f"sides of {MIN_SIDE_PX} to {MAX_SIDE_PX} px",
-            fix="cut it into tiles first",
+            fix="--tile-px 256 cuts it into tiles",
         )
 
 

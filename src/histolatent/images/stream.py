@@ -12,6 +12,7 @@ from loky import ProcessPoolExecutor
 
 from ..errors import HistolatentError, OptionError
 from .arrays import ArrayTiles
+from .cut import CutTiles
 from .files import FileTiles
 from .selected import SelectedTiles
 from .tiles import TileSource
@@ -88,7 +89,7 @@ def reader_of(source: TileSource) -> TileReader:
     """Return what travels to workers: the reader of a source that has one, without its table, or the source."""
     if isinstance(source, SelectedTiles):
         return SelectedReader(reader_of(source.source), source.rows)
-    return source.reader if isinstance(source, FileTiles | ArrayTiles) else source
+    return source.reader if isinstance(source, FileTiles | ArrayTiles | CutTiles) else source
 
 
 def _tasks(source: TileSource, indices: Sequence[int]) -> list[Task]:

@@ -1,0 +1,78 @@
+"""An audit of a million vectors of 512 numbers, as a command: how long it takes, and how much memory.
+
+First with the defaults, by which neighbours are those of 20,000 tiles, searched exactly; then, with `--full`, with the
+neighbours of all of them, searched with FAISS. `--quick` searches 100,000 of them.
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from _bench import Bench, seconds, start
+
+from histolatent.report import read_result
+
+TILES, WIDTH, SITES, LABELS, SLIDES = 1_000_000, 512, 5, 4, 200
+STEP = 50_000
+FEWER = 100_000
+
+
+def main() -> None:
+    """Measure and write `results/million.json`."""
+    bench = start("million", __doc__ or "")
+    many = TILES if bench.mode == "full" else FEWER
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_vectors(folder)
+        bench.measured["setting"] = {"tiles": TILES, "dimensions": WIDTH, "vectors_gb": 4 * TILES * WIDTH / 1e9}
+        audit(bench, folder, "exact_20000")
+        audit(bench, folder, f"approximate_{many}", "--neighbors", "approximate", "--space-tiles", str(many))
+    bench.finish()
+
+
+def write_vectors(folder: Path) -> None:
+    """Write vectors of 32 directions of variation, moved by label and by site, and their table."""
+    random = np.random.default_rng(0)
+    labels, sites = random.integers(0, LABELS, TILES), random.integers(0, SITES, TILES)
+    slides = SLIDES * sites + random.integers(0, SLIDES, TILES)
+    mixing = random.normal(size=(32, WIDTH)).astype(np.float32)
+    moves = 2 * random.normal(size=(LABELS + SITES, WIDTH)).astype(np.float32)
+    vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (TILES, WIDTH))
+    for first in range(0, TILES, STEP):
+        part = slice(first, first + STEP)
+        noise = random.normal(size=(STEP, 32)).astype(np.float32) @ mixing
+        vectors[part] = noise + moves[labels[part]] + moves[LABELS + sites[part]]
+    vectors.flush()
+    pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(TILES)],
+            "label": [f"class {code}" for code in labels],
+            "site": [f"site {code}" for code in sites],
+            "patient": [f"patient {code}" for code in slides],
+        }
+    ).to_csv(folder / "tiles.csv", index=False)
+
+
+def audit(bench: Bench, folder: Path, name: str, *options: str) -> None:
+    """Run the command, and record minutes, the largest memory of the process, and the recall that it states."""
+    out = folder / name
+    command = [sys.executable, "-m", "histolatent", "audit", str(folder / "tiles.csv"), "--no-baseline", "--quiet"]
+    command += ["--encoder", f"npy:{folder / 'vectors.npy'}", "--out", str(out), *options]
+    spent = seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
+    (encoder,) = read_result(out).encoders
+    figures = {f"{item.metric}, {item.column}": item.figure.value for item in encoder.space}
+    bench.measured[name] = {"seconds": spent, "largest_memory_gb": peak, "figures": figures}
+    bench.check(f"{name}_minutes", spent / 60)
+    bench.check(f"{name}_largest_memory_gb", peak, "< 16")
+    found = [item.recall for item in encoder.space if item.recall is not None]
+    if found:
+        bench.check(f"{name}_recall", min(found), None, "share of the exact neighbours of 500 tiles that were found")
+
+
+if __name__ == "__main__":
+    main()
