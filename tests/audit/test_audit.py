@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histolatent.audit import METRICS, AuditResult, Plan, audit_encoders
+from histolatent.audit import METRICS, AuditResult, Plan, audit_encoders, space
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.encoders.callables import CallableEncoder
 from histolatent.encoders.vectors import VectorEncoder
@@ -234,6 +234,22 @@ def test_vectors_are_audited_without_pixels(cohort):
     assert result.operations == []
     assert result.tiles["tiles"] == 60
     without_time(result)
+
+
+def test_what_is_slow_sees_a_part_of_many_tiles(monkeypatch):
+    cohort = PhantomTiles(PhantomSpec(sites=2, patients=6, slides=1, tiles_per_site=60, tile_px=32))
+    codes = np.unique(cohort.table["label"], return_inverse=True)[1]
+    vectors = np.random.default_rng(0).normal(size=(120, 6)) + 3 * np.eye(6)[codes]
+    whole = audit_encoders(cohort, [vector_encoder(vectors)], plan=QUICK).result.encoders[0]
+    monkeypatch.setattr(space, "SLOW_TILES", 100)
+    part = audit_encoders(cohort, [vector_encoder(vectors)], plan=QUICK).result.encoders[0]
+    tiles_of = {item.probes[0].tiles: item.probes[0].target for item in (whole, part)}
+    assert tiles_of == {120: "label", 100: "label"}
+    assert sum(left.tiles for left in part.transfer) == 100
+    tiles = {item.metric: item.tiles for item in part.space if item.column == "site"}
+    assert tiles["batch_silhouette"] == tiles["batch_silhouette_euclidean"] == 100
+    assert tiles["robustness_index"] == 120  # neighbours are those of all
+    assert part.null == whole.null
 
 
 def test_vectors_stand_beside_encoders(small):

@@ -6,6 +6,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu
 from sklearn.metrics.pairwise import paired_cosine_distances
 
+from histolatent.audit import displacement
 from histolatent.audit.displacement import (
     cosine_distances,
     euclidean_distances,
@@ -88,6 +89,14 @@ def test_same_label_pairs_are_of_one_known_label(groups):
     assert random_pair_null(vectors, groups, apart="patient").same_label is None
     unknown = np.full(90, -1)
     assert random_pair_null(vectors, groups, apart="patient", labels=unknown).same_label is None
+
+
+def test_of_many_tiles_fewer_pairs_are_drawn_for_each(vectors, groups, monkeypatch):
+    whole = random_pair_null(vectors, groups, apart="slide")
+    monkeypatch.setattr(displacement, "MOST_PAIRS", 450)
+    part = random_pair_null(vectors, groups, apart="slide")
+    assert 350 < len(part.cosine) <= 450 < len(whole.cosine) <= 1800
+    assert abs(part.median - whole.median) < 0.1
 
 
 def test_the_null_is_seeded(vectors, groups):
