@@ -10,6 +10,8 @@ from anndata import AnnData
 from histolatent.audit import METRICS, Plan, Policy, audit_encoders, audit_pairs, ladder
 from histolatent.audit.matching import match_rows, rows_of
 from histolatent.audit.pairs import Pairs, Unseen, layer_tables
+from histolatent.audit.policy import Band
+from histolatent.audit.runs import Run, compare_runs
 from histolatent.embeddings import make_table, obs_of, read_table, write_table
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.errors import InputError, OptionError
@@ -427,3 +429,25 @@ def test_more_tiles_than_neighbours_are_measured_of():
     found = run.result.encoders[0]
     assert {space.tiles for space in found.space if space.metric == "robustness_index"} == {100}
     assert next(batch for batch in found.batches if batch.column == "pair").distances[0].tiles <= 50
+
+
+def test_a_band_of_real_pairs_judges_them():
+    before, after = planted(noise=1.5)
+    loose = Policy(families={"pair": Band(pass_at=0.1, fail_below=0.0)})
+    strict = Policy(families={"pair": Band(pass_at=1.0, fail_below=1.0)})
+    said = []
+    for policy in (loose, strict):
+        plan = BARE.model_copy(update={"policy": policy})
+        (encoder,) = audit_pairs(Pairs("e", before, {"B": after}), tiles(), plan=plan).result.encoders
+        said.append(next(check.status for check in encoder.checks if check.name == "ignores B"))
+    assert said == ["PASS", "FAIL"]
+
+
+def test_two_audits_of_pairs_are_compared():
+    before, after = planted()
+    worse = after + np.random.default_rng(5).normal(size=after.shape)
+    first, second = (audit_pairs(Pairs("e", before, {"B": moved}), tiles(), plan=QUICK) for moved in (after, worse))
+    runs = [Run(where, run.result, run.tiles) for run, where in ((first, "a"), (second, "b"))]
+    changes = compare_runs(*runs, [("e", "e")])
+    moved = next(item for item in changes.changes if item.metric == "displacement")
+    assert moved.operation == "B" and moved.outcome == "worse" and moved.change.low > 0

@@ -13,7 +13,8 @@ from ..perturb import OPERATIONS
 from .metrics import METRICS
 
 POLICIES = ("second-site",)
-Family = Literal["geometric", "photometric", "acquisition", "stain", "artefact"]
+#: Families of must-ignore changes; real pairs, whatever they are called, are one.
+Family = Literal["geometric", "photometric", "acquisition", "stain", "artefact", "pair"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 #: Everything that questions are about: the families of operations, and what is asked besides.
 Asked = Literal[
