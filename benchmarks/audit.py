@@ -25,7 +25,7 @@ from histolatent.perturb import SEVERITIES, perturb
 
 ENCODER, VIT = "toy:random-conv", "timm-random:vit_small_patch16_224"
 TILES, PIXELS = 1224, 224
-NAIVE_TILES, VIT_TILES = 24, 24
+NAIVE_TILES, VIT_TILES = 24, 72
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation in docs/img: report.png from the demo, phantom.png, stain.png, manifold.png.
+"""Make the pictures of the documentation in docs/img: report.png from the demo, and those of the phantom.
 
     python docs/make_pictures.py                                  # runs the demo in a temporary folder first
     python docs/make_pictures.py --report demo/audit/report.html  # takes a report that is there
@@ -18,6 +18,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from histolatent import PhantomSpec, PhantomTiles
+from histolatent.perturb import OPERATIONS
+from histolatent.report.ladders import draw_ladders
 from histolatent.report.stain import draw_stain
 from histolatent.stain import StainManifold, fit_stains
 
@@ -32,6 +34,7 @@ AXIS_PAIRS = (
     ("illuminant_red", "illuminant_blue"),
     ("blur", "gamma"),
 )
+SHOWN = ("rotation", "hematoxylin-gain", "blur", "jpeg", "pen", "nuclei-erased")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--headless",
@@ -56,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = arguments.report or run_demo(Path(folder))
         page = photograph(report, Path(folder), arguments.height)
-    pictures = {"report.png": trim(page), **draw_stains(), "phantom.png": draw_phantom()}
+    pictures = {"report.png": trim(page), **draw_stains(), "phantom.png": draw_phantom(), "ladders.png": draw_few()}
     for name, picture in pictures.items():
         size = save_small(picture, IMAGES / name)
         sys.stdout.write(f"{IMAGES / name}: {picture.width} x {picture.height} px, {size // 1000} kB\n")
@@ -109,6 +112,15 @@ def draw_phantom() -> Image.Image:
             tile = Image.fromarray(tiles.read_as(index, site)).resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS)
             sheet.paste(tile, (LEFT_PX + step * column, TOP_PX + step * row))
     return sheet
+
+
+def draw_few() -> Image.Image:
+    """Draw `perturb show` of a phantom tile under a few operations."""
+    spec = PhantomSpec(sites=1, patients=2, slides=1, tiles_per_site=20, tile_px=192)
+    tiles = PhantomTiles(spec)
+    chosen = int(np.flatnonzero(tiles.table["label"].to_numpy() == "adenocarcinoma")[1])
+    sheet = draw_ladders(tiles.read(chosen), [OPERATIONS[name] for name in SHOWN], name="a tile of the phantom", mpp=spec.mpp)
+    return Image.open(io.BytesIO(sheet)).convert("RGB")
 
 
 def draw_stains() -> dict[str, Image.Image]:
