@@ -119,7 +119,9 @@ def draw_few() -> Image.Image:
     spec = PhantomSpec(sites=1, patients=2, slides=1, tiles_per_site=20, tile_px=192)
     tiles = PhantomTiles(spec)
     chosen = int(np.flatnonzero(tiles.table["label"].to_numpy() == "adenocarcinoma")[1])
-    sheet = draw_ladders(tiles.read(chosen), [OPERATIONS[name] for name in SHOWN], name="a tile of the phantom", mpp=spec.mpp)
+    sheet = draw_ladders(
+        tiles.read(chosen), [OPERATIONS[name] for name in SHOWN], name="a tile of the phantom", mpp=spec.mpp
+    )
     return Image.open(io.BytesIO(sheet)).convert("RGB")
 
 

@@ -59,6 +59,7 @@ def encode(tiles: np.ndarray) -> np.ndarray:
 
 encode.card = {  # pyright: ignore[reportFunctionMemberAccess]
     "name": "mobilenet-v1 (ImageNet, 8-bit)",
+    "domain": "general",
     "licence": "Apache-2.0",
     "preprocessing": {
         "resize": "shorter-side-crop",

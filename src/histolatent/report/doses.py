@@ -11,6 +11,8 @@ from .canvas import GREY, WIDTH, Drawn, bounds, draw_legend, face, finish, look,
 TICKS = (0, 0.05, 0.2, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 ROLES = {"must-ignore": "", "must-react": " (should react)", "control": " (control)"}
 ACROSS, PANELS = 3, 12  # to a row, and to a figure that fits a printed page
+#: Panels reach at least so high: unrelated tiles are at 1, half of them above.
+LEAST_TOP = 1.5
 BANDS_AT, BAND_STEP = 5.75, 0.16
 
 
@@ -33,7 +35,7 @@ def _draw_part(result: AuditResult, encoders: Sequence[EncoderResult], operation
     across = min(ACROSS, max(2, len(operations)))
     figure, axes = panels(rows, across, (WIDTH, 2.9 * rows + 0.5), sharey=True)
     flat = [axis for row in axes for axis in row]
-    top = 1.06 * max(_highest(encoder) for encoder in encoders)
+    top = 1.06 * max(LEAST_TOP, *(_highest(encoder) for encoder in encoders))
     handles = []
     for axis, operation in zip(flat, operations, strict=False):
         lines = [_draw_line(axis, result, operation, encoder, place) for place, encoder in enumerate(encoders)]
@@ -133,8 +135,7 @@ def _square(values):
 
 
 def _highest(encoder: EncoderResult) -> float:
-    doses = [bounds(dose.metrics["displacement"])[2] for dose in encoder.doses]
-    return max(*doses, encoder.null.p95 / encoder.null.median, 1.0)
+    return max(1.0, *(bounds(dose.metrics["displacement"])[2] for dose in encoder.doses))
 
 
 def _displacement(doses: Sequence[Dose], operation: str, severity: int) -> Figure:

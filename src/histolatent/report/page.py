@@ -176,6 +176,7 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "perturbed_encoders": sections.perturbed(result),
         "moves": sections.move_matrix(result),
         "shapes": sections.shape_matrix(result),
+        "unshaped": sections.why_unshaped(result),
         "selective": [encoder for encoder in encoders if encoder.selectivity is not None],
         "destroyed": list(dict.fromkeys(item.operation for encoder in encoders for item in encoder.selectivities)),
         "probes": sections.probe_rows(result),

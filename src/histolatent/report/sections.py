@@ -166,8 +166,10 @@ def threshold_words(operation: OperationResult, response: Response) -> str:
         )
     unit = f" {operation.unit}" if operation.unit else ""
     early, late = (_place(operation, crossing) for crossing in (response.early, response.late))
+    place = _place(operation, response.crossing)
+    at = "" if place.startswith("before") else "at "
     # A space that does not break keeps the bounds together.
-    return f"reaches {response.level:g} at {_place(operation, response.crossing)}{unit} [{early},\xa0{late}]"
+    return f"reaches {response.level:g} {at}{place}{unit} [{early},\xa0{late}]"
 
 
 def _place(operation: OperationResult, crossing: Crossing) -> str:
@@ -181,6 +183,12 @@ def _place(operation: OperationResult, crossing: Crossing) -> str:
 def shape_matrix(result: AuditResult) -> list[tuple[OperationResult, list[EquivarianceResult | None]]]:
     """Return each operation with what it does to each encoder's embedding as a whole."""
     return _matrix(result, "equivariance")
+
+
+def why_unshaped(result: AuditResult) -> str:
+    """Return the one reason why no move of any encoder has a shape, empty where some have."""
+    found = {(item.verdict, item.reason) for encoder in perturbed(result) for item in encoder.equivariance}
+    return found.pop()[1] if len(found) == 1 and {verdict for verdict, _ in found} == {"undefined"} else ""
 
 
 def flip_matrix(result: AuditResult) -> list[tuple[OperationResult, list[FlipResult | None]]]:
