@@ -268,11 +268,10 @@ def planted() -> str:
             what,
             way,
             *(f"{found[f'{slide}: {key}'][name]:.1f}" for name in ("median", "p95", "max")),
-            f"{100 * within:.1f} %",
+            f"{100 * found[f'{slide}: {key}']['within_2']:.1f} %",
         )
         for slide, what in slides.items()
         for key, way in ways.items()
-        for within in (100 * found[f"{slide}: {key}"]["within_2"],)
     ]
     head = ("200 slides, I0 known", "method", "median, degrees", "95th percentile", "largest", "within 2 degrees")
     return _table(head, rows)

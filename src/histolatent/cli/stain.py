@@ -233,6 +233,9 @@ def show(
     tile: Annotated[str, typer.Argument(metavar="TILE", help="An image file; or a set of tiles, with --tile.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The picture, stain.png.")],
     tile_id: Annotated[str | None, typer.Option("--tile", metavar="ID", help="Which tile of a set.")] = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = LEAST_TISSUE,
     stain: StainFile = None,
     slide: Annotated[
         str | None, typer.Option(help="Slide of the stain file. Default: the one that the tile's table names.")
@@ -258,7 +261,20 @@ def show(
     refuse_existing(out, overwrite=overwrite)
     fitter = Fitter(method or "macenko", stains or "H&E", None, parse_white(white))
     book = None if stain is None else read_book(stain)
-    found = find_tile(tile, tile_id, columns=parse_columns(column), allow_outside=allow_outside)
+    source = (
+        tile
+        if tile_px is None
+        else open_source(
+            tile,
+            parse_columns(column),
+            allow_outside=allow_outside,
+            tile_px=tile_px,
+            tile_mpp=tile_mpp,
+            tissue=tissue,
+            quiet=True,
+        )
+    )
+    found = find_tile(source, tile_id, columns=None if tile_px else parse_columns(column), allow_outside=allow_outside)
     refuse_inputs(out, found.files)
     model, whose = fit_of(found, fitter, book, slide)
     picture = draw_stain(found.pixels, model, name=found.name, whose=whose)
@@ -406,8 +422,8 @@ def _check_table(found: Any) -> Any:
             Text(item.slide),
             said,
             f"{item.tiles_used}/{item.tiles_read}",
-            "/".join(f"{value:.0f}" for value in item.canonical_degrees),
-            "/".join(f"{value:.2f}" for value in item.strengths),
+            "/".join(f"{value:.0f}" for value in item.canonical_degrees) if item.valid else "–",
+            "/".join(f"{value:.2f}" for value in item.strengths) if item.valid else "–",
             "/".join(f"{level:.0f}" for level in item.white) + ("*" if item.white_source == "default" else ""),
         )
     caption = "tiles: usable / looked at. °: angle to the canonical vector. OD: 99th percentile of a stain's amount. "

@@ -60,7 +60,8 @@ def array_tiles(
             ) from None
         shape, dtype, frame = array.shape, array.dtype, pd.DataFrame(index=range(array.shape[0] if array.ndim else 0))
     if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8:
-        fix = "multiply by 255, round, and save as uint8" if dtype.kind == "f" else "save RGB uint8 with channels last"
+        scaled = "if its values lie in 0 to 1, multiply by 255 and round; then save as uint8"
+        fix = scaled if dtype.kind == "f" else "save RGB uint8, 0 to 255, with channels last"
         raise InputError(
             "tiles must be a uint8 array (n, h, w, 3)", received=f"{path}: {dtype} {tuple(shape)}", fix=fix
         )

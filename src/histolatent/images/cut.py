@@ -113,7 +113,7 @@ def _grid(
 ) -> tuple[list[tuple[int, int]], float, float | None]:
     """Return the places of the tiles of a file, the side of each at level 0, and their um per pixel."""
     size, own = _slide_size(file, known) if slide else (_image_size(file), known)
-    if size is None:  # damaged: it says so when it is read, where --on-error is heeded
+    if size is None:  # damaged: one tile stands for it, which says so when it is read, where --on-error is heeded
         return [(0, 0)], 0.0, own
     scale = _scale(name, own, cut)
     side = cut.tile_px * scale
@@ -123,7 +123,10 @@ def _grid(
         for column in range(int((size[0] + 0.5) // side))
     ]
     if slide and cut.tissue > 0 and places:
-        places = _with_tissue(file, own, places, side, cut.tissue)
+        try:
+            places = _with_tissue(file, own, places, side, cut.tissue)
+        except InputError:  # it opens, and its pixels cannot be read
+            return [(0, 0)], 0.0, own
     return places, side, None if own is None else own * scale
 
 

@@ -1,5 +1,6 @@
 """Whole slides: what they are, where their tissue lies, and a square of them at a given size."""
 
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -53,11 +54,21 @@ def open_slide(path: str) -> Any:
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
+        logging.getLogger("tifffile").addFilter(_silent)
         try:
-            return tiffslide.TiffSlide(path)
+            slide = tiffslide.TiffSlide(path)
+            _ = slide.dimensions, slide.level_downsamples  # which it looks up only now, and may stumble over
+            return slide
         except Exception as other:  # noqa: BLE001 - whatever its reader of TIFF stumbles over
-            said = "; ".join(str(one).strip() or type(one).__name__ for one in (error, other))
+            said = "; ".join(dict.fromkeys(str(one).strip() or type(one).__name__ for one in (error, other)))
             raise InputError(f"the slide cannot be read ({said})", received=path) from None
+        finally:
+            logging.getLogger("tifffile").removeFilter(_silent)
+
+
+def _silent(record: logging.LogRecord) -> bool:
+    """Keep what a reader says of a damaged file beside its error: the error is what counts."""
+    return False
 
 
 def slide_mpp(slide: Any) -> float | None:
@@ -99,6 +110,12 @@ def read_square(path: str, x: int, y: int, side: float, tile_px: int) -> Tile:
         return pixels
     shrunk = cv2.INTER_AREA if wide > tile_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(pixels, (tile_px, tile_px), interpolation=shrunk), np.uint8)
+
+
+def read_damaged(path: str) -> Tile:
+    """Raise InputError: the slide could not be looked at when tiles were laid out. The message says why."""
+    find_tissue(path, None)
+    raise InputError("the slide could not be read when tiles were laid out", received=path, fix="run it again")
 
 
 def find_tissue(path: str, mpp: float | None) -> tuple[Bool[np.ndarray, "_h _w"], float]:

@@ -10,14 +10,14 @@ from jaxtyping import Float, Int
 
 from .._types import Tile
 from .formats import decode
-from .slides import read_square
+from .slides import read_damaged, read_square
 
 
 @dataclass(frozen=True, eq=False)
 class CutReader:
     """Squares of files: `places` `(n, 2)` are x and y in level-0 pixels, `sides` how many of these a square has.
 
-    A side of 0 stands for the whole image: one whose size could not be read, and which says so when it is.
+    A side of 0 stands for a whole file that could not be looked at before, and says why when it is read.
     """
 
     files: tuple[str, ...]
@@ -32,7 +32,7 @@ class CutReader:
         owner, side = int(self.owners[index]), float(self.sides[index])
         file, (x, y) = self.files[owner], map(int, self.places[index])
         if self.slides[owner]:
-            return read_square(file, x, y, side, self.tile_px)
+            return read_square(file, x, y, side, self.tile_px) if side else read_damaged(file)
         image = _decode(file)
         if not side:
             return image

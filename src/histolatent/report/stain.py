@@ -96,15 +96,16 @@ def _head(figure, fit: StainModel, name: str, whose: str) -> None:
     shown = name if len(name) <= 90 else f"…{name[-89:]}"
     figure.text(0.02, 0.962, shown, fontsize=14, fontweight="bold", va="center")
     colour = "#000000" if fit.valid else COLOURS[1]
-    said = textwrap.shorten(verdict(fit), LETTERS, placeholder=" …")
-    figure.text(0.02, 0.93, ("✓ " if fit.valid else "✕ ") + said, fontsize=11, color=colour, va="center")
+    lines = textwrap.wrap(verdict(fit), LETTERS, max_lines=2, placeholder=" …")
+    said = ("✓ " if fit.valid else "✕ ") + "\n".join(lines)
+    figure.text(0.02, 0.942, said, fontsize=11, color=colour, va="top", linespacing=1.15)
     levels = " / ".join(f"{level:.0f}" for level in fit.white)
     origin = {"background": "found in the background", "default": "the default: no background found", "given": "given"}
     text = f"background I0: {levels} (R / G / B levels, {origin[fit.white_source]})   ·   fit: {fit.method}, {whose}"
     if fit.tiles > 1:
         text += f", {fit.tiles_used} of {fit.tiles} tiles used"
     figure.text(
-        0.02, 0.903, textwrap.shorten(text, LETTERS + 20, placeholder=" …"), fontsize=9, color=GREY, va="center"
+        0.02, 0.895, textwrap.shorten(text, LETTERS + 20, placeholder=" …"), fontsize=9, color=GREY, va="center"
     )
 
 
@@ -204,7 +205,7 @@ def _draw_bars(axis, fit: StainModel) -> None:
     axis.grid(axis="x", visible=False)
     axis.legend(loc="upper left", fontsize=8, ncols=2, frameon=False)
     axis.set_axisbelow(True)
-    axis.set_title("vectors" if fit.valid else "vectors: canonical, since none was fitted")
+    axis.set_title("vectors" if fit.valid else "vectors: canonical, since no fit can be used")
     axis.set_ylabel("optical density of a unit of stain (natural log)")
 
 

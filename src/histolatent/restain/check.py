@@ -267,10 +267,13 @@ def _row(item: SlideCheck) -> dict[str, Any]:
         "tiles_used": item.tiles_used,
     }
     for number, stain in enumerate(item.stains):
-        row[f"{stain}_degrees"] = item.canonical_degrees[number]
-        row[f"{stain}_spread_degrees"] = item.spread_degrees[number]
-        row[f"{stain}_strength"] = item.strengths[number]
-    row["separation_degrees"] = item.separation_degrees
+        for name, values in (
+            ("degrees", item.canonical_degrees),
+            ("spread_degrees", item.spread_degrees),
+            ("strength", item.strengths),
+        ):
+            row[f"{stain}_{name}"] = values[number] if item.valid else None
+    row["separation_degrees"] = item.separation_degrees if item.valid else None
     row |= {f"white_{c}": level for c, level in zip(("red", "green", "blue"), item.white, strict=True)}
     return {
         **row,

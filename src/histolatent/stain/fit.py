@@ -24,9 +24,11 @@ from .vectors import (
     STAIN_SETS,
     Rows,
     angle,
+    angles_to,
     canonical_vectors,
     check_vectors,
     complete,
+    lead,
     order_stains,
     unit_rows,
     unmixing,
@@ -332,25 +334,14 @@ def _judge(rows: Rows, setting: _Setting) -> Reason:
         return "looks-like-dab"
     if max(angle(row, true) for row, true in zip(rows, setting.canonical, strict=True)) > FARTHEST_DEGREES:
         return "far-from-canonical"
-    seconds = [setting.canonical[1], *([np.array(MACENKO_REFERENCE["eosin"])] if setting.stains == "H&E" else [])]
-    to_first = [angle(row, setting.canonical[0]) for row in rows]
-    to_second = [min(angle(row, true) for true in seconds) for row in rows]
+    to_first, to_second = angles_to(rows, setting.stains)
     # Both ends of a fan of the second stain alone, such as bone in eosin, lie about that stain.
     about_second = to_second[0] < to_first[0] and to_second[1] < to_first[1]
     if about_second and to_second[0] <= to_second[1]:
         return "one-stain"
-    if _lead(to_first, to_second, apart) < LEAST_LEAD:
+    if lead(rows, setting.stains) < LEAST_LEAD:
         return "unclear-order"
     return "looks-like-dab" if brown else "ok"
-
-
-def _lead(to_first: Sequence[float], to_second: Sequence[float], apart: float) -> float:
-    """Return how straight two vectors lead from the first stain to the second, from their angles to both stains.
-
-    1 if the second vector is farther from the first stain than the first vector, and nearer to the second stain, by
-    all of the angle between them; 0 if they lie across that way; negative if they lead back.
-    """
-    return (to_first[1] - to_first[0] + to_second[0] - to_second[1]) / (2 * apart)
 
 
 def _amounts(density: Densities, rows: Rows, method: str) -> np.ndarray:

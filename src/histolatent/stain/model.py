@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ..errors import InputError, OptionError, nearest, unknown
 from ..outputs import whole
-from .vectors import RUIFROK, STAIN_SETS, Rows, angle, flat
+from .vectors import RUIFROK, STAIN_SETS, Rows, angle, flat, lead
 
 FORMAT = 1
 Vector = tuple[float, float, float]
@@ -130,6 +130,15 @@ class StainModel(_Fit):
             canonical = np.array([RUIFROK[stain] for stain in self.stains])
             if max(angle(*pair) for pair in zip(self.rows, canonical, strict=True)) > FARTHEST_DEGREES:
                 raise ValueError(f"vectors of a usable fit lie within {FARTHEST_DEGREES:g} degrees of canonical ones")
+            name = next(name for name, stains in STAIN_SETS.items() if stains == self.stains)
+            if len(self.stains) == 2 and lead(self.rows, name) <= 0:
+                raise ValueError(f"vectors of a usable fit lead from {self.stains[0]} to {self.stains[1]}")
+        if self.method != "given":
+            found = [angle(row, np.array(RUIFROK[stain])) for row, stain in zip(self.rows, self.stains, strict=True)]
+            if any(abs(one - kept) > 0.01 for one, kept in zip(found, self.canonical_degrees, strict=True)):
+                raise ValueError("canonical_degrees are not those of the vectors")
+        if self.tiles_used > self.tiles:
+            raise ValueError("tiles_used is more than tiles")
         return self
 
     @property

@@ -38,7 +38,7 @@ def read_levels(image: Any, layout: str = "HWC") -> Levels:
             "the type of an image is not usable",
             received=image.dtype,
             valid="uint8 from 0 to 255, or float from 0 to 1",
-            fix="divide 16-bit levels by 257, round, and convert to uint8",
+            fix="convert levels of 0 to 255 to uint8; divide those of 16 bits by 257 first, and round",
         )
     if not np.isfinite(image).all():
         raise InputError("an image holds values that are not finite", received=f"{(~np.isfinite(image)).sum()} of them")

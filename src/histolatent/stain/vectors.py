@@ -45,6 +45,26 @@ def canonical_vectors(stains: str = "H&E") -> Rows:
     return unit_rows([RUIFROK[name] for name in STAIN_SETS[stains]])
 
 
+def angles_to(rows: Rows, stains: str) -> tuple[list[float], list[float]]:
+    """Return the angles of two vectors to the first stain of a set, and those to the second, in degrees.
+
+    Eosin is what Ruifrok and Johnston or Macenko and colleagues took for it, whichever is nearer.
+    """
+    first, second = canonical_vectors(stains)[:2]
+    seconds = [second, *([np.array(MACENKO_REFERENCE["eosin"])] if stains == "H&E" else [])]
+    return [angle(row, first) for row in rows], [min(angle(row, true) for true in seconds) for row in rows]
+
+
+def lead(rows: Rows, stains: str) -> float:
+    """Return how straight two vectors lead from the first stain of a set to the second.
+
+    1 if the second vector is farther from the first stain than the first vector, and nearer to the second stain, by
+    all of the angle between them; 0 if they lie across that way; negative if they lead back.
+    """
+    to_first, to_second = angles_to(rows, stains)
+    return (to_first[1] - to_first[0] + to_second[0] - to_second[1]) / (2 * angle(rows[0], rows[1]))
+
+
 def complete(vectors: Rows) -> Float[np.ndarray, "3 3"]:
     """Return three rows: two stains get their normalised cross product, the residual, as a third; three stay.
 

@@ -43,7 +43,7 @@ def read_batch(batch: Any, layout: str = "NCHW", *, check: bool = True) -> Shape
             "the type of a batch is not usable",
             received=batch.dtype,
             valid="uint8 from 0 to 255, or float from 0 to 1",
-            fix="divide 16-bit levels by 257, round, and convert to torch.uint8",
+            fix="convert levels of 0 to 255 to torch.uint8; divide those of 16 bits by 257 first, and round",
         )
     if check and batch.dtype != torch.uint8 and batch.numel():
         _check_values(batch.detach())
