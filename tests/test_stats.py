@@ -19,6 +19,7 @@ from histolatent.stats import (
     pool_clusters,
     share_above,
     weighted_auroc,
+    weighted_mean,
 )
 
 
@@ -255,3 +256,15 @@ def test_holm_by_hand():
         order = np.argsort(p)
         assert (np.diff(found[order]) >= 0).all()
         assert (found >= p).all()
+
+
+def test_of_few_groups_no_comparison_is_decided():
+    """All four groups differ by the same: in one of eight cohorts without any difference all point one way."""
+    groups = np.repeat(np.arange(4), 25)
+    values = np.random.default_rng(0).normal(size=100)
+    noise = np.random.default_rng(1).normal(size=100)
+    found = paired_difference(weighted_mean(noise + 5), weighted_mean(values), groups)
+    assert found.estimate.low > 0 and found.p == 0.125
+    more = np.repeat(np.arange(10), 10)
+    assert paired_difference(weighted_mean(noise + 5), weighted_mean(values), more).p == 2**-9
+    assert paired_difference(weighted_mean(noise + 5), weighted_mean(values), more, resamples=199).p == 0.01

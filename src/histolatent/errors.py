@@ -2,7 +2,9 @@
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -56,6 +58,10 @@ class EncoderError(HistolatentError):
     """An encoder that cannot be loaded, or that breaks its own contract."""
 
 
+class OperationError(HistolatentError):
+    """A perturbation that fails, or returns no tile."""
+
+
 class OutputError(HistolatentError):
     """A result that cannot be written, or must not be overwritten."""
 
@@ -83,6 +89,14 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> OptionError:
         valid=", ".join(names) or "none",
         fix=f"did you mean {guess!r}?" if guess else None,
     )
+
+
+def described(error: Exception) -> str:
+    """Return what an exception of somebody else's code says, and where it was raised, in one line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}{f' ({said})' if said else ''}{where}"
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -103,7 +103,7 @@ def bootstrap_means(
 class Difference:
     """A paired difference with its BCa interval, and the two-sided p-value whose interval just touches 0.
 
-    `p` is None where there is no interval. It cannot be smaller than 2 / (resamples + 1).
+    `p` is None where there is no interval. It is not smaller than `least_p`.
     """
 
     estimate: Estimate
@@ -115,9 +115,8 @@ def paired_difference(
 ) -> Difference:
     """Estimate `first - second` on the same tiles and the same resamples of whole clusters.
 
-    The p-value inverts the interval: it is below 0.05 exactly where the 95 % interval excludes 0.
-
-    Misleads as `bootstrap` does, with few clusters: p-values are then too small.
+    The p-value inverts the interval: it is below 0.05 where the 95 % interval excludes 0, unless clusters or resamples
+    are too few to say so (`least_p`).
     """
     clusters = int(groups.max()) + 1
 
@@ -137,7 +136,7 @@ def paired_difference(
     left_out = _leave_out(difference, groups, clusters)
     estimate = Estimate(value, *_bca(value, draws, left_out, 0.95, clusters))
     rounding = 1e-12 * max(map(abs, ends))
-    least = 2 / (len(draws) + 1)
+    least = least_p(clusters, len(draws))
     if np.abs(draws - value).max() <= rounding:  # the bootstrap distribution is one point
         return Difference(estimate, 1.0 if abs(value) <= rounding else least)
     share = (np.sum(draws < 0) + 0.5 * np.sum(draws == 0)) / len(draws)
@@ -148,6 +147,18 @@ def paired_difference(
     z = reached / (1 + acceleration * reached) - bias
     p = 2 * student.sf(abs(z) / _wider(clusters), clusters - 1)
     return Difference(estimate, float(np.clip(p, least, 1)))
+
+
+def least_p(clusters: int, resamples: int) -> float:
+    """Return the smallest p-value that a comparison can have.
+
+    Of `g` clusters without any difference, all point one way once in `2 ** (g - 1)` times; and resamples that all lie
+    on one side say no more than their number.
+
+    >>> least_p(4, 2000), least_p(40, 199)
+    (0.125, 0.01)
+    """
+    return max(2.0 ** (1 - clusters), 2 / (resamples + 1))
 
 
 def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

@@ -372,3 +372,57 @@ def test_progress_counts_every_tile(small):
     assert seen[0] == (0, 12)
     assert seen[-1] == (12, 12)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def labelled(n: int, *, labels: int, sites: int, patients: int) -> Memory:
+    """Tiles of patients who each have every label, of whole sites."""
+    patient = np.arange(n) % patients
+    table = pd.DataFrame(
+        {
+            "label": [f"l{code}" for code in np.random.default_rng(9).integers(0, labels, n)],
+            "site": [f"s{code % sites}" for code in patient],
+            "patient": [f"p{code}" for code in patient],
+        },
+        index=pd.Index([f"t{i:04d}" for i in range(n)], name="tile"),
+    )
+    return Memory(np.zeros((n, 16, 16, 3), np.uint8), table)
+
+
+@pytest.mark.parametrize(("labels", "sites", "below"), [(5, 2, True), (3, 4, False)])
+def test_a_margin_of_nothing_is_at_its_chance_and_not_at_zero(labels, sites, below):
+    vectors = np.random.default_rng(0).normal(size=(600, 16))
+    source = labelled(600, labels=labels, sites=sites, patients=40)
+    result = audit_encoders(source, [vector_encoder(vectors)], plan=QUICK).result.encoders[0]
+    found = {item.metric: item for item in result.space if item.column == "site"}
+    margin, excess = found["margin_median"], found["margin_excess"]
+    assert (margin.figure.value < -0.04) is below and margin.chance == pytest.approx(margin.figure.value, abs=0.02)
+    assert excess.figure.value == pytest.approx(margin.figure.value - margin.chance, abs=1e-5)
+    assert abs(excess.figure.value) < 0.02 and excess.chance == 0
+
+
+def test_one_patient_has_no_interval():
+    source = labelled(40, labels=2, sites=1, patients=1)
+    vectors = np.random.default_rng(0).normal(size=(40, 6))
+    result = audit_encoders(source, [vector_encoder(vectors), vector_encoder(vectors[::-1], "w")], plan=QUICK).result
+    assert result.clusters["count"] == 1
+    assert "all tiles are of one patient: no figure has an interval, and values alone decide" in result.warnings
+    assert all(item.p is None and item.better is None for item in result.comparisons)
+
+
+def test_a_site_that_is_the_label_is_not_probed():
+    source = labelled(60, labels=3, sites=2, patients=12)
+    source.table["site"] = [f"of {label}" for label in source.table["label"]]
+    vectors = np.random.default_rng(0).normal(size=(60, 6))
+    result = audit_encoders(source, [vector_encoder(vectors)], plan=QUICK).result
+    probe = next(item for item in result.encoders[0].probes if item.target == "site")
+    assert probe.reason == "it divides the tiles as label does: what is read of one is read of both"
+    assert check(result, "npy:v.npy", "leaks less than it keeps").status == "UNDEFINED"
+    assert any(said.startswith("Give tiles of each label from several sites: site") for said in result.findings)
+
+
+def test_copies_of_a_tile_are_no_fault_of_the_encoder(small):
+    pixels = np.repeat(small.pixels[:1], len(small.pixels), axis=0)
+    result = audit_encoders(Memory(pixels, small.table), [encoder("toy:od-moments")], plan=QUICK).result
+    (answer,) = result.encoders[0].contract
+    assert (answer.name, answer.status) == ("tiles differ", "UNDEFINED")
+    assert "11 tiles have the very pixels of another: no encoder can tell them apart" in result.warnings

@@ -182,7 +182,7 @@ def test_policies_are_shown_and_checked(run, fails, tmp_path):
     said = run("policy", "check", copy).output
     assert "'deploy at a second site': nuisances at severity 3, must-react at 5" in said
     assert "ignore, stain: PASS from 0.98, FAIL below 0.9" in said
-    assert "require robustness margin, column site at least 0" in said
+    assert "require robustness margin above chance, column site at least 0" in said
     assert fails("policy", "show", "third-site")[0] == 2
     copy.write_text("warn = 1")
     assert fails("policy", "check", copy) == (2, f"error: {copy}: warn is not 'allow' or 'refuse'. Received: 1")
@@ -320,3 +320,11 @@ def test_the_parts_of_the_help_are_those_of_the_audit():
 def test_every_verb_shows_an_example(run, verb):
     text = run(*verb.split(), "--help").output
     assert f"Example: histolatent {verb}" in text
+
+
+@pytest.mark.parametrize("name", ["audit.json", "figures.csv"])
+def test_a_comparison_never_replaces_what_it_reads(fails, audit, name):
+    before = (audit / name).read_bytes()
+    code, said = fails("compare", audit, audit, "--out", audit / name, "--overwrite")
+    assert code == 2 and "the output is what is read" in said
+    assert (audit / name).read_bytes() == before

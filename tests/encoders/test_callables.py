@@ -132,3 +132,13 @@ def test_an_import_that_fails_is_said(file):
         encoder(f"callable:{file('def f(:')}:f")
     with pytest.raises(EncoderError, match=r"there is no module 'not_there_at_all'.*pip install"):
         encoder(f"callable:{file('import not_there_at_all')}:f")
+
+
+def test_what_a_function_raises_is_said_in_one_line(file, tiles):
+    lines = ("def f(tiles):", "    if len(tiles) > 1:", "        raise ValueError('no more\\nthan one')")
+    broken = "\n".join([*lines, "    return tiles.mean((1, 2))", ""])
+    found = encoder(f"callable:{file(broken)}:f")
+    with pytest.raises(
+        EncoderError, match=r"the function mine\.py:f raised ValueError \(no more than one\) at mine\.py:3"
+    ):
+        encode(found, tiles)

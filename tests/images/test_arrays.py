@@ -67,9 +67,9 @@ def test_h5_with_several_or_no_stacks(tmp_path, stack):
     [
         (
             np.zeros((2, 20, 20, 3), np.float32),
-            r"float32 \(2, 20, 20, 3\). Fix: multiply by 255, round",
+            r"float32 \(2, 20, 20, 3\). Fix: if its values lie in 0 to 1",
         ),
-        (np.zeros((2, 3, 20, 20), np.uint8), r"uint8 \(2, 3, 20, 20\). Fix: save RGB uint8 with channels last"),
+        (np.zeros((2, 3, 20, 20), np.uint8), r"uint8 \(2, 3, 20, 20\). Fix: save RGB uint8, 0 to 255"),
         (np.zeros((2, 20, 20, 4), np.uint8), r"uint8 \(2, 20, 20, 4\)"),
         (np.zeros((20, 20, 3), np.uint8), r"uint8 \(20, 20, 3\)"),
         (np.zeros((), np.uint8), r"uint8 \(\)"),

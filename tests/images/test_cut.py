@@ -178,9 +178,10 @@ def test_files_that_give_nothing_are_named(images):
         open_tiles(images, cut=Cut(2048))
 
 
-@pytest.mark.parametrize("name", ["broken.png", "broken.svs"])
-def test_a_damaged_file_says_so_when_it_is_read(images, jobs, name):
-    (images / "a" / name).write_bytes(b"not an image")
+@pytest.mark.parametrize(("name", "share"), [("broken.png", 0), ("broken.svs", 0), ("broken.svs", 0.4)])
+def test_a_damaged_file_says_so_when_it_is_read(images, slide, jobs, name, share):
+    whole = slide.read_bytes()
+    (images / "a" / name).write_bytes(whole[: int(share * len(whole))] or b"not an image")
     source = open_tiles(images, cut=Cut(128))
     place = list(source.table.index).index(f"a/{name.partition('.')[0]}_x0_y0")
     with pytest.raises(InputError, match=name):

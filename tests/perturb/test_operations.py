@@ -3,12 +3,13 @@
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from histolatent.errors import OptionError
+from histolatent.errors import OperationError, OptionError
 from histolatent.images import decode
 from histolatent.perturb import OPERATIONS, SEVERITIES, SUITES, Ladder, climb, perturb, suite
 from histolatent.provenance import pixel_hash
@@ -197,3 +198,23 @@ def test_real_tiles_and_those_that_break_stain_code(data):
                 # No hue flips, no black tiles: the mean colour stays near. Fading leaves green pen, and no tissue.
                 apart = np.abs(view.mean(axis=(0, 1)) - tile.mean(axis=(0, 1))).max()
                 assert apart < (125 if name == "fading" else 95), (path.name, name)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        (
+            lambda *_: lambda level: 1 / 0,
+            r"the operation broken raised ZeroDivisionError \(division by zero\) at test_",
+        ),
+        (
+            lambda *_: lambda level: np.zeros((3, 3, 3), np.uint8),
+            r"returned no tile.*uint8 \(3, 3, 3\) at severity 1 of t",
+        ),
+        (lambda *_: lambda level: None, r"returned no tile.*Received: NoneType at severity 1 of t"),
+    ],
+)
+def test_an_operation_that_fails_is_named(tile, path, said):
+    broken = replace(OPERATIONS["blur"], name="broken", path=path)
+    with pytest.raises(OperationError, match=said):
+        climb(tile, broken, tile_id="t")

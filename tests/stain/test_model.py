@@ -25,7 +25,8 @@ CANONICAL = canonical_vectors("H&E-DAB")
 def stain_models(draw: Callable[..., Any], method: str) -> StainModel:
     count = draw(st.integers(2, 3)) if method == "given" else 2
     jitter = np.array([[draw(unit) for _ in range(3)] for _ in range(count)])
-    rows = CANONICAL[:count] + 0.3 * jitter
+    rows = CANONICAL[:count] + 0.1 * jitter
+    looked_at = draw(st.integers(1, 10**6))
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     triples = st.tuples(level, level, level)
     return StainModel(
@@ -41,8 +42,8 @@ def stain_models(draw: Callable[..., Any], method: str) -> StainModel:
         tissue_colour=draw(triples),
         stained_colour=draw(triples),
         tissue_pixels=draw(st.integers(0, 10**9)),
-        tiles=draw(st.integers(1, 10**6)),
-        tiles_used=draw(st.integers(0, 10**6)),
+        tiles=looked_at,
+        tiles_used=draw(st.integers(0, looked_at)),
         reason=draw(st.sampled_from([*REASONS])),
     )
 
@@ -235,3 +236,12 @@ def test_files_that_are_not_there_or_folders(tmp_path):
         read_book(tmp_path / "none.json")
     with pytest.raises(InputError, match="cannot be read"):
         read_book(tmp_path)
+
+
+def test_vectors_in_the_wrong_order_are_refused(book):
+    document = book.model_dump(mode="json")
+    document["overall"]["vectors"].reverse()
+    with pytest.raises(ValueError, match="vectors of a usable fit lead from hematoxylin to eosin"):
+        StainBook.model_validate(document)
+    document["overall"]["reason"] = "unclear-order"
+    assert not StainBook.model_validate(document).overall.valid

@@ -34,7 +34,7 @@ def test_reading_and_writing_are_inverse(layout, dtype):
 @pytest.mark.parametrize(
     ("image", "layout", "said"),
     [
-        (TILE.astype(np.uint16), "HWC", r"type of an image.*uint16.*divide 16-bit levels by 257"),
+        (TILE.astype(np.uint16), "HWC", r"type of an image.*uint16.*convert levels of 0 to 255 to uint8"),
         (TILE.astype(np.int64), "HWC", r"type of an image.*int64"),
         (TILE > 9, "HWC", r"type of an image.*bool"),
         (TILE.astype(np.float32), "HWC", r"from 0 to 1.*to 2\d\d\. Fix: divide levels by 255"),

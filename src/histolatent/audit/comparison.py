@@ -1,15 +1,26 @@
 """Two encoders, or two runs, on the same tiles and the same resamples: what differs, and is it more than chance."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from itertools import count as count_from
 
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
 from .._types import Codes
-from ..stats import RESAMPLES, Statistic, balanced_accuracy, holm, paired_difference, pool_clusters, weighted_mean
+from ..stats import (
+    RESAMPLES,
+    Statistic,
+    balanced_accuracy,
+    holm,
+    least_p,
+    paired_difference,
+    pool_clusters,
+    weighted_mean,
+)
 from .result import Comparison, Figure, OperationResult
 
 LEVEL = 0.05
@@ -101,6 +112,19 @@ def compare_tables(
             )
         found += _within_families(mine, {_key(item): item.lower_is_better for item in figures})
     return _over_the_table(found)
+
+
+def why_undecidable(found: Sequence[Comparison], groups: int, resamples: int) -> str | None:
+    """Return why no comparison of the largest family could be decided whatever the tiles are like, and what helps."""
+    families = Counter((item.first, item.second, item.family) for item in found if item.p is not None)
+    most = max(families.values(), default=0)
+    if most * least_p(groups, resamples) < LEVEL:
+        return None
+    if most * least_p(groups, 10**9) >= LEVEL:
+        enough = next(count for count in count_from(groups) if most * 2.0 ** (1 - count) < LEVEL)
+        return f"{groups} groups are too few to decide {most} comparisons of one family: it takes {enough}"
+    enough = int(2 * most / LEVEL)
+    return f"{resamples} resamples are too few to decide {most} comparisons of one family: --resamples {enough}"
 
 
 def figures_of(left: pd.DataFrame, right: pd.DataFrame, operations: Sequence[OperationResult]) -> Iterable[Compared]:

@@ -86,7 +86,8 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
         return None
     if len(ahead) == 1:
         return f"{ahead[0].name} is the only encoder that {words}."
-    opening = f"Every encoder {words}. " if len(ahead) == len(encoders) else ""
+    every = "Every encoder" if len(encoders) == len(candidates(result)) else "Every other encoder"
+    opening = f"{every} {words}. " if len(ahead) == len(encoders) else ""
     names = [encoder.name for encoder in ahead]
     between = result.between(names)
     decided = [item for item in between if item.better is not None]

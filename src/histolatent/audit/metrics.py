@@ -337,10 +337,23 @@ MARGIN_MEDIAN = _register(
         title="robustness margin",
         better="higher",
         range=(-1, 1),
-        chance=0.0,
+        chance=None,
         describes="(a - b) / (a + b) with a the mean distance to the 5 nearest tiles of another label at the same "
-        "site, b to those of the same label at another site; median over tiles",
-        misleads="a median hides the tiles of which the site decides: see the worst tenth and the share at or below 0",
+        "site, b to those of the same label at another site; median over tiles. Chance is stated beside it",
+        misleads="0 is not chance, as there are more tiles of the one kind than of the other; a median hides the "
+        "tiles of which the site decides: see the worst tenth and the share at or below 0",
+        reference=CROMA,
+    )
+)
+MARGIN_EXCESS = _register(
+    Metric(
+        name="margin_excess",
+        title="robustness margin above chance",
+        better="higher",
+        range=(-2, 2),
+        chance=0.0,
+        describes="the robustness margin less what it is where label, site and patient are dealt anew to the tiles",
+        misleads="chance is of one deal to some thousand tiles, held fixed; compare encoders on the same tiles only",
         reference=CROMA,
     )
 )
@@ -362,7 +375,7 @@ MARGIN_CONFOUNDED = _register(
         title="share of tiles with a margin at or below 0",
         better="lower",
         range=(0, 1),
-        chance=0.5,
+        chance=None,
         describes="share of tiles to which another label of the same site is at least as near as the same label of "
         "another site",
         misleads="counts a tile that is nearly undecided as one that is wrong",

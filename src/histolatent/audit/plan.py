@@ -108,9 +108,13 @@ class Groups(BaseModel):
 def find_groups(table: pd.DataFrame) -> Groups:
     """Find clusters (patient, else slide, else tile) and what makes tiles unrelated (slide, else patient, else tile).
 
+    A column of one value does not tell tiles apart: with nothing finer, all of them are one cluster.
+
     Tiles whose patient or slide is missing stand alone. A `split` that a group straddles raises.
     """
-    by = next((name for name in GROUP_COLUMNS if _usable(table, name)), "tile")
+    several = [name for name in GROUP_COLUMNS if _usable(table, name)]
+    one = [name for name in GROUP_COLUMNS if name in table and bool(table[name].notna().to_numpy().any())]
+    by = next(iter([*several, *one]), "tile")
     apart_by = next((name for name in reversed(GROUP_COLUMNS) if _usable(table, name)), "tile")
     groups = Groups(by=by, codes=_codes(table, by), apart=_codes(table, apart_by), apart_by=apart_by)
     if "split" in table and by != "tile":
@@ -146,6 +150,8 @@ def describe_groups(groups: Groups) -> tuple[dict[str, object], list[str]]:
             "no patient and no slide column: every tile counts as independent, so intervals are too narrow, "
             "and probes may be scored on slides that they were trained on"
         )
+    elif count == 1:
+        warnings.append(f"all tiles are of one {groups.by}: no figure has an interval, and values alone decide")
     elif count < 10:
         warnings.append(f"only {count} groups ({groups.by}): intervals from so few clusters are too narrow")
     return {"by": groups.by, "count": count, "null_apart_by": groups.apart_by}, warnings

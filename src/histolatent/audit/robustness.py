@@ -115,6 +115,11 @@ class RobustnessMargin:
         """Return the median as a statistic over weighted tiles."""
         return weighted_quantile(self.values, 0.5)
 
+    def excess_statistic(self, chance: float) -> Statistic:
+        """Return the median less what it is by chance as a statistic over weighted tiles."""
+        median = self.median_statistic()
+        return lambda weights: median(weights) - chance
+
     def worst_statistic(self) -> Statistic:
         """Return the mean of the lowest tenth as a statistic over weighted tiles."""
         return weighted_tail_mean(self.values, TAIL)
@@ -200,8 +205,10 @@ def robustness_margin(near: TypedNeighbors, m: int = 5) -> RobustnessMargin | Un
     InputError
         If fewer than `m` neighbours of each type were searched for.
 
-    Misleads: a median hides the tail, which is why the worst tenth stands beside it; a class that is wide everywhere
-    has a small margin without any fault of the encoder.
+    Misleads: 0 is not chance. Tiles of the same label elsewhere are more or fewer than those of another label here, and
+    of more tiles the nearest are nearer: an embedding of noise has a median of -0.1 with ten labels at two sites. A
+    median hides the tail, which is why the worst tenth stands beside it; a class that is wide everywhere has a small
+    margin without any fault of the encoder.
     """
     reason = _missing(near)
     if reason:

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..errors import InputError, OptionError
 from ..images import TileSource, open_tiles
 from ..perturb import SEVERITIES, Ladder
 from ..provenance import combined_digest, environment, now, version
-from .comparison import PIXELS, compare_encoders
+from .comparison import PIXELS, compare_encoders, why_undecidable
 from .donors import find_donors
 from .findings import find
 from .look import COMPARED_TILES, thumbnails
@@ -192,6 +192,14 @@ def measure_all(
     facts, warnings = describe_groups(measured.groups)
     said = [*warnings, *confounders(measured)[1], *_unprobed(results[0]), *_approximate(results)]
     by_tile = pd.concat(tables, ignore_index=True)
+    comparisons = compare_encoders(
+        by_tile.assign(group=np.tile(measured.clusters, len(results))),
+        measured.operations,
+        resamples=plan.resamples,
+        seed=plan.seed,
+    )
+    barred = why_undecidable(comparisons, int(measured.clusters.max()) + 1, plan.resamples)
+    said += [note for note in (_copies(tiles), barred) if note]
     result = AuditResult(
         histolatent=version(),
         created=now(),
@@ -201,12 +209,7 @@ def measure_all(
         warnings=[*said, *(scale_warnings(measured.table, plan) if source is not None else [])],
         operations=measured.operations,
         encoders=results,
-        comparisons=compare_encoders(
-            by_tile.assign(group=np.tile(measured.clusters, len(results))),
-            measured.operations,
-            resamples=plan.resamples,
-            seed=plan.seed,
-        ),
+        comparisons=comparisons,
         findings=[],
         environment=environment(),
     )
@@ -307,6 +310,12 @@ def _approximate(results: Sequence[EncoderResult]) -> list[str]:
     if not found:
         return []
     return [f"neighbours are approximate: at worst {min(found):.1%} of the exact ones were found"]
+
+
+def _copies(tiles: Mapping[str, object]) -> str | None:
+    """Return what to say of tiles that have the pixels of another."""
+    copies = tiles.get("same_pixels_twice", 0)
+    return f"{copies} tiles have the very pixels of another: no encoder can tell them apart" if copies else None
 
 
 def _unprobed(encoder: EncoderResult) -> list[str]:

@@ -18,7 +18,7 @@ from .performance_drop import measure_drop
 from .plan import LEAKAGE_COLUMNS
 from .probes import FittedProbe, NotReadable, Reading, chance_band, fit_probe
 from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult, rounded
-from .robustness import margin_index, robustness_index, robustness_margin
+from .robustness import RobustnessMargin, margin_index, robustness_index, robustness_margin
 from .silhouettes import batch_silhouettes
 from .transfer import leave_site_out
 from .undefined import Undefined
@@ -32,6 +32,8 @@ SLOW_TILES = 20_000
 CONFOUNDED_LEVELS, CONFOUNDED_REPEATS = (0.0, 0.5, 1.0), 3
 MOST_BATCHES = 4
 DISTANCE_REPEATS = 10
+#: Of so many tiles in all, labels and sites are dealt anew to see where a margin of nothing lies.
+DEALT_TILES = 2000
 #: Fewer tiles of known label and confounder than this are no embedding to speak of.
 FEWEST = 20
 BY_LABEL = (
@@ -41,6 +43,7 @@ BY_LABEL = (
     "margin_median",
     "margin_worst",
     "margin_confounded",
+    "margin_excess",
     "clustering_score",
     "performance_drop",
 )
@@ -71,6 +74,9 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
         if column is None:
             continue
         probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
+        if target != "label" and _is_the_label(target, measured):
+            title = measured.plan.title
+            probe = NotReadable(f"it divides the tiles as {title('label')} does: what is read of one is read of both")
         if isinstance(probe, NotReadable):
             results.append(_probe_result(target, probe, Figure(value=None), None, measured))
             continue
@@ -79,6 +85,11 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
         band = (float(f"{low:.6g}"), float(f"{high:.6g}"))
         results.append(_probe_result(target, readings[target], _votes(near, target, measured), band, measured))
     return Readings(results, fitted, readings, _leak(results, readings, measured))
+
+
+def _is_the_label(target: str, measured: Measured) -> bool:
+    label, other = measured.codes("label"), measured.codes(target)
+    return label is not None and other is not None and len(other[1]) > 1 and _same_partition(label[0], other[0])
 
 
 def _probed_column(name: str, measured: Measured) -> list[str | None] | None:
@@ -288,9 +299,40 @@ class _Against:
         weighted = Undefined(few) if few else margin_index(near, NEIGHBOURS)
         self._add("margin_index", weighted, lambda found: found.statistic())
         margin = robustness_margin(near, NEAREST)
-        self._add("margin_median", margin, lambda found: found.median_statistic(), chance=lambda _: 0.0)
-        self._add("margin_worst", margin, lambda found: found.worst_statistic())
-        self._add("margin_confounded", margin, lambda found: found.confounded_statistic(), chance=lambda _: 0.5)
+        dealt = self._dealt_margins()
+        known = isinstance(dealt, RobustnessMargin)
+        median, worst, confounded = (dealt.median, dealt.worst, dealt.confounded) if known else (None,) * 3
+        self._add("margin_median", margin, lambda found: found.median_statistic(), chance=lambda _: median)
+        self._add("margin_worst", margin, lambda found: found.worst_statistic(), chance=lambda _: worst)
+        self._add("margin_confounded", margin, lambda found: found.confounded_statistic(), chance=lambda _: confounded)
+        above = margin if median is not None or isinstance(margin, Undefined) else dealt
+        self._add("margin_excess", above, lambda found: found.excess_statistic(median), chance=lambda _: 0.0)
+
+    def _dealt_margins(self) -> RobustnessMargin | Undefined:
+        """Return the margins where label, site and group are dealt anew to the tiles: what no embedding can help.
+
+        There are not as many tiles of the same label elsewhere as of another label here, and of more tiles, the five
+        nearest are nearer: even where nothing is true the margin is not 0.
+        """
+        assert self.tissue is not None  # asked only with labels
+        n, values = len(self.rows), []
+        for number in range(max(1, -(-DEALT_TILES // n))):
+            order = stream(self.measured.plan.seed, "dealt margins", number).permutation(n)
+            near = find_neighbors(
+                self.vectors,
+                NEAREST,
+                m=NEAREST,
+                labels=self.tissue[order],
+                confounders=self.site[order],
+                groups=self.groups[order],
+                rows=np.arange(n) if n <= DEALT_TILES else np.sort(order[:DEALT_TILES]),
+            )
+            margin = robustness_margin(near, NEAREST)
+            if isinstance(margin, Undefined):
+                return margin
+            values.append(margin.values)
+        joined = np.concatenate(values)
+        return RobustnessMargin(NEAREST, np.arange(len(joined)), joined, 1.0)
 
     def _clusters(self) -> None:
         """Measure what needs many fits, on fewer tiles."""
@@ -333,7 +375,7 @@ class _Against:
         statistic: Callable[..., Statistic],
         *,
         rows: Codes | None = None,
-        chance: Callable[..., float] | None = None,
+        chance: Callable[..., float | None] | None = None,
     ) -> None:
         """Add a figure with its interval; `rows` says which of the tiles it is of, if what was found does not."""
         if isinstance(found, Undefined):

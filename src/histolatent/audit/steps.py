@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from .comparison import why_undecidable
 from .result import (
     AuditResult,
     Check,
@@ -15,6 +16,8 @@ from .result import (
 )
 from .words import listed, weight
 
+#: What moves a tile less of the way to an unrelated one is not worth a step of its own.
+WORTH_MENDING = 0.1
 TURNS = frozenset({"rotation", "quarter-turn", "flip"})
 CORRECTABLE = {"shared direction": ("shift",), "linear": ("low_rank", "ridge")}
 
@@ -108,14 +111,28 @@ def _remedies(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[st
         for check in encoder.checks:
             if check.name.startswith("ignores ") and check.status in ("FAIL", "WARN"):
                 found.setdefault(check.family, []).append((check, encoder))
-    worst = [min(items, key=lambda pair: _value(pair[0].figure)) for items in found.values()]
+    severity = int(result.plan["policy"]["severity"])
     steps = []
-    for check, encoder in sorted(worst, key=lambda pair: (pair[0].status, weight(pair[0].family))):
-        others = dict.fromkeys(other.name for _, other in found[check.family] if other is not encoder)
-        operation = operations[check.name.removeprefix("ignores ")]
-        severity = operation.at(int(result.plan["policy"]["severity"])).severity
-        steps.append(_remedy(operation, severity, encoder, list(others)))
-    return steps
+    for items in found.values():
+        large = [pair for pair in items if _moved(pair[1], operations[_of(pair[0])], severity) >= WORTH_MENDING]
+        if not large:
+            continue
+        check, encoder = min(large, key=lambda pair: _value(pair[0].figure))
+        others = [other.name for same, other in large if same.name == check.name and other is not encoder]
+        operation = operations[_of(check)]
+        at = operation.at(severity).severity
+        steps.append((check.status, weight(check.family), _remedy(operation, at, encoder, others)))
+    return [said for _, _, said in sorted(steps)]
+
+
+def _of(check: Check) -> str:
+    return check.name.removeprefix("ignores ")
+
+
+def _moved(encoder: EncoderResult, operation: OperationResult, severity: int) -> float:
+    """Return the displacement where an operation is judged."""
+    place = (operation.name, operation.at(severity).severity)
+    return next(_value(d.metrics["displacement"]) for d in encoder.doses if (d.operation, d.severity) == place)
 
 
 def _remedy(operation: OperationResult, severity: int, encoder: EncoderResult, others: Sequence[str]) -> str:
@@ -169,6 +186,9 @@ def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | 
     if not between or any(item.better is not None for item in between):
         return None
     count, by = result.clusters["count"], result.clusters["by"]
+    barred = why_undecidable(between, count, result.plan["resamples"])
+    if barred is not None:
+        return f"Give the comparisons a chance: {barred}."
     return f"Audit tiles of more {by}s before you choose: {count} do not decide any difference."
 
 
@@ -177,8 +197,17 @@ def _no_label(result: AuditResult) -> str | None:
         return None
     unread = _unread(result, "signal")
     if unread is not None:
-        return f"Add tiles of more patients: {unread}, so it is not known what an encoder keeps."
+        return f"{_what_helps(unread, 'label')}: {unread}, so it is not known what an encoder keeps."
     return "Give a label (--label): without one that a probe can read, it is not known what an encoder keeps."
+
+
+def _what_helps(unread: str, what: str) -> str:
+    """Return what would make a target readable, from the reason why it is not."""
+    if "it has one value" in unread or "it has no values" in unread:
+        return f"Give tiles of more than one {what}"
+    if "divides the tiles as" in unread:
+        return "Give tiles of each label from several sites"
+    return "Add tiles of more patients" + (" at each site" if what == "site" else "")
 
 
 def _unread(result: AuditResult, kind: str) -> str | None:
@@ -192,7 +221,7 @@ def _no_site(result: AuditResult) -> str | None:
         return None
     unread = _unread(result, "leakage")
     if unread is not None:
-        return f"Add tiles of more patients at each site: {unread}, so it is not known what leaks."
+        return f"{_what_helps(unread, 'site')}: {unread}, so it is not known what leaks."
     return "Give a site or a scanner (--site): without one it is not known what an unseen one would cost."
 
 

@@ -113,7 +113,7 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
     status: Status = _in_band(figure, band)
     words = {
         "PASS": "stays closer than unrelated tiles",
-        "WARN": "comes near to unrelated tiles",
+        "WARN": "is not surely ignored",
         "FAIL": "often moves tiles as far as unrelated tiles lie apart",
         "UNDEFINED": "was not measured",
     }
@@ -126,11 +126,18 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
         family=operation.family,
         status=status,
         sentence=f"{operation.name} ({operation.caption(severity)}) {words[status]}: "
-        f"displacement {moved:.2f}{control}, P(below unrelated) {show(figure)}",
+        f"displacement {moved:.2f}{control}, P(below unrelated) {show(figure, _digits(figure, band))}",
         figure=figure,
         threshold=f"PASS if the lower bound is at least {band.pass_at:g}, "
         f"FAIL if the upper is below {band.fail_below:g}",
     )
+
+
+def _digits(figure: Figure, band: Band) -> int:
+    """Return two digits, or three where a bound would be shown as the threshold that it misses."""
+    bounds = [bound for bound in (figure.low, figure.high) if bound is not None]
+    near = any(round(bound, 2) == limit != bound for bound in bounds for limit in (band.pass_at, band.fail_below))
+    return 3 if near else 2
 
 
 def _unasked(policy: Policy, ignored: Sequence[OperationResult]) -> list[Check]:
@@ -203,7 +210,7 @@ def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
     name = f"requires {requirement.describe()} {requirement.side}"
     of_name = [(key, figure) for key, figure in encoder.figures() if key["metric"] == requirement.figure]
     found = [(key, figure) for key, figure in of_name if all(key[part] == value for part, value in wanted.items())]
-    why = f" ({requirement.why})" if requirement.why else ""
+    why = f" (asked: {requirement.why})" if requirement.why else ""
     if not found:
         said = f"{requirement.describe()} was not measured{_others(of_name, requirement)}{why}"
         return Check(name=name, family="required", status="UNDEFINED", sentence=said)

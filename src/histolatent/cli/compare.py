@@ -34,13 +34,14 @@ def compare(
     Ends with 2 where the two cannot be compared. Something is worse or better by p below 0.05, adjusted by Holm.
     """
     from ..audit.runs import compare_runs, pair_encoders
-    from ..outputs import refuse_existing
+    from ..outputs import refuse_existing, refuse_inputs
     from .perturb import note_plugins
 
     if out is not None:
         if out.suffix.lower() not in (".csv", ".json"):
             raise OptionError("a comparison is a table", received=out, valid=".csv, .json", fix="--out compare.csv")
         refuse_existing(out, overwrite=overwrite)
+        refuse_inputs(out, [file for folder in (first, second) for file in audit_files(folder)])
     note_plugins()
     before, after = read_run(first), read_run(second)
     chosen = [split_pair(text, before.result, after.result) for text in between or ()]
@@ -55,6 +56,12 @@ def compare(
     say(f"{said}: {found.tiles} tiles, {found.groups} groups, {found.resamples} resamples")
     if worse:
         raise typer.Exit(1)
+
+
+def audit_files(folder: Path) -> list[Path]:
+    """Return everything that an audit wrote, for none of it to be replaced."""
+    root = folder if folder.is_dir() else folder.parent
+    return [path for path in root.rglob("*") if path.is_file()] if (root / "audit.json").exists() else [folder]
 
 
 def read_run(folder: Path):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._types import Tiles, Vectors
-from ..errors import EncoderError, OptionError, nearest
+from ..errors import EncoderError, HistolatentError, OptionError, described, nearest
 from ..provenance import file_digest
 from .card import EncoderCard, Preprocessing
 from .folder import validated
@@ -31,7 +31,17 @@ class CallableEncoder:
 
     def forward(self, prepared: Tiles) -> Vectors:
         """Call the function and check what it returns."""
-        return _as_vectors(self.function(prepared), len(prepared), self.card.name)
+        return _as_vectors(_call(self.function, prepared, self.card.name), len(prepared), self.card.name)
+
+
+def _call(function: Callable[[Tiles], Any], tiles: Tiles, name: str) -> Any:
+    """Call a user's function; what it raises becomes an EncoderError that says where."""
+    try:
+        return function(tiles)
+    except (HistolatentError, MemoryError):
+        raise
+    except Exception as error:
+        raise EncoderError(f"the function {name} raised {described(error)}", received=f"tiles {tiles.shape}") from error
 
 
 def load_callable(target: str) -> CallableEncoder:
@@ -138,7 +148,7 @@ def _probe(function: Callable[..., Any], card: EncoderCard) -> int:
     """Find the dimension with one noise tile."""
     px = card.preprocessing.input_px or PROBE_PX
     tile = np.random.default_rng(0).integers(0, 256, (1, px, px, 3), dtype=np.uint8)
-    dim = _as_vectors(function(tile), 1, card.name).shape[1]
+    dim = _as_vectors(_call(function, tile, card.name), 1, card.name).shape[1]
     if dim < 1:
         raise EncoderError(f"{card.name} returns no numbers", received="shape (1, 0)")
     return dim

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from .._types import Tile
-from ..errors import OptionError
+from ..errors import HistolatentError, OperationError, OptionError, described
 from ..provenance import stream
 from ..registry import Registry
 from .donors import Donor, choose_donor, drawn_donors
@@ -223,9 +223,21 @@ def climb(
     scale, random = mpp or ASSUMED_MPP, stream(seed, tile_id, operation.name)
     # In one order in memory: what sums over pixels must not depend on how the caller's array is laid out.
     plain = np.ascontiguousarray(tile)
-    if operation.needs_donor:
-        path = operation.path(plain, scale, random, choose_donor(plain, donors or drawn_donors(), scale, random))
-    else:
-        path = operation.path(plain, scale, random)
+    donor = (choose_donor(plain, donors or drawn_donors(), scale, random),) if operation.needs_donor else ()
     levels = [operation.level(severity) for severity in severities]
-    return [tile.copy() if level is None else path(level) for level in levels]
+    try:
+        path = operation.path(plain, scale, random, *donor)
+        found = [tile.copy() if level is None else path(level) for level in levels]
+    except (HistolatentError, MemoryError):
+        raise
+    except Exception as error:
+        raise OperationError(f"the operation {operation.name} raised {described(error)}", received=tile_id) from error
+    for severity, one in zip(severities, found, strict=True):
+        if not isinstance(one, np.ndarray) or one.dtype != np.uint8 or one.shape != tile.shape:
+            got = f"{one.dtype} {one.shape}" if isinstance(one, np.ndarray) else type(one).__name__
+            raise OperationError(
+                f"the operation {operation.name} returned no tile of the same size",
+                received=f"{got} at severity {severity} of {tile_id}",
+                valid=f"uint8 {tile.shape}",
+            )
+    return found

@@ -28,7 +28,8 @@ class _References:
 
 def measured_metrics(result: AuditResult) -> list[Metric]:
     """Return the figures of the registry that the result holds, in the order of the registry."""
-    names = {str(key["metric"]) for encoder in result.encoders for key, _ in encoder.figures()}
+    figures = [pair for encoder in result.encoders for pair in encoder.figures()]
+    names = {str(key["metric"]) for key, figure in figures if figure.value is not None}
     if any(encoder.discordance is not None for encoder in result.encoders):
         names.add("disagreement")
     if any(encoder.sensitivity for encoder in result.encoders):

@@ -133,10 +133,6 @@ class StainModel(_Fit):
             name = next(name for name, stains in STAIN_SETS.items() if stains == self.stains)
             if len(self.stains) == 2 and lead(self.rows, name) <= 0:
                 raise ValueError(f"vectors of a usable fit lead from {self.stains[0]} to {self.stains[1]}")
-        if self.method != "given":
-            found = [angle(row, np.array(RUIFROK[stain])) for row, stain in zip(self.rows, self.stains, strict=True)]
-            if any(abs(one - kept) > 0.01 for one, kept in zip(found, self.canonical_degrees, strict=True)):
-                raise ValueError("canonical_degrees are not those of the vectors")
         if self.tiles_used > self.tiles:
             raise ValueError("tiles_used is more than tiles")
         return self
