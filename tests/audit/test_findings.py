@@ -185,6 +185,36 @@ def failing(encoder, operation):
     return encoder.model_copy(update=told)
 
 
+def moved(encoder, operation, value):
+    """The encoder with another displacement by one operation."""
+    figure = Figure(value=value, low=value - 0.01, high=value + 0.01)
+    doses = [
+        dose.model_copy(update={"metrics": {**dose.metrics, "displacement": figure}})
+        if dose.operation == operation
+        else dose
+        for dose in encoder.doses
+    ]
+    return encoder.model_copy(update={"doses": doses})
+
+
+def test_a_remedy_is_for_those_who_need_it(audited):
+    moments = named(audited, "toy:od-moments")
+    unsettled = [
+        check.model_copy(update={"status": "WARN" if check.name == "ignores jpeg" else "PASS"})
+        for check in moments.checks
+    ]
+    told = {"checks": unsettled, "families": by_family(unsettled), "verdict": "WARN", "leak": None, "transfer": []}
+    warned = moments.model_copy(update=told)
+    steps = answer(with_encoders(audited, [moved(warned, "jpeg", 0.05)])).next
+    assert not any("jpeg" in step for step in steps)
+    steady = moments.model_copy(update={"name": "steady", "checks": [], "families": [], "leak": None, "transfer": []})
+    other = failing(moments, "blur").model_copy(update={"name": "other", "verdict": "WARN"})
+    two = [moved(warned, "jpeg", 0.4), other, steady.model_copy(update={"verdict": "WARN"})]
+    (step,) = [step for step in answer(with_encoders(audited, two)).next if step.startswith("Sort out")]
+    assert ("blur" in step) != ("jpeg" in step)
+    assert ("other" in step) == ("blur" in step) and "steady" not in step
+
+
 def test_a_remedy_fits_the_family(audited):
     moments = named(audited, "toy:od-moments")
     for operation, begins in (

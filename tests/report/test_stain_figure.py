@@ -98,7 +98,7 @@ def test_a_white_tile(figures):
     texts = texts_of(figures[0])
     assert any(text.startswith("✕ not usable (too-little-tissue): fewer than 100 pixels") for text in texts)
     assert "no stain manifold without a usable fit" in texts
-    assert "vectors: canonical, since none was fitted" in texts
+    assert "vectors: canonical, since no fit can be used" in texts
     assert_whole(figures[0])
 
 

@@ -68,7 +68,7 @@ def test_a_name_is_no_markup_in_the_card(audited):
     [
         (2.5, 2.0, 3.0, "reaches 0.5 at 0.625 um [0.5,\xa00.75]"),
         (4.0, 3.5, None, "reaches 0.5 at 1 um [0.875,\xa0never]"),
-        (0.4, 0.2, 1.5, "reaches 0.5 at before 0.25 um [before 0.25,\xa00.375]"),
+        (0.4, 0.2, 1.5, "reaches 0.5 before 0.25 um [before 0.25,\xa00.375]"),
         (None, 4.0, None, "never reaches 0.5"),
     ],
 )

@@ -25,7 +25,7 @@ CANONICAL = canonical_vectors("H&E-DAB")
 def stain_models(draw: Callable[..., Any], method: str) -> StainModel:
     count = draw(st.integers(2, 3)) if method == "given" else 2
     jitter = np.array([[draw(unit) for _ in range(3)] for _ in range(count)])
-    rows = CANONICAL[:count] + 0.1 * jitter
+    rows = CANONICAL[:count] + 0.04 * jitter
     looked_at = draw(st.integers(1, 10**6))
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     triples = st.tuples(level, level, level)

@@ -36,6 +36,9 @@ ASKED: tuple[Asked, ...] = get_args(Asked)
 #: Metrics that describe pairs of tiles, or single ones: an audit gives no figure of them that could be bounded.
 NOT_FIGURES = ("disagreement", "procrustes_residual", "sensitivity")
 
+#: What figures are of, where they are of a column; factors have names of their own.
+COLUMNS = ("label", "site", "scanner", "stain", "pair")
+
 # Strict: TOML has types, and `true` or "0.9" in place of a number is a mistake.
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Bound = Annotated[float, Field(strict=True)]
@@ -83,6 +86,8 @@ class Requirement(_Asked):
         figures = [name for name in METRICS if name not in NOT_FIGURES]
         if self.figure not in figures:
             raise ValueError(str(unknown("figure", self.figure, figures)))
+        if self.column is not None and self.figure != "factor_r2" and self.column not in COLUMNS:
+            raise ValueError(str(unknown("column", self.column, COLUMNS)) + " (known names, not those of your table)")
         if (self.at_least is None) == (self.at_most is None):
             given = "neither is" if self.at_least is None else "both are"
             raise ValueError(f"give either at_least or at_most ({given} there); for both sides, write two entries")
@@ -233,7 +238,8 @@ def check_policy(document: object, origin: str) -> Policy:
 
 def _explained(error: ValidationError, document: object, origin: str) -> InputError:
     """Return the first mistake in words, with how many there are."""
-    mistakes: list[Any] = list(error.errors())
+    # A setting that is not known is often the one that is missed: it is said first.
+    mistakes: list[Any] = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
     first = mistakes[0]
     path: tuple[Any, ...] = tuple(part for part in first["loc"] if part != "[key]")
     place, kind = _place(path, document), first["type"]

@@ -16,7 +16,7 @@ from .result import (
 )
 from .words import listed, weight
 
-#: What moves a tile less of the way to an unrelated one is not worth a step of its own.
+#: What is not settled, and moves a tile less of the way to an unrelated one, is not worth a step of its own.
 WORTH_MENDING = 0.1
 TURNS = frozenset({"rotation", "quarter-turn", "flip"})
 CORRECTABLE = {"shared direction": ("shift",), "linear": ("low_rank", "ridge")}
@@ -114,7 +114,11 @@ def _remedies(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[st
     severity = int(result.plan["policy"]["severity"])
     steps = []
     for items in found.values():
-        large = [pair for pair in items if _moved(pair[1], operations[_of(pair[0])], severity) >= WORTH_MENDING]
+        large = [
+            (check, encoder)
+            for check, encoder in items
+            if check.status == "FAIL" or _moved(encoder, operations[_of(check)], severity) >= WORTH_MENDING
+        ]
         if not large:
             continue
         check, encoder = min(large, key=lambda pair: _value(pair[0].figure))

@@ -48,7 +48,7 @@ def open_slide(path: str) -> Any:
     MissingExtraError
         The extra `slides` is not installed.
     """
-    openslide, tiffslide = require("openslide", "slides"), require("tiffslide", "slides")
+    openslide = require("openslide", "slides")
     if not Path(path).exists():
         raise InputError("slide not found", received=path, fix="mend the manifest, or pass --on-error skip")
     try:
@@ -56,14 +56,23 @@ def open_slide(path: str) -> Any:
     except openslide.OpenSlideError as error:
         logging.getLogger("tifffile").addFilter(_silent)
         try:
-            slide = tiffslide.TiffSlide(path)
-            _ = slide.dimensions, slide.level_downsamples  # which it looks up only now, and may stumble over
-            return slide
+            return _by_tiffslide(path)
         except Exception as other:  # noqa: BLE001 - whatever its reader of TIFF stumbles over
             said = "; ".join(dict.fromkeys(str(one).strip() or type(one).__name__ for one in (error, other)))
             raise InputError(f"the slide cannot be read ({said})", received=path) from None
         finally:
             logging.getLogger("tifffile").removeFilter(_silent)
+
+
+def _by_tiffslide(path: str) -> Any:
+    file = require("tifffile", "slides").TiffFile(path)
+    try:
+        slide = require("tiffslide", "slides").TiffSlide(file)
+        _ = slide.dimensions, slide.level_downsamples  # which it looks up only now, and may stumble over
+        return slide
+    except BaseException:
+        file.close()
+        raise
 
 
 def _silent(record: logging.LogRecord) -> bool:

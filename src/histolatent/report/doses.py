@@ -32,7 +32,7 @@ def draw_doses(result: AuditResult) -> list[Drawn]:
 @styled
 def _draw_part(result: AuditResult, encoders: Sequence[EncoderResult], operations: Sequence[OperationResult]) -> Drawn:
     rows = -(-len(operations) // ACROSS)
-    across = min(ACROSS, max(2, len(operations)))
+    across = min(ACROSS, max(2, len(result.operations)))
     figure, axes = panels(rows, across, (WIDTH, 2.9 * rows + 0.5), sharey=True)
     flat = [axis for row in axes for axis in row]
     top = 1.06 * max(LEAST_TOP, *(_highest(encoder) for encoder in encoders))

@@ -76,11 +76,12 @@ def colour_change(
 def tile_change(
     image: np.ndarray, fit: Fit, change: ColourChange, *, hue_limit: float = FARTHEST_HUE, layout: str = "HWC"
 ) -> ColourChange:
-    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if the tile is mostly ink.
+    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if the fit does not suit it.
 
-    That is, if more than half of what is not background is of no colour that stains can mix, and its mean hue would
-    turn by more than `hue_limit`. Looks at 4,096 pixels on a grid. A tile that is left as it is differs from the ones
-    that overlap it: the price of not painting ink in the colour of tissue.
+    That is, if the mean hue of its tissue, or of all that is not background, would turn by more than `hue_limit`; or
+    that of the rest, where more than half of what is not background is of no colour that stains can mix. Looks at
+    4,096 pixels on a grid. A tile that is left as it is differs from the ones that overlap it: the price of not
+    painting it in a colour that it never had.
 
     Misleads as a search for ink: red ink passes for eosin, and a tile that is mostly tissue is changed with its ink.
     """
@@ -89,11 +90,22 @@ def tile_change(
     sample = sample_pixels(image, layout=layout)
     chosen, stained = find_tissue(sample, fit)
     count = int(np.count_nonzero(stained))
-    if count < FEWEST_TISSUE or 2 * len(chosen) >= count:
+    if count < FEWEST_TISSUE:
         return change
-    stained[chosen] = False
-    ink = sample.pixels.compress(stained, axis=1).mean(axis=1).tolist()
-    return _unless_flipped(change, {"the ink, which is most of the tile,": ink}, hue_limit)
+    parts = {"all that the tile shows": sample.pixels.compress(stained, axis=1)}
+    if 2 * len(chosen) < count:
+        other = stained.copy()
+        other[chosen] = False
+        parts = {"the ink, which is most of the tile,": sample.pixels.compress(other, axis=1), **parts}
+    if len(chosen) >= FEWEST_TISSUE:
+        parts["the tile's tissue"] = sample.pixels.take(chosen, axis=1)
+    for what, pixels in parts.items():
+        row = np.ascontiguousarray(pixels.T)[None]
+        after = np.minimum(change_levels(row, change), 255)[0].mean(axis=0).tolist()
+        turn = _turn(row[0].mean(axis=0).tolist(), after)
+        if turn > hue_limit:
+            return _flipped(what, turn, hue_limit)
+    return change
 
 
 def check_matching(background: str, hue_limit: float) -> None:
@@ -218,15 +230,21 @@ def _unless_flipped(change: Change, colours: Mapping[str, Sequence[float]], limi
     """
     turns = {what: _hue_turn(colour, change) for what, colour in colours.items()}
     what = max(turns, key=lambda name: turns[name])
-    if turns[what] <= limit:
-        return change
-    return NoChange("hue-flip", f"the mean hue of {what} would turn by {turns[what]:.1f} degrees, more than {limit:g}")
+    return change if turns[what] <= limit else _flipped(what, turns[what], limit)
+
+
+def _flipped(what: str, turn: float, limit: float) -> NoChange:
+    return NoChange("hue-flip", f"the mean hue of {what} would turn by {turn:.1f} degrees, more than {limit:g}")
 
 
 def _hue_turn(colour: Sequence[float], change: Change) -> float:
-    """Return by how many degrees the HSV hue of a colour turns: 180 where grey becomes coloured."""
-    after = change_levels(np.array([[colour]], np.float32), change)[0, 0].tolist()
-    if max(colour) - min(colour) < GREY:
+    """Return by how many degrees a change turns the hue of a colour."""
+    return _turn(colour, change_levels(np.array([[colour]], np.float32), change)[0, 0].tolist())
+
+
+def _turn(before: Sequence[float], after: Sequence[float]) -> float:
+    """Return by how many degrees the HSV hue turns: 180 where grey becomes coloured."""
+    if max(before) - min(before) < GREY:
         return 180.0 if max(after) - min(after) >= COLOURED else 0.0
-    turn = 360 * (rgb_to_hsv(*after)[0] - rgb_to_hsv(*colour)[0])
+    turn = 360 * (rgb_to_hsv(*after)[0] - rgb_to_hsv(*before)[0])
     return abs((turn + 180) % 360 - 180)

@@ -45,14 +45,15 @@ def canonical_vectors(stains: str = "H&E") -> Rows:
     return unit_rows([RUIFROK[name] for name in STAIN_SETS[stains]])
 
 
-def angles_to(rows: Rows, stains: str) -> tuple[list[float], list[float]]:
+def angles_to(rows: Rows, stains: str) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]]:
     """Return the angles of two vectors to the first stain of a set, and those to the second, in degrees.
 
     Eosin is what Ruifrok and Johnston or Macenko and colleagues took for it, whichever is nearer.
     """
     first, second = canonical_vectors(stains)[:2]
     seconds = [second, *([np.array(MACENKO_REFERENCE["eosin"])] if stains == "H&E" else [])]
-    return [angle(row, first) for row in rows], [min(angle(row, true) for true in seconds) for row in rows]
+    nearest = [min(angle(row, true) for true in seconds) for row in rows]
+    return np.array([angle(row, first) for row in rows]), np.array(nearest)
 
 
 def lead(rows: Rows, stains: str) -> float:
@@ -62,7 +63,7 @@ def lead(rows: Rows, stains: str) -> float:
     all of the angle between them; 0 if they lie across that way; negative if they lead back.
     """
     to_first, to_second = angles_to(rows, stains)
-    return (to_first[1] - to_first[0] + to_second[0] - to_second[1]) / (2 * angle(rows[0], rows[1]))
+    return float(to_first[1] - to_first[0] + to_second[0] - to_second[1]) / (2 * angle(rows[0], rows[1]))
 
 
 def complete(vectors: Rows) -> Float[np.ndarray, "3 3"]:
