@@ -221,12 +221,12 @@ def test_of_several_figures_one_that_is_not_defined_leaves_the_question_open():
 def test_what_was_not_measured_is_said_with_what_was():
     figure = Figure(value=0.5, low=0.4, high=0.6)
     space = [SpaceResult(metric="margin_median", column="site", figure=figure, chance=0, tiles=9)]
-    policy = Policy(require=(Requirement(figure="margin_median", column="hospital", at_least=0),))
-    found = ask("requires robustness margin, column hospital at least 0", policy=policy, space=space)
+    policy = Policy(require=(Requirement(figure="margin_median", column="scanner", at_least=0),))
+    found = ask("requires robustness margin, column scanner at least 0", policy=policy, space=space)
     assert found.status == "UNDEFINED"
-    assert found.sentence == "robustness margin, column hospital was not measured: there is column site"
-    found = ask("requires robustness margin, column hospital at least 0", policy=policy)
-    assert found.sentence == "robustness margin, column hospital was not measured"
+    assert found.sentence == "robustness margin, column scanner was not measured: there is column site"
+    found = ask("requires robustness margin, column scanner at least 0", policy=policy)
+    assert found.sentence == "robustness margin, column scanner was not measured"
 
 
 def test_a_family_that_the_policy_names_has_to_be_among_the_operations():
