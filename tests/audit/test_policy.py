@@ -68,7 +68,7 @@ def test_every_setting_is_read():
         ("severity = 3\nseverity = 4", r"the policy is no TOML \(Cannot overwrite a value.*Received: p\.toml$"),
         (
             "[[require]]\nfigure = 'margin_median'\ncolumn = 'hospital'\nat_least = 0",
-            r"no column is called 'hospital'\. Valid: label, pair, scanner, site, stain.*known names, not those of your",
+            r"no column is called 'hospital'\. Valid: label, pair, scanner, site, stain.*known names, not those of",
         ),
         ("ignore = {pas_at = 0.9, fail_below = 0.5}", r"ignore: no setting is called 'pas_at'.*did you mean 'pass_at'"),
         ("severity = 0", r"^p\.toml: severity is not a whole number from 1 to 5\. Received: 0$"),

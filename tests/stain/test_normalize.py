@@ -151,6 +151,16 @@ def test_a_tile_of_ink_in_a_slide_is_left_alone(others, method):
     assert tile_change(others[0], fit, left) is left
 
 
+def test_a_tile_that_a_fit_of_all_tiles_does_not_suit_is_left_alone(others):
+    fit = fit_stains(others, "macenko")
+    change = colour_change(fit, shipped_reference("phantom", "macenko"))
+    left = tile_change(others[0], fit, change, mixed=True, hue_limit=0.01)
+    assert isinstance(left, NoChange) and left.reason == "hue-flip"
+    assert left.why.startswith("the mean hue of all that the tile shows would turn by ")
+    assert tile_change(others[0], fit, change, hue_limit=0.01) is change  # of a slide, only ink is looked for
+    assert tile_change(others[0], fit, change, mixed=True) is change
+
+
 def test_vectors_given_are_as_good_as_published_ones(others):
     """The Ruifrok-Johnston vectors by hand do what `fixed` does: what they leave over stays."""
     rows = [RUIFROK["hematoxylin"], RUIFROK["eosin"]]

@@ -26,16 +26,18 @@ class TakeSample:
 
 @dataclass(frozen=True, eq=False)
 class GroupChanges:
-    """One fit and change per slide. `numbers` says which one a tile gets."""
+    """One fit and change per slide. `numbers` says which one a tile gets; `pooled` is that of tiles without a slide."""
 
     changes: tuple[tuple[Fit, ColourChange], ...]
     numbers: Mapping[str, int]
     hue_limit: float
+    pooled: int | None
 
     def of(self, tile: Tile, tile_id: str) -> ColourChange:
         """Return the change of the tile's slide, unless it would turn the hue of this tile."""
-        fit, change = self.changes[self.numbers[tile_id]]
-        return tile_change(tile, fit, change, hue_limit=self.hue_limit)
+        number = self.numbers[tile_id]
+        fit, change = self.changes[number]
+        return tile_change(tile, fit, change, hue_limit=self.hue_limit, mixed=number == self.pooled)
 
 
 @dataclass(frozen=True, eq=False)

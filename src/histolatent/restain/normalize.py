@@ -213,7 +213,8 @@ class _Run:
             if isinstance(change, NoChange)
         }
         changed = [fit for fit, change in made if not isinstance(change, NoChange)]
-        return GroupChanges(tuple(made), of_tile, self.match.hue_limit), unchanged, self._glass_notes(changed)
+        found = GroupChanges(tuple(made), of_tile, self.match.hue_limit, numbers.get(None))
+        return found, unchanged, self._glass_notes(changed)
 
     def _glass_notes(self, fits: list[Fit]) -> list[str]:
         """Return what to say of slides whose glass stays far from the white that their tissue gets."""

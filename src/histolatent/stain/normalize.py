@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ..errors import OptionError, unknown
-from .fit import FEWEST_TISSUE, find_tissue, fit_colour, fit_tile, sample_pixels
+from .fit import FEWEST_TISSUE, Sample, find_tissue, fit_colour, fit_tile, sample_pixels
 from .model import FAINTEST, NORMALIZERS, AnyFit, ColourModel, Fit, StainModel, need_valid
 from .recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, change_levels, recolour
 from .vahadane import CODE_PENALTY
@@ -74,14 +74,20 @@ def colour_change(
 
 
 def tile_change(
-    image: np.ndarray, fit: Fit, change: ColourChange, *, hue_limit: float = FARTHEST_HUE, layout: str = "HWC"
+    image: np.ndarray,
+    fit: Fit,
+    change: ColourChange,
+    *,
+    hue_limit: float = FARTHEST_HUE,
+    mixed: bool = False,
+    layout: str = "HWC",
 ) -> ColourChange:
-    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if the fit does not suit it.
+    """Return the change, made from the fit of a slide, for one of its tiles: or NoChange, if the tile is mostly ink.
 
-    That is, if the mean hue of its tissue, or of all that is not background, would turn by more than `hue_limit`; or
-    that of the rest, where more than half of what is not background is of no colour that stains can mix. Looks at
-    4,096 pixels on a grid. A tile that is left as it is differs from the ones that overlap it: the price of not
-    painting it in a colour that it never had.
+    That is, if more than half of what is not background is of no colour that stains can mix, and its mean hue would
+    turn by more than `hue_limit`. With `mixed`, where the fit is of tiles of several stainings, also if the mean hue of
+    the tile's tissue, or of all that is not background, would turn so. Looks at 4,096 pixels on a grid. A tile that is
+    left as it is differs from the ones that overlap it: the price of not painting ink in the colour of tissue.
 
     Misleads as a search for ink: red ink passes for eosin, and a tile that is mostly tissue is changed with its ink.
     """
@@ -92,19 +98,29 @@ def tile_change(
     count = int(np.count_nonzero(stained))
     if count < FEWEST_TISSUE:
         return change
-    parts = {"all that the tile shows": sample.pixels.compress(stained, axis=1)}
     if 2 * len(chosen) < count:
         other = stained.copy()
         other[chosen] = False
-        parts = {"the ink, which is most of the tile,": sample.pixels.compress(other, axis=1), **parts}
+        ink = sample.pixels.compress(other, axis=1).mean(axis=1).tolist()
+        found = _unless_flipped(change, {"the ink, which is most of the tile,": ink}, hue_limit)
+        if isinstance(found, NoChange):
+            return found
+    return _unless_unsuited(sample, chosen, stained, change, hue_limit) if mixed else change
+
+
+def _unless_unsuited(
+    sample: Sample, chosen: np.ndarray, stained: np.ndarray, change: Change, limit: float
+) -> ColourChange:
+    """Return the change, or NoChange if it turns the hue of what a tile shows, or of its tissue."""
+    parts = {"all that the tile shows": sample.pixels.compress(stained, axis=1)}
     if len(chosen) >= FEWEST_TISSUE:
         parts["the tile's tissue"] = sample.pixels.take(chosen, axis=1)
     for what, pixels in parts.items():
         row = np.ascontiguousarray(pixels.T)[None]
         after = np.minimum(change_levels(row, change), 255)[0].mean(axis=0).tolist()
         turn = _turn(row[0].mean(axis=0).tolist(), after)
-        if turn > hue_limit:
-            return _flipped(what, turn, hue_limit)
+        if turn > limit:
+            return _flipped(what, turn, limit)
     return change
 
 
