@@ -149,11 +149,11 @@ def paired_difference(
     return Difference(estimate, float(np.clip(p, least, 1)))
 
 
-def least_p(clusters: int, resamples: int) -> float:
+def least_p(clusters: int, resamples: float) -> float:
     """Return the smallest p-value that a comparison can have.
 
     Of `g` clusters without any difference, all point one way once in `2 ** (g - 1)` times; and resamples that all lie
-    on one side say no more than their number.
+    on one side say no more than their number. With infinite `resamples` it is what the clusters allow.
 
     >>> least_p(4, 2000), least_p(40, 199)
     (0.125, 0.01)

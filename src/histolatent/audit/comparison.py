@@ -1,5 +1,6 @@
 """Two encoders, or two runs, on the same tiles and the same resamples: what differs, and is it more than chance."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -120,10 +121,10 @@ def why_undecidable(found: Sequence[Comparison], groups: int, resamples: int) ->
     most = max(families.values(), default=0)
     if most * least_p(groups, resamples) < LEVEL:
         return None
-    if most * least_p(groups, 10**9) >= LEVEL:
-        enough = next(count for count in count_from(groups) if most * 2.0 ** (1 - count) < LEVEL)
+    enough = next(count for count in count_from(groups) if most * least_p(count, math.inf) < LEVEL)
+    if enough > groups:
         return f"{groups} groups are too few to decide {most} comparisons of one family: it takes {enough}"
-    enough = int(2 * most / LEVEL)
+    enough = math.ceil(2 * most / LEVEL)
     return f"{resamples} resamples are too few to decide {most} comparisons of one family: --resamples {enough}"
 
 

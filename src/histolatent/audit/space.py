@@ -73,10 +73,11 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
         column = _probed_column(target, measured)
         if column is None:
             continue
-        probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
         if target != "label" and _is_the_label(target, measured):
-            title = measured.plan.title
-            probe = NotReadable(f"it divides the tiles as {title('label')} does: what is read of one is read of both")
+            label = measured.plan.title("label")
+            probe = NotReadable(f"it divides the tiles as {label} does: what is read of one is read of both")
+        else:
+            probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
         if isinstance(probe, NotReadable):
             results.append(_probe_result(target, probe, Figure(value=None), None, measured))
             continue
@@ -316,7 +317,7 @@ class _Against:
         """
         assert self.tissue is not None  # asked only with labels
         n, values = len(self.rows), []
-        for number in range(max(1, -(-DEALT_TILES // n))):
+        for number in range(-(-DEALT_TILES // n)):
             order = stream(self.measured.plan.seed, "dealt margins", number).permutation(n)
             near = find_neighbors(
                 self.vectors,
@@ -325,7 +326,7 @@ class _Against:
                 labels=self.tissue[order],
                 confounders=self.site[order],
                 groups=self.groups[order],
-                rows=np.arange(n) if n <= DEALT_TILES else np.sort(order[:DEALT_TILES]),
+                rows=np.sort(order[:DEALT_TILES]),
             )
             margin = robustness_margin(near, NEAREST)
             if isinstance(margin, Undefined):

@@ -197,12 +197,27 @@ def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | 
 
 
 def _no_label(result: AuditResult) -> str | None:
-    if any(encoder.signal for encoder in result.encoders):
+    without = "without one that a probe can read, it is not known what an encoder keeps"
+    return _unprobed(result, "signal", "label", "what an encoder keeps", f"Give a label (--label): {without}")
+
+
+def _no_site(result: AuditResult) -> str | None:
+    without = "without one it is not known what an unseen one would cost"
+    return _unprobed(result, "leakage", "site", "what leaks", f"Give a site or a scanner (--site): {without}")
+
+
+def _unprobed(result: AuditResult, kind: str, what: str, unknown: str, otherwise: str) -> str | None:
+    """Return what would make a target of a kind readable where none could be probed; `otherwise` where none was given.
+
+    None where one was read.
+    """
+    probes = [probe for encoder in result.encoders for probe in encoder.probes if probe.kind == kind]
+    if any(not probe.reason for probe in probes):
         return None
-    unread = _unread(result, "signal")
-    if unread is not None:
-        return f"{_what_helps(unread, 'label')}: {unread}, so it is not known what an encoder keeps."
-    return "Give a label (--label): without one that a probe can read, it is not known what an encoder keeps."
+    if not probes:
+        return f"{otherwise}."
+    unread = f"{probes[0].title} could not be probed ({probes[0].reason})"
+    return f"{_what_helps(unread, what)}: {unread}, so it is not known {unknown}."
 
 
 def _what_helps(unread: str, what: str) -> str:
@@ -212,21 +227,6 @@ def _what_helps(unread: str, what: str) -> str:
     if "divides the tiles as" in unread:
         return "Give tiles of each label from several sites"
     return "Add tiles of more patients" + (" at each site" if what == "site" else "")
-
-
-def _unread(result: AuditResult, kind: str) -> str | None:
-    """Return why the first target of a kind could not be probed, None where none was given."""
-    probes = [probe for encoder in result.encoders for probe in encoder.probes if probe.kind == kind and probe.reason]
-    return f"{probes[0].title} could not be probed ({probes[0].reason})" if probes else None
-
-
-def _no_site(result: AuditResult) -> str | None:
-    if any(encoder.worst_leak for encoder in result.encoders):
-        return None
-    unread = _unread(result, "leakage")
-    if unread is not None:
-        return f"{_what_helps(unread, 'site')}: {unread}, so it is not known what leaks."
-    return "Give a site or a scanner (--site): without one it is not known what an unseen one would cost."
 
 
 def _value(figure: Figure | None) -> float:

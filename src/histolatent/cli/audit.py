@@ -8,7 +8,6 @@ import typer
 
 from ..errors import OptionError, unknown
 from .console import (
-    LEAST_TISSUE,
     STATUS_COLOURS,
     AllowOutside,
     BatchSize,
@@ -26,6 +25,7 @@ from .console import (
     TilePx,
     Tissue,
     Workers,
+    asked_cut,
     console,
     open_source,
     parse_columns,
@@ -107,7 +107,7 @@ def audit(
     max_tiles: Annotated[int | None, typer.Option(help="Audit a random part of the tiles.")] = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
-    tissue: Tissue = LEAST_TISSUE,
+    tissue: Tissue = None,
     baseline: Annotated[bool, typer.Option(help=f"Audit {BASELINE} too: what colour alone gives.")] = True,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels and resamples.")] = 0,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
@@ -143,15 +143,8 @@ def audit(
         neighbors=neighbors,
         on_error=on_error,
     )
-    source = open_source(
-        src,
-        columns,
-        allow_outside=allow_outside,
-        tile_px=tile_px,
-        tile_mpp=tile_mpp,
-        tissue=tissue,
-        quiet=quiet,
-    )
+    cut = asked_cut(tile_px, tile_mpp, tissue)
+    source = open_source(src, columns, cut, allow_outside=allow_outside, quiet=quiet)
     if check_contract:
         check_contracts(source, encoder, reference, device=device)
         return

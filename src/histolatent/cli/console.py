@@ -11,7 +11,7 @@ from rich.console import Console
 from ..errors import OptionError
 
 if TYPE_CHECKING:
-    from ..images import TileSource
+    from ..images import Cut, TileSource
 
 STATUS_COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "UNDEFINED": "dim"}
 
@@ -58,9 +58,9 @@ TileMpp = Annotated[
     typer.Option("--tile-mpp", help="Micrometres per pixel of the tiles that are cut. Default: as the file has them."),
 ]
 Tissue = Annotated[
-    float, typer.Option("--tissue", help="Least share of tissue in a tile that is cut from a slide, 0 to 1.")
+    float | None,
+    typer.Option("--tissue", help="Least share of tissue in a tile that is cut from a slide, 0 to 1. Default: 0.25."),
 ]
-LEAST_TISSUE = 0.25
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
@@ -120,25 +120,26 @@ def parse_columns(pairs: list[str] | None, **named: str | None) -> dict[str, str
     return columns | {known: theirs for known, theirs in named.items() if theirs is not None}
 
 
-def open_source(
-    src: str,
-    columns: dict[str, str],
-    *,
-    allow_outside: bool,
-    tile_px: int | None,
-    tile_mpp: float | None,
-    tissue: float,
-    quiet: bool,
-) -> "TileSource":
-    """Open tiles; with `tile_px` those that are cut from larger images and slides, which may take a while."""
-    from ..images import Cut, TileWarning, open_tiles
+def asked_cut(tile_px: int | None, tile_mpp: float | None, tissue: float | None) -> "Cut | None":
+    """Return how tiles are to be cut, None where they are not."""
+    from ..images import Cut
 
-    if tile_px is None:
-        if tile_mpp is not None or tissue != LEAST_TISSUE:
-            given = "--tile-mpp" if tile_mpp is not None else "--tissue"
-            raise OptionError(f"{given} says how tiles are cut, and none are", fix=f"{given} with --tile-px")
+    if tile_px is not None:
+        return Cut(tile_px, tile_mpp) if tissue is None else Cut(tile_px, tile_mpp, tissue)
+    for option, value in (("--tile-mpp", tile_mpp), ("--tissue", tissue)):
+        if value is not None:
+            raise OptionError(f"{option} says how tiles are cut, and none are", fix=f"{option} with --tile-px")
+    return None
+
+
+def open_source(
+    src: str, columns: dict[str, str], cut: "Cut | None", *, allow_outside: bool, quiet: bool
+) -> "TileSource":
+    """Open tiles; with `cut` those that are cut from larger images and slides, which may take a while."""
+    from ..images import TileWarning, open_tiles
+
+    if cut is None:
         return open_tiles(src, columns=columns, allow_outside=allow_outside)
-    cut = Cut(tile_px, tile_mpp, tissue)
     with progress_bar("cutting", quiet=quiet, unit="files") as progress, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", TileWarning)
         source = open_tiles(src, columns=columns, allow_outside=allow_outside, cut=cut, progress=progress)

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from .console import (
-    LEAST_TISSUE,
     AllowOutside,
     BatchSize,
     Columns,
@@ -20,6 +19,7 @@ from .console import (
     TilePx,
     Tissue,
     Workers,
+    asked_cut,
     open_source,
     parse_columns,
     progress_bar,
@@ -38,7 +38,7 @@ def embed(
     column: Columns = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
-    tissue: Tissue = LEAST_TISSUE,
+    tissue: Tissue = None,
     batch_size: BatchSize = 64,
     workers: Workers = None,
     device: Device = None,
@@ -55,15 +55,8 @@ def embed(
     from ..images import input_files
     from ..outputs import refuse_inputs
 
-    source = open_source(
-        src,
-        parse_columns(column),
-        allow_outside=allow_outside,
-        tile_px=tile_px,
-        tile_mpp=tile_mpp,
-        tissue=tissue,
-        quiet=quiet,
-    )
+    cut = asked_cut(tile_px, tile_mpp, tissue)
+    source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
     refuse_inputs(out, input_files(source))
     refuse_table(out, overwrite=overwrite)
     loaded = load(encoder, device=device)

@@ -8,7 +8,6 @@ import typer
 
 from ..errors import OptionError
 from .console import (
-    LEAST_TISSUE,
     AllowOutside,
     Columns,
     OnError,
@@ -20,6 +19,7 @@ from .console import (
     TilePx,
     Tissue,
     Workers,
+    asked_cut,
     console,
     open_source,
     parse_columns,
@@ -79,7 +79,7 @@ def fit(
     column: Columns = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
-    tissue: Tissue = LEAST_TISSUE,
+    tissue: Tissue = None,
     seed: Seed = 0,
     workers: Workers = None,
     on_error: OnError = "stop",
@@ -92,15 +92,8 @@ def fit(
     from ..outputs import refuse_existing, refuse_inputs
     from ..restain import fit_source
 
-    source = open_source(
-        src,
-        parse_columns(column),
-        allow_outside=allow_outside,
-        tile_px=tile_px,
-        tile_mpp=tile_mpp,
-        tissue=tissue,
-        quiet=quiet,
-    )
+    cut = asked_cut(tile_px, tile_mpp, tissue)
+    source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
     refuse_inputs(out, input_files(source))
     refuse_existing(out, overwrite=overwrite)
     with progress_bar("fitting stain", quiet=quiet) as progress:
@@ -158,7 +151,7 @@ def normalize(
     column: Columns = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
-    tissue: Tissue = LEAST_TISSUE,
+    tissue: Tissue = None,
     seed: Seed = 0,
     workers: Workers = None,
     on_error: OnError = "stop",
@@ -179,15 +172,8 @@ def normalize(
 
     if stain is not None:
         refuse_fit_options({"--stains": stains, "--white": white, "--vector": vector})
-    source = open_source(
-        src,
-        parse_columns(column),
-        allow_outside=allow_outside,
-        tile_px=tile_px,
-        tile_mpp=tile_mpp,
-        tissue=tissue,
-        quiet=quiet,
-    )
+    cut = asked_cut(tile_px, tile_mpp, tissue)
+    source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
     refuse_inputs(out, [*([] if stain is None else [stain]), split_slide(to)[0]])
     refuse_place(source, out.absolute(), overwrite=overwrite)
     with (
@@ -235,7 +221,7 @@ def show(
     tile_id: Annotated[str | None, typer.Option("--tile", metavar="ID", help="Which tile of a set.")] = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
-    tissue: Tissue = LEAST_TISSUE,
+    tissue: Tissue = None,
     stain: StainFile = None,
     slide: Annotated[
         str | None, typer.Option(help="Slide of the stain file. Default: the one that the tile's table names.")
@@ -261,20 +247,11 @@ def show(
     refuse_existing(out, overwrite=overwrite)
     fitter = Fitter(method or "macenko", stains or "H&E", None, parse_white(white))
     book = None if stain is None else read_book(stain)
-    source = (
-        tile
-        if tile_px is None
-        else open_source(
-            tile,
-            parse_columns(column),
-            allow_outside=allow_outside,
-            tile_px=tile_px,
-            tile_mpp=tile_mpp,
-            tissue=tissue,
-            quiet=True,
-        )
-    )
-    found = find_tile(source, tile_id, columns=None if tile_px else parse_columns(column), allow_outside=allow_outside)
+    cut, columns = asked_cut(tile_px, tile_mpp, tissue), parse_columns(column)
+    if cut is None:
+        found = find_tile(tile, tile_id, columns=columns, allow_outside=allow_outside)
+    else:
+        found = find_tile(open_source(tile, columns, cut, allow_outside=allow_outside, quiet=True), tile_id)
     refuse_inputs(out, found.files)
     model, whose = fit_of(found, fitter, book, slide)
     picture = draw_stain(found.pixels, model, name=found.name, whose=whose)
@@ -301,7 +278,7 @@ def check(
     column: Columns = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
-    tissue: Tissue = LEAST_TISSUE,
+    tissue: Tissue = None,
     seed: Seed = 0,
     workers: Workers = None,
     on_error: OnError = "stop",
@@ -333,15 +310,8 @@ def check(
         refuse_fit_options(options)
         found = check_book(read_book(src))
     else:
-        source = open_source(
-            src,
-            parse_columns(column),
-            allow_outside=allow_outside,
-            tile_px=tile_px,
-            tile_mpp=tile_mpp,
-            tissue=tissue,
-            quiet=quiet,
-        )
+        cut = asked_cut(tile_px, tile_mpp, tissue)
+        source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
         if out is not None:
             refuse_inputs(out, input_files(source))
         with progress_bar("fitting stain", quiet=quiet) as progress:

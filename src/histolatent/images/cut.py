@@ -75,25 +75,16 @@ def cut_tiles(whole: FileTiles, cut: Cut, *, progress: Callable[[int, int], None
         If a file is coarser than the resolution that is asked for, or does not tell its own; or nothing is left.
     """
     files = whole.reader.files
-    owners: list[int] = []
-    places: list[tuple[int, int]] = []
-    sides: list[float] = []
-    scales: list[float] = []
-    bare: list[str] = []
+    names = [str(name) for name in whole.table.index]
     slides = tuple(is_slide(file) for file in files)
+    grids = []
     for owner, (file, slide) in enumerate(zip(files, slides, strict=True)):
-        name = str(whole.table.index[owner])
-        found, side, mpp = _grid(file, slide, name, known_mpp(whole.table, owner), cut)
-        if not found:
-            bare.append(name)
-        owners += [owner] * len(found)
-        places += found
-        sides += [side] * len(found)
-        scales += [np.nan if mpp is None else mpp] * len(found)
+        grids.append(_lay_grid(file, slide, names[owner], known_mpp(whole.table, owner), cut))
         if progress is not None:
             progress(owner + 1, len(files))
+    bare = [name for name, grid in zip(names, grids, strict=True) if not grid.places]
     said = f"{', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}"
-    if not owners:
+    if len(bare) == len(files):
         raise InputError(
             f"no tile of {cut.tile_px} px could be cut from {whole.name}",
             received=said,
@@ -103,18 +94,28 @@ def cut_tiles(whole: FileTiles, cut: Cut, *, progress: Callable[[int, int], None
         warnings.warn(
             TileWarning(f"{len(bare)} of {len(files)} files give no tile of {cut.tile_px} px: {said}"), stacklevel=2
         )
-    table = _table(whole, np.array(owners), np.array(places), np.array(scales))
-    reader = CutReader(files, slides, np.array(owners), np.array(places), np.array(sides), cut.tile_px)
-    return CutTiles(whole.name, reader, table, whole)
+    counts = [len(grid.places) for grid in grids]
+    owners = np.repeat(np.arange(len(files)), counts)
+    places = np.array([place for grid in grids for place in grid.places])
+    sides = np.repeat([grid.side for grid in grids], counts)
+    scales = np.repeat([np.nan if grid.mpp is None else grid.mpp for grid in grids], counts)
+    table = _table(whole, owners, places, scales)
+    return CutTiles(whole.name, CutReader(files, slides, owners, places, sides, cut.tile_px), table, whole)
 
 
-def _grid(
-    file: str, slide: bool, name: str, known: float | None, cut: Cut
-) -> tuple[list[tuple[int, int]], float, float | None]:
-    """Return the places of the tiles of a file, the side of each at level 0, and their um per pixel."""
+@dataclass(frozen=True)
+class _Grid:
+    """The places of the tiles of a file, the side of each at level 0, and their um per pixel."""
+
+    places: list[tuple[int, int]]
+    side: float
+    mpp: float | None
+
+
+def _lay_grid(file: str, slide: bool, name: str, known: float | None, cut: Cut) -> _Grid:
     size, own = _slide_size(file, known) if slide else (_image_size(file), known)
     if size is None:  # damaged: one tile stands for it, which says so when it is read, where --on-error is heeded
-        return [(0, 0)], 0.0, own
+        return _Grid([(0, 0)], 0.0, own)
     scale = _scale(name, own, cut)
     side = cut.tile_px * scale
     places = [
@@ -126,8 +127,8 @@ def _grid(
         try:
             places = _with_tissue(file, own, places, side, cut.tissue)
         except InputError:  # it opens, and its pixels cannot be read
-            return [(0, 0)], 0.0, own
-    return places, side, None if own is None else own * scale
+            return _Grid([(0, 0)], 0.0, own)
+    return _Grid(places, side, None if own is None else own * scale)
 
 
 def _scale(name: str, own: float | None, cut: Cut) -> float:

@@ -1,7 +1,9 @@
 """Whole slides: what they are, where their tissue lies, and a square of them at a given size."""
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,19 +67,29 @@ def open_slide(path: str) -> Any:
 
 
 def _by_tiffslide(path: str) -> Any:
-    file = require("tifffile", "slides").TiffFile(path)
-    try:
+    with contextlib.ExitStack() as closing:
+        file = closing.enter_context(require("tifffile", "slides").TiffFile(path))
         slide = require("tiffslide", "slides").TiffSlide(file)
         _ = slide.dimensions, slide.level_downsamples  # which it looks up only now, and may stumble over
-        return slide
-    except BaseException:
-        file.close()
-        raise
+        closing.pop_all()  # it is read from later
+    return slide
 
 
 def _silent(record: logging.LogRecord) -> bool:
     """Keep what a reader says of a damaged file beside its error: the error is what counts."""
     return False
+
+
+@contextlib.contextmanager
+def _reading(path: str, where: str = "") -> Iterator[None]:
+    """Turn what a slide's library raises into an InputError, and forget the slide: one that failed once ever fails."""
+    try:
+        yield
+    except Exception as error:
+        open_slide.cache_clear()
+        if isinstance(error, MemoryError):
+            raise
+        raise InputError(f"the slide cannot be read{where} ({str(error).strip()})", received=path) from None
 
 
 def slide_mpp(slide: Any) -> float | None:
@@ -108,13 +120,8 @@ def read_square(path: str, x: int, y: int, side: float, tile_px: int) -> Tile:
     scale = side / tile_px
     level = slide.get_best_level_for_downsample(scale * 1.001)
     wide = max(1, round(side / slide.level_downsamples[level]))
-    try:
+    with _reading(path, f" at {x}, {y}"):
         pixels = _on_white(np.asarray(slide.read_region((x, y), level, (wide, wide))))
-    except Exception as error:
-        open_slide.cache_clear()  # a slide that failed once fails ever after
-        if isinstance(error, MemoryError):
-            raise
-        raise InputError(f"the slide cannot be read at {x}, {y} ({str(error).strip()})", received=path) from None
     if wide == tile_px:
         return pixels
     shrunk = cv2.INTER_AREA if wide > tile_px else cv2.INTER_CUBIC
@@ -137,13 +144,8 @@ def find_tissue(path: str, mpp: float | None) -> tuple[Bool[np.ndarray, "_h _w"]
     scale = max(1.0 if mpp is None else MASK_MPP / mpp, max(width, height) / MASK_SIDE_PX, 1.0)
     level = slide.get_best_level_for_downsample(scale * 1.001)
     size = tuple(slide.level_dimensions[level])
-    try:
+    with _reading(path):
         small = _read_small(slide, level, size, scale)
-    except Exception as error:
-        open_slide.cache_clear()
-        if isinstance(error, MemoryError):
-            raise
-        raise InputError(f"the slide cannot be read ({str(error).strip()})", received=path) from None
     small = np.asarray(cv2.medianBlur(small, 5))
     low, high = small.min(axis=2).astype(np.int32), small.max(axis=2).astype(np.int32)
     saturation = 255 * (high - low) / np.maximum(high, 1)
