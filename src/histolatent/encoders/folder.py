@@ -23,6 +23,7 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 # `builder` of config.json -> module:function(weights, card, config, *, device, precision), which returns the encoder.
 # Only what is listed here is ever imported, whatever a folder says.
 BUILDERS = {
+    "conv-small": "histolatent.encoders.conv_small:rebuild_conv_small",
     "timm": "histolatent.encoders.rebuild:rebuild_timm",
     "transformers": "histolatent.encoders.rebuild:rebuild_transformers",
 }

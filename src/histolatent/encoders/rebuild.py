@@ -56,7 +56,7 @@ def rebuild_timm(
     model = create(config["architecture"], config["kwargs"], config.get("config", {}), num_classes=classes)
     if classes:
         model.reset_classifier(0)  # pyright: ignore[reportCallIssue]
-    return _filled(weights, card, config, model, embed_timm, device, precision)
+    return filled(weights, card, config, model, embed_timm, device, precision)
 
 
 def rebuild_transformers(
@@ -66,10 +66,10 @@ def rebuild_transformers(
     from .hf_models import embed_transformers, empty_model
 
     model = empty_model(config["class"], config["model"])
-    return _filled(weights, card, config, model, embed_transformers, device, precision)
+    return filled(weights, card, config, model, embed_transformers, device, precision)
 
 
-def _filled(
+def filled(
     path: Path,
     card: EncoderCard,
     config: dict[str, Any],

@@ -19,6 +19,7 @@ from .hub import PICKLED, SAFE, fetch, fetch_weights, resolve_commit
 from .source import Source, whole_number
 from .stem import ConvStem
 from .torch_models import (
+    Stages,
     TorchEncoder,
     choose_device,
     choose_pooling,
@@ -142,15 +143,30 @@ def load_random(source: Source, *, device: str | None, precision: Precision | No
     return TorchEncoder(card, model, embed_timm, target, _recipe(architecture, kwargs, described, 0))
 
 
-def embed_timm(model: torch.nn.Module, images: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Run a timm model to its features and pool them. `pooled` is what timm itself returns without a classifier."""
-    features = model.forward_features(images)  # pyright: ignore[reportCallIssue]
+def _features(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return model.forward_features(images)  # pyright: ignore[reportCallIssue]
+
+
+def _pool(model: torch.nn.Module, features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Pool features. `pooled` is what timm itself returns without a classifier."""
     if pooling == "pooled":
         pooled = model.forward_head(features, pre_logits=True)  # pyright: ignore[reportCallIssue]
         return pooled.flatten(1) if pooled.ndim == 4 else pooled
     if features.ndim == 4:
-        return features.mean(dim=(1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else (2, 3))
+        return _grid(model, features).mean(dim=(2, 3))
     return pool_tokens(features, pooling, getattr(model, "num_prefix_tokens", 0))
+
+
+def _grid(model: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Lay features out as a map `(n, d, h, w)`: tokens are those of a square of patches, after the prefix."""
+    if features.ndim == 4:
+        return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else features
+    patches = features[:, getattr(model, "num_prefix_tokens", 0) :]
+    side = round(patches.shape[1] ** 0.5)
+    return patches.transpose(1, 2).unflatten(2, (side, side))
+
+
+embed_timm = Stages(_features, _pool, _grid)
 
 
 def valid_poolings(model: torch.nn.Module) -> tuple[Pooling, ...]:

@@ -17,6 +17,22 @@ HALF: dict[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 Embed = Callable[[torch.nn.Module, torch.Tensor, Pooling], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Stages:
+    """A network in two steps, so that what lies between them can be had too: features, and what is pooled of them.
+
+    `grid` turns features into a map `(n, d, h, w)`.
+    """
+
+    features: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
+    pool: Callable[[torch.nn.Module, torch.Tensor, Pooling], torch.Tensor]
+    grid: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
+
+    def __call__(self, model: torch.nn.Module, images: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+        """Return the embedding, `(n, d)`."""
+        return self.pool(model, self.features(model, images), pooling)
+
+
 @dataclass(frozen=True, eq=False)
 class TorchEncoder:
     """A torch model in evaluation mode, with a pooling function and a card.

@@ -2,10 +2,11 @@
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from loky import ProcessPoolExecutor
@@ -37,9 +38,10 @@ def default_workers() -> int:
 
 def stream_tiles(
     source: TileSource,
-    indices: Sequence[int],
+    indices: Iterable[int],
     job: Job[T],
     *,
+    names: Iterable[str] | None = None,
     workers: int = 0,
     on_error: str = "stop",
     chunk: int = 8,
@@ -48,7 +50,9 @@ def stream_tiles(
     """Yield `job(tile, tile id, mpp)` for each index, in order.
 
     With `workers=0` all happens in this process. Otherwise fresh processes read and work on `chunk` tiles at a time,
-    and up to `ahead` tiles, or two chunks a worker, are held. `source` and `job` must pickle.
+    and up to `ahead` tiles, or two chunks a worker, are held. `source` and `job` must pickle. `names`, one for each
+    index, are what the job is told in place of the tile's id, for a tile that comes more than once. Both may be
+    without end: they are read as they are needed.
 
     Raises
     ------
@@ -60,8 +64,8 @@ def stream_tiles(
     if workers < 0:
         raise OptionError("the number of workers is negative", received=workers, valid="0 or more")
     held = max(2 * workers, -(-ahead // chunk))
-    tasks, reader = _tasks(source, indices), reader_of(source)
-    chunks = [tasks[first : first + chunk] for first in range(0, len(tasks), chunk)]
+    tasks, reader = _tasks(source, indices, names), reader_of(source)
+    chunks = iter(lambda: list(islice(tasks, chunk)), [])
     if workers == 0:
         for part in chunks:
             yield from _unwrap(work(reader, job, part), on_error)
@@ -70,8 +74,8 @@ def stream_tiles(
     pool = ProcessPoolExecutor(workers, initializer=start, initargs=(reader, job))
     waiting: deque[Future[list[Result]]] = deque()
     try:
-        waiting.extend(pool.submit(work_in_process, part) for part in chunks[:held])
-        for part in chunks[held:]:
+        waiting.extend(pool.submit(work_in_process, part) for part in islice(chunks, held))
+        for part in chunks:
             yield from _unwrap(waiting.popleft().result(), on_error)
             waiting.append(pool.submit(work_in_process, part))
         while waiting:
@@ -92,11 +96,13 @@ def reader_of(source: TileSource) -> TileReader:
     return source.reader if isinstance(source, FileTiles | ArrayTiles | CutTiles) else source
 
 
-def _tasks(source: TileSource, indices: Sequence[int]) -> list[Task]:
+def _tasks(source: TileSource, indices: Iterable[int], names: Iterable[str] | None) -> Iterator[Task]:
     ids = source.table.index
     mpps = source.table["mpp"].tolist() if "mpp" in source.table else None
-    known = [None if mpps is None or mpps[index] != mpps[index] else float(mpps[index]) for index in indices]
-    return [(int(index), str(ids[index]), mpp) for index, mpp in zip(indices, known, strict=True)]
+    told = iter(names) if names is not None else None
+    for index in indices:
+        known = None if mpps is None or mpps[index] != mpps[index] else float(mpps[index])
+        yield int(index), str(ids[index]) if told is None else next(told), known
 
 
 def _unwrap(results: list[Result], on_error: str) -> Iterator[Item[T] | Skipped]:

@@ -85,7 +85,10 @@ class Prior:
         that correspond.
         """
         uniform = rng.random(len(AXES))
-        seed = int(rng.integers(2**31))
+        return self.place(uniform, int(rng.integers(2**31)))
+
+    def place(self, uniform: Float[np.ndarray, " a"], seed: int = 0) -> ProtocolState:
+        """Return the state at quantiles of the law, one in 0 to 1 for each axis: `draw` without the randomness."""
         factor = _factor(np.array(self.correlation))
         scores = np.zeros(len(AXES))
         values = []

@@ -1,0 +1,166 @@
+"""What a training run does, as numbers and names: a TOML file, checked. Imports nothing heavy."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import InputError, OptionError, nearest, unknown
+
+PRESETS = ("demo", "small", "wsi")
+LossName = Literal["barlow", "infonce", "vicreg", "ratio"]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Weight = Annotated[float, Field(ge=0, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class StatePlan(_Part):
+    """Which states of its stain manifold a tile is seen under.
+
+    - `views`: how many of each tile meet in a step.
+    - `prior`: `fitted` to how the slides of the source differ, or `fixed`.
+    - `strength`: the prior's standard deviations are multiplied by it.
+    - `parts`: `stain`, `camera`, or both.
+    - `batches`: virtual laboratories that states come from; `between`: their share of the variance.
+    """
+
+    views: Annotated[int, Field(ge=2, le=16, strict=True)] = 2
+    prior: Literal["fitted", "fixed"] = "fitted"
+    strength: Positive = 1.0
+    parts: tuple[Literal["stain", "camera"], ...] = ("stain", "camera")
+    batches: Annotated[int, Field(ge=2, strict=True)] = 16
+    between: Share = 0.5
+
+
+class ObjectivePlan(_Part):
+    """What is minimised: each part has a weight, and 0 takes it out.
+
+    `reconstruction` is of the amounts of hematoxylin and eosin from the map of features; `adversary` is of a network
+    that tells the virtual laboratory and the state from the embedding, behind gradient reversal.
+    """
+
+    loss: LossName = "barlow"
+    compaction: Weight = 1.0
+    reconstruction: Weight = 1.0
+    adversary: Weight = 0.0
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> "ObjectivePlan":
+        if self.compaction == 0 and self.reconstruction == 0:
+            raise ValueError("compaction and reconstruction are both 0: nothing would be learnt")
+        return self
+
+
+class TrainingPlan(_Part):
+    """How it is minimised.
+
+    `batch_size` counts tiles, over all processes; `micro_batch` is how many of them a process handles at a time.
+    `patience` counts checks of the held-out slides without gain; 0 never stops early. `ema` is the decay of averaged
+    weights, 0 for none.
+    """
+
+    epochs: Count = 30
+    batch_size: Annotated[int, Field(ge=4, strict=True)] = 128
+    micro_batch: Count | None = None
+    learning_rate: Positive = 2e-3
+    weight_decay: Weight = 1e-4
+    warmup: Share = 0.05
+    ema: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    held_out: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 0.15
+    check_every: Count = 5
+    patience: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
+class CompactionPlan(_Part):
+    """A training run of kind `encoder`, but for its tiles.
+
+    `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
+    tiles); `geometry`: whether the views of a tile share crop, turn and mirror, or have their own; `neighbours_um`:
+    tiles of a slide whose centres lie as close count as one (0: none).
+    """
+
+    about: Mapping[str, str] = {}
+    backbone: str = "conv-small"
+    tile_px: Annotated[int, Field(ge=32, strict=True)] | None = None
+    projector: Count = 512
+    geometry: Literal["shared", "independent"] = "shared"
+    neighbours_um: Weight = 0.0
+    states: StatePlan = StatePlan()
+    objective: ObjectivePlan = ObjectivePlan()
+    training: TrainingPlan = TrainingPlan()
+
+    @classmethod
+    def read(cls, origin: str | os.PathLike[str]) -> "CompactionPlan":
+        """Read a preset by name, or a TOML file.
+
+        Raises
+        ------
+        OptionError
+            If there is neither.
+        InputError
+            If the file is not TOML, or a field is unknown (with the nearest name), missing or wrong.
+        """
+        if str(origin) in PRESETS:
+            text = (resources.files(__package__) / "presets" / f"{origin}.toml").read_text(encoding="utf-8")
+        else:
+            path = Path(origin)
+            if not path.is_file():
+                raise unknown("preset", str(origin), PRESETS) if path.suffix != ".toml" else OptionError(
+                    "there is no such file", received=path, valid=f"a TOML file, or one of {', '.join(PRESETS)}"
+                )
+            text = path.read_text(encoding="utf-8")
+        try:
+            return cls.checked(tomllib.loads(text), str(origin))
+        except tomllib.TOMLDecodeError as error:
+            raise InputError("the plan is not TOML", received=f"{origin}: {error}") from None
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any], origin: str) -> "CompactionPlan":
+        """Build a plan from a mapping; say in one message what is wrong with it."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = [str(part) for part in first["loc"]]
+            message, fix = first["msg"], None
+            if first["type"] == "extra_forbidden":
+                owner = _owner(cls, place[:-1])
+                guess = nearest(place[-1], owner.model_fields)
+                message, fix = "is unknown", f"did you mean {guess!r}?" if guess else None
+            what = f"{'.'.join(place)}: {message}" if place else message
+            raise InputError(f"the plan is not valid: {what}", received=origin, fix=fix) from None
+
+    def changed(self, **values: Any) -> "CompactionPlan":
+        """Return the plan with other values, named as `states.views` or `backbone`.
+
+        Raises
+        ------
+        InputError
+            As `read`.
+        """
+        fields = self.model_dump()
+        for name, value in values.items():
+            *path, last = name.replace("__", ".").split(".")
+            part = fields
+            for step in path:
+                part = part.get(step, {})
+            part[last] = value
+        return self.checked(fields, "changes")
+
+
+def _owner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return model

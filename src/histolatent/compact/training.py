@@ -1,0 +1,206 @@
+"""The loop that trains an encoder: batches, steps, checks, checkpoints. Imports torch."""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..encoders.card import Pooling
+from ..encoders.torch_models import Stages
+from ..images import Skipped, TileSource, stream_tiles
+from ..provenance import stream
+from ..stain.manifold import AXES
+from .accumulate import accumulated
+from .gather import gather
+from .losses import LOSSES
+from .networks import Decoder, Discriminator, make_projector
+from .plan import CompactionPlan
+from .reversal import reversal_strength
+from .training_views import TARGET_STRIDE, Seen, TrainingViews
+
+#: What losses are multiplied by, so that a weight of 1 means about as much for each: Barlow's sums over dimensions.
+SCALES: Mapping[str, Callable[[int], float]] = {
+    "barlow": lambda width: 1 / width,
+    "infonce": lambda width: 1.0,
+    "vicreg": lambda width: 1 / 25,
+    "ratio": lambda width: 1.0,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """A network to be trained, and how its features are pooled."""
+
+    model: nn.Module
+    stages: Stages
+    pooling: Pooling
+    dim: int
+    grid_dim: int
+    stride: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A micro-batch: uint8 pixels `(v, m, 3, s, s)`, amounts `(v, m, 2, q, q)`, and the states."""
+
+    pixels: torch.Tensor
+    amounts: torch.Tensor
+    coordinates: torch.Tensor
+    laboratories: torch.Tensor
+
+    @classmethod
+    def of(cls, seen: Sequence[Seen], device: torch.device | str = "cpu") -> "Step":
+        """Put tiles together."""
+
+        def stack(name: str) -> torch.Tensor:
+            return torch.from_numpy(np.stack([getattr(tile, name) for tile in seen], axis=1)).to(device)
+
+        return cls(
+            stack("pixels").permute(0, 1, 4, 2, 3), stack("amounts"), stack("coordinates"), stack("laboratories")
+        )
+
+    def split(self, size: int) -> "list[Step]":
+        """Cut into micro-batches of `size` tiles."""
+        parts = (tensor.split(size, dim=1) for tensor in vars(self).values())
+        return [Step(*part) for part in zip(*parts, strict=True)]
+
+
+class Networks(nn.Module):
+    """Everything that is trained. A part whose weight is 0 is not there."""
+
+    def __init__(self, backbone: Backbone, plan: CompactionPlan) -> None:
+        super().__init__()
+        self.encoder = backbone.model
+        self.backbone, self.plan = backbone, plan
+        objective = plan.objective
+        self.projector = make_projector(backbone.dim, plan.projector) if objective.compaction else None
+        self.decoder = None
+        if objective.reconstruction:
+            self.decoder = Decoder(backbone.grid_dim, max(round(math.log2(backbone.stride / TARGET_STRIDE)), 0))
+        self.discriminator = None
+        if objective.adversary:
+            self.discriminator = Discriminator(backbone.dim, plan.states.batches, len(AXES))
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("spread", torch.ones(2), persistent=True)
+
+    def forward(self, step: Step, reversal: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return projections `(v, m, width)`, or embeddings without a projector, and the other losses, weighted."""
+        v, m = step.pixels.shape[:2]
+        images = (step.pixels.flatten(0, 1).float() / 255 - self.mean) / self.std
+        images = images.contiguous(memory_format=torch.channels_last)
+        features = self.backbone.stages.features(self.encoder, images)
+        vectors = self.backbone.stages.pool(self.encoder, features, self.backbone.pooling).float()
+        z = vectors if self.projector is None else self.projector(vectors)
+        side: dict[str, torch.Tensor] = {}
+        if self.decoder is not None:
+            decoded = self.decoder(self.backbone.stages.grid(self.encoder, features)).float()
+            wanted = step.amounts.flatten(0, 1).float() / self.spread.view(1, 2, 1, 1)
+            wanted = nn.functional.interpolate(wanted, size=decoded.shape[2:], mode="area")
+            side["reconstruction"] = self.plan.objective.reconstruction * (decoded - wanted).square().mean()
+        if self.discriminator is not None:
+            logits, coordinates = self.discriminator(vectors, reversal)
+            told = nn.functional.cross_entropy(logits.float(), step.laboratories.flatten())
+            told = told / math.log(self.plan.states.batches)
+            placed = (coordinates.float() - step.coordinates.flatten(0, 1)).square().mean()
+            side["adversary"] = self.plan.objective.adversary * (told + placed) / 2
+        return z.unflatten(0, (v, m)), side
+
+
+@dataclass
+class Progress:
+    """Where a run stands: steps done, and what each cost."""
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def steps_in(plan: CompactionPlan, tiles: int) -> int:
+    """Return how many steps a run takes: whole batches of each epoch."""
+    return plan.training.epochs * (tiles // plan.training.batch_size)
+
+
+def order_of(rows: Sequence[int], plan: CompactionPlan, seed: int, epoch: int) -> list[int]:
+    """Return the rows of an epoch in the order in which they are seen; what does not fill a batch is left out."""
+    shuffled = stream(seed, "order", epoch).permutation(len(rows))
+    size = plan.training.batch_size
+    return [rows[place] for place in shuffled[: len(rows) // size * size]]
+
+
+def read_batches(
+    source: TileSource,
+    rows: Sequence[int],
+    views: TrainingViews,
+    *,
+    first_step: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    on_error: str = "stop",
+) -> Iterator[list[Seen]]:
+    """Yield the tiles of one step after the other, from `first_step` on: the share of this process of each batch."""
+    plan, size = views.plan, views.plan.training.batch_size
+    per_epoch, own = len(rows) // size, size // world
+    ids = [str(name) for name in source.table.index]
+
+    def tasks() -> Iterator[tuple[int, str]]:
+        for epoch in range(first_step // per_epoch, plan.training.epochs):
+            order = order_of(rows, plan, views.seed, epoch)
+            start = first_step % per_epoch if epoch == first_step // per_epoch else 0
+            for batch in range(start, per_epoch):
+                at = batch * size + rank * own
+                yield from ((row, f"{epoch} {ids[row]}") for row in order[at : at + own])
+
+    places, names = itertools.tee(tasks())
+    results = stream_tiles(
+        source,
+        (row for row, _ in places),
+        views,
+        names=(name for _, name in names),
+        workers=workers,
+        on_error=on_error,
+        ahead=2 * own,
+    )
+    with contextlib.closing(results):
+        while True:
+            batch = [result for result in itertools.islice(results, own)]
+            if not batch:
+                return
+            yield [result.value for result in batch if not isinstance(result, Skipped)]
+
+
+def rate_at(step: int, steps: int, plan: CompactionPlan) -> float:
+    """Return the learning rate: a linear warm-up, then half a cosine down to 0."""
+    warm = max(1, round(plan.training.warmup * steps))
+    if step < warm:
+        return plan.training.learning_rate * (step + 1) / warm
+    return plan.training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def run_step(
+    networks: nn.Module, optimizer: torch.optim.Optimizer, step: Step, plan: CompactionPlan, *, at: int, steps: int,
+    **fabric: Any,
+) -> dict[str, float]:
+    """Take one step; return what it cost, by part."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate_at(at, steps, plan)
+    reversal = reversal_strength(at / steps)
+    scale = plan.objective.compaction * SCALES[plan.objective.loss](plan.projector)
+    compare = LOSSES[plan.objective.loss]
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        return scale * compare(gather(z)) if scale else z.sum() * 0
+
+    optimizer.zero_grad()
+    micro = plan.training.micro_batch or step.pixels.shape[1]
+    done = accumulated(lambda part: networks(part, reversal), step.split(micro), loss, **fabric)
+    optimizer.step()
+    return {"compaction": done.loss, **done.side}

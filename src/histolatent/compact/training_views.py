@@ -1,0 +1,128 @@
+"""What a worker makes of a tile for training: a crop, seen under several states. Light: no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float16, Float32, Int, UInt8
+
+from .._types import Tile
+from ..provenance import stream
+from ..stain.manifold import AXES, ProtocolState, StainManifold
+from .plan import CompactionPlan
+
+_NORMAL = NormalDist()
+#: Pixels of a tile for each pixel of the amounts that are reconstructed, a side.
+TARGET_STRIDE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One tile as a step sees it. `amounts` are those under canonical staining, at a quarter of the sides.
+
+    `coordinates` are in standard deviations of the prior; `laboratories` number the virtual laboratories.
+    """
+
+    pixels: UInt8[np.ndarray, "v s s 3"]
+    amounts: Float16[np.ndarray, "v 2 q q"]
+    coordinates: Float32[np.ndarray, "v a"]
+    laboratories: Int[np.ndarray, " v"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingViews:
+    """Crop, turn and mirror a tile, and render it under states.
+
+    Called with a name of the form `epoch tile-id`; everything random is keyed by (seed, epoch, tile, view). A state is
+    drawn by way of a virtual laboratory: of the variance of the normal scores behind it, the share `between` is the
+    laboratory's, so that its law is the prior whatever the laboratories are.
+    """
+
+    manifold: StainManifold
+    slides: Mapping[str, str]
+    plan: CompactionPlan
+    tile_px: int
+    seed: int
+
+    def __call__(self, tile: Tile, name: str, mpp: float | None) -> Seen:
+        """Return the views."""
+        epoch, _, tile_id = name.partition(" ")
+        rng = stream(self.seed, "training", int(epoch), tile_id)
+        slide = self.slides.get(tile_id)
+        amounts = self._amounts(tile, slide)
+        views = self.plan.states.views
+        places = [self._place(tile.shape, rng)] * views
+        if self.plan.geometry == "independent":
+            places = [places[0], *(self._place(tile.shape, rng) for _ in range(views - 1))]
+        pixels, targets, coordinates, laboratories = [], [], [], []
+        for view, place in enumerate(places):
+            laboratory = int(rng.integers(self.plan.states.batches))
+            state = self.state(laboratory, rng)
+            crop = np.ascontiguousarray(place.cut(tile))
+            shown = self.manifold.render(crop, state, mpp=mpp, slide=slide, tile_id=f"{name} {view}")
+            pixels.append(place.turn(shown))
+            side = self.tile_px // TARGET_STRIDE
+            target = cv2.resize(place.turn(place.cut(amounts)), (side, side), interpolation=cv2.INTER_AREA)
+            targets.append(target.transpose(2, 0, 1))
+            coordinates.append(state.to_array() * self._inverse_sds)
+            laboratories.append(laboratory)
+        return Seen(
+            np.stack(pixels),
+            np.stack(targets).astype(np.float16),
+            np.stack(coordinates).astype(np.float32),
+            np.array(laboratories),
+        )
+
+    def state(self, laboratory: int, rng: np.random.Generator) -> ProtocolState:
+        """Draw a state of a virtual laboratory."""
+        between = self.plan.states.between
+        own = math.sqrt(1 - between) * rng.standard_normal(len(AXES))
+        scores = math.sqrt(between) * self._laboratories[laboratory] + own
+        quantiles = np.array([_NORMAL.cdf(score) for score in scores])
+        return self.manifold.prior.place(quantiles, int(rng.integers(2**31)))
+
+    @cached_property
+    def _laboratories(self) -> Float[np.ndarray, "b a"]:
+        rng = stream(self.seed, "virtual laboratories")
+        return rng.standard_normal((self.plan.states.batches, len(AXES)))
+
+    @cached_property
+    def _inverse_sds(self) -> Float[np.ndarray, " a"]:
+        sds = np.array(self.manifold.prior.sds)
+        return np.divide(1, sds, out=np.zeros_like(sds), where=sds > 0)
+
+    def _place(self, shape: tuple[int, ...], rng: np.random.Generator) -> "Place":
+        top, left = (int(rng.integers(max(side - self.tile_px, 0) + 1)) for side in shape[:2])
+        return Place(top, left, self.tile_px, int(rng.integers(4)), bool(rng.integers(2)))
+
+    def _amounts(self, tile: Tile, slide: str | None) -> Float32[np.ndarray, "h w 2"]:
+        """Return how much of each stain there is, relative to the slide's strongest."""
+        anchor = self.manifold.anchor_of(slide)
+        table = np.log(anchor.white)[:, None] - np.log(np.maximum(np.arange(256) + anchor.offset, 1))
+        density = np.stack([table[c].astype(np.float32)[tile[..., c]] for c in range(3)], -1)
+        unmix = np.linalg.inv(anchor.vectors)[:, :2] / np.maximum(anchor.max_concentrations, 1e-3)
+        return density @ unmix.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a crop lies, and how it is turned."""
+
+    top: int
+    left: int
+    side: int
+    quarters: int
+    mirrored: bool
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """Return the crop."""
+        return image[self.top : self.top + self.side, self.left : self.left + self.side]
+
+    def turn(self, crop: np.ndarray) -> np.ndarray:
+        """Return the crop turned and mirrored."""
+        turned = np.rot90(crop, self.quarters)
+        return np.ascontiguousarray(turned[:, ::-1] if self.mirrored else turned)

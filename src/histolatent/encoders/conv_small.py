@@ -1,0 +1,83 @@
+"""A small residual network of our own: the default backbone of compaction. Imports torch: load it late."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .card import EncoderCard, Pooling, Precision
+from .torch_models import Stages
+
+if TYPE_CHECKING:
+    from .torch_models import TorchEncoder
+
+#: Channels after the stem and after each of the four stages: 1.2 million weights.
+WIDTHS = (16, 32, 64, 128, 256)
+#: Pixels that one place of the map of features stands for, a side.
+STRIDE = 32
+
+
+class ConvSmall(nn.Module):
+    """A stem and four residual stages, each of which halves the sides: `(n, 3, h, w)` to `(n, d, h / 32, w / 32)`.
+
+    Takes tiles of any size from 32 pixels. The mean over places is the embedding, so that one network serves tiles of
+    all sizes at one resolution.
+    """
+
+    def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.stages = nn.Sequential(*(_Stage(before, after) for before, after in pairs))
+        self.dim = widths[-1]
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the map of features."""
+        return self.stages(self.stem(images))
+
+
+class _Stage(nn.Module):
+    """Two convolutions beside a pooled and projected way around them."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.Conv2d(after, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        self.around = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(features) + self.around(features))
+
+
+def _features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return model(images)
+
+
+def _pool(model: nn.Module, features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    return features.float().mean(dim=(2, 3))
+
+
+def _grid(model: nn.Module, features: torch.Tensor) -> torch.Tensor:
+    return features
+
+
+embed_conv_small = Stages(_features, _pool, _grid)
+
+
+def rebuild_conv_small(
+    weights: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
+) -> "TorchEncoder":
+    """Build the network from its configuration and weights file."""
+    from .rebuild import filled
+
+    model = ConvSmall(config["widths"])
+    return filled(weights, card, config, model, embed_conv_small, device, precision)

@@ -1,0 +1,143 @@
+"""The closed form: what is planted as nuisance goes, what is planted as signal stays."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from histolatent.compact.linear import find_directions, remove, shrink
+from histolatent.compact.scatter import Scatter
+from histolatent.errors import InputError, OptionError
+
+N, V, D = 400, 4, 12
+
+
+def planted(*, nuisance: float = 3.0, noise: float = 0.05, seed: int = 0):
+    """Tiles `(n, v, d)`: signal in three directions, nuisance of the views in two others, noise in all."""
+    random = np.random.default_rng(seed)
+    basis = random.normal(size=(D, D))  # oblique on purpose
+    signal = random.normal(size=(N, 1, 3)) @ basis[:3]
+    states = nuisance * random.normal(size=(N, V, 2)) @ basis[3:5]
+    return signal + states + noise * random.normal(size=(N, V, D)) + random.normal(size=D), basis
+
+
+def scatter_of(views) -> Scatter:
+    return Scatter(views.shape[2]).add(views)
+
+
+def test_scatter_against_five_lines():
+    views, _ = planted()
+    means = views.mean(axis=1)
+    within = sum((tile - mean).T @ (tile - mean) for tile, mean in zip(views, means, strict=True))
+    total = np.cov(views.reshape(-1, D).T, bias=True) * N * V
+    found = scatter_of(views)
+    np.testing.assert_allclose(found.within, within, rtol=1e-10)
+    np.testing.assert_allclose(found.total, total, rtol=1e-10)
+    assert found.ratio == pytest.approx(V / (V - 1) * np.trace(within) / np.trace(total))
+    assert (found.tiles, found.views) == (N, N * V)
+
+
+def test_views_that_are_all_that_differs_have_a_ratio_of_one_whatever_their_number():
+    random = np.random.default_rng(0)
+    for v in (2, 3, 8):
+        assert scatter_of(random.normal(size=(4000 // v, v, 20))).ratio == pytest.approx(1, abs=0.03)
+
+
+def test_a_stream_adds_up_in_any_order():
+    views, _ = planted()
+    whole, order = scatter_of(views), np.random.default_rng(1).permutation(N)
+    parts = [scatter_of(views[part]) for part in np.array_split(order, 7)]
+    streamed = Scatter(D)
+    for part in parts:
+        streamed.merge(part)
+    for name in ("within", "between", "mean"):
+        np.testing.assert_allclose(getattr(streamed, name), getattr(whole, name), rtol=1e-9, atol=1e-9)
+    assert Scatter(D).add(views[:0]).tiles == 0
+
+
+def test_a_constant_far_away_costs_no_precision():
+    views, _ = planted()
+    far = scatter_of(views + 1e6)
+    np.testing.assert_allclose(far.within, scatter_of(views).within, rtol=1e-6)
+
+
+def test_planted_nuisance_is_removed_and_planted_signal_kept():
+    views, basis = planted()
+    found = find_directions(scatter_of(views))
+    assert (found.shares[:3] < 0.02).all() and (found.shares[3:] > 0.75).all()  # noise is no tissue either
+    compact = remove(found, 0.5)
+    after = compact.apply(views.reshape(-1, D)).reshape(views.shape)
+    assert scatter_of(after).ratio < 0.01 < 0.5 < scatter_of(views).ratio
+    means = views.mean(axis=1) - views.mean(axis=(0, 1))
+    signal = np.linalg.lstsq(np.vstack([basis[:5]]).T, means.T, rcond=None)[0][:3].T
+    kept = np.linalg.lstsq(basis[:3].T, (after.mean(axis=1) - after.mean(axis=(0, 1))).T, rcond=None)[0].T
+    assert np.corrcoef(signal.ravel(), kept.ravel())[0, 1] > 0.995
+    moved = compact.apply(basis[3:5] + compact.mean) - compact.mean
+    assert np.linalg.norm(moved) < 0.05 * np.linalg.norm(basis[3:5])
+
+
+def test_strength_one_is_the_best_linear_guess_of_a_tile_s_mean():
+    random = np.random.default_rng(2)
+    views = random.normal(size=(N, 1, D)) @ random.normal(size=(D, D)) + 0.5 * random.normal(size=(N, V, D))
+    scatter = scatter_of(views)
+    found = shrink(find_directions(scatter, ridge=1e-12), 1.0)
+    within = scatter.within / (N * V - N)
+    everything = scatter.total / (N * V)
+    rows = views.reshape(-1, D) - scatter.mean
+    expected = scatter.mean + rows @ np.linalg.solve(everything, everything - within)
+    np.testing.assert_allclose(found.apply(views.reshape(-1, D)), expected, atol=1e-6)
+
+
+def test_limits_of_the_strength():
+    views, _ = planted()
+    directions, rows = find_directions(scatter_of(views)), planted()[0].reshape(-1, D)
+    np.testing.assert_array_equal(shrink(directions, 0.0).apply(rows), rows)
+    ratios = [scatter_of(shrink(directions, s).apply(rows).reshape(views.shape)).ratio for s in (0, 0.5, 1, 2, 8)]
+    assert all(after < before for before, after in pairwise(ratios))
+
+
+def test_directions_that_never_varied_are_left_alone():
+    views, _ = planted()
+    wide = np.concatenate([views, np.zeros((N, V, 5))], axis=2)
+    compact = shrink(find_directions(scatter_of(wide)), 4.0)
+    new = np.zeros((3, D + 5), np.float32)
+    new[:, :D], new[:, -1] = views[:3, 0], 7
+    assert compact.apply(new)[:, -1] == pytest.approx(7, abs=1e-5)
+    assert compact.apply(new).dtype == np.float32
+
+
+def test_scale_and_rotation_change_nothing():
+    views, _ = planted()
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(D, D)))[0]
+    plain, turned = (find_directions(scatter_of(x)) for x in (views, 5 * views @ turn))
+    np.testing.assert_allclose(plain.shares, turned.shares, atol=1e-8)
+    rows = views.reshape(-1, D)
+    np.testing.assert_allclose(shrink(turned).apply(5 * rows @ turn), 5 * shrink(plain).apply(rows) @ turn, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Scatter(3).add(np.zeros((4, 1, 3))), "two views or more"),
+        (lambda: Scatter(3).add(np.zeros((4, 2, 5))), r"\(tiles, views, 3\)"),
+        (lambda: Scatter(3).add(np.full((4, 2, 3), np.nan)), "NaN or infinity.*tiles 0 to 4"),
+        (lambda: Scatter(3).merge(Scatter(4)), "do not add up"),
+        (lambda: find_directions(Scatter(3)), "nothing to compact.*0 tiles"),
+        (lambda: find_directions(Scatter(3).add(np.ones((4, 2, 3)))), "nothing to compact"),
+        (lambda: shrink(find_directions(scatter_of(planted()[0]))).apply(np.zeros((2, 3))), "another dimension"),
+    ],
+)
+def test_what_cannot_be_compacted(make, said):
+    with pytest.raises(InputError, match=said):
+        make()
+
+
+def test_options_out_of_range():
+    directions = find_directions(scatter_of(planted()[0]))
+    for make in (
+        lambda: shrink(directions, -1.0),
+        lambda: remove(directions, 1.5),
+        lambda: find_directions(Scatter(2), ridge=0),
+    ):
+        with pytest.raises(OptionError):
+            make()
