@@ -10,10 +10,6 @@ from ..encoders.linear_map import LinearMap
 from ..errors import InputError, OptionError
 from .scatter import Scatter
 
-#: What is added to every direction of the total scatter, relative to its mean: what hardly varies is left alone.
-RIDGE = 1e-6
-
-
 @dataclass(frozen=True, eq=False)
 class Directions:
     """The generalised eigenvectors of within-tile against total scatter, least nuisance first.
@@ -28,26 +24,41 @@ class Directions:
     shares: Float[np.ndarray, " d"]
 
 
-def find_directions(scatter: Scatter, *, ridge: float = RIDGE) -> Directions:
-    r"""Solve $S_w u = \lambda S_t u$, with `ridge` times the mean variance added to the diagonal of $S_t$.
+def find_directions(scatter: Scatter) -> Directions:
+    r"""Solve $S_w u = \lambda S_t u$, with covariances that are shrunk toward a multiple of the identity.
+
+    $S_w$ is the covariance of the views of a tile, $S_t = \frac{V - 1}{V} S_w + S_b$ that of all views, with $S_b$ the
+    covariance of the means of tiles over their $V$ views. $S_w$ and $S_b$ are each shrunk by the oracle approximating
+    formula: with fewer tiles than dimensions there are directions in which no tile happened to differ, and without it
+    those would look like nuisance and nothing else.
 
     Raises
     ------
     InputError
-        If fewer than two tiles were seen, or nothing varies.
-    OptionError
-        If the ridge is not above 0.
+        If fewer than three tiles were seen, or nothing varies between them.
+
+    References
+    ----------
+    Chen, Wiesel, Eldar & Hero 2010, "Shrinkage algorithms for MMSE covariance estimation", arXiv 0907.4698.
     """
-    if not ridge > 0:
-        raise OptionError("the ridge is not above 0", received=ridge)
-    variance = float(np.trace(scatter.total)) / scatter.dim
-    if scatter.tiles < 2 or not variance > 0:
-        raise InputError(
-            "there is nothing to compact", received=f"{scatter.tiles} tiles, of which views and means do not differ"
-        )
-    total = scatter.total + ridge * variance * np.eye(scatter.dim)
-    shares, read = eigh(scatter.within, total)
-    return Directions(scatter.mean, read, total @ read, np.clip(scatter.unseen * shares, 0.0, 1.0))
+    if scatter.tiles < 3 or not np.trace(scatter.between) > 0:
+        raise InputError("there is nothing to compact", received=f"{scatter.tiles} tiles whose means do not differ")
+    views = scatter.views / scatter.tiles
+    freedom = scatter.tiles - 1, scatter.views - scatter.tiles
+    between = shrunk(scatter.between / views / freedom[0], freedom[0])
+    within = shrunk(scatter.within / freedom[1], freedom[1])
+    total = (1 - 1 / views) * within + between
+    shares, read = eigh(within, total)
+    return Directions(scatter.mean, read, total @ read, np.clip(shares, 0.0, 1.0))
+
+
+def shrunk(covariance: Float[np.ndarray, "d d"], n: int) -> Float[np.ndarray, "d d"]:
+    """Return a covariance from `n` degrees of freedom, shrunk toward the mean of its variances."""
+    d = len(covariance)
+    trace, squares = float(np.trace(covariance)), float((covariance**2).sum())
+    apart = (n + 1 - 2 / d) * (squares - trace**2 / d)
+    share = min(1.0, ((1 - 2 / d) * squares + trace**2) / apart) if apart > 0 else 1.0
+    return (1 - share) * covariance + share * trace / d * np.eye(d)
 
 
 def shrink(directions: Directions, strength: float = 1.0) -> LinearMap:
