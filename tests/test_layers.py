@@ -13,7 +13,7 @@ SOURCE = Path(histolatent.__file__).parent
 GROUND = ("errors", "registry", "provenance", "_types", "_lazy", "outputs")
 FLOORS = (
     GROUND,
-    ("stain", "images", "neighbors", "stats", "embeddings"),
+    ("stain", "images", "neighbors", "spectrum", "stats", "embeddings"),
     ("perturb", "encoders", "restain"),
     ("audit", "compact", "explore"),
     ("benchmark",),

@@ -10,11 +10,11 @@ from .._types import Matrix
 from ..errors import InputError, OptionError
 from ..neighbors import find_neighbors
 from ..provenance import stream
+from ..spectrum import check_vectors, is_constant
 from ..stats import share_above
 from .appearance import check_thumbnails, describe_appearance, stain_planes, structural_similarity
 from .displacement import cosine_distances
 from .dose import spearman
-from .geometry import check_vectors, is_constant
 
 REFERENCE_PAIRS = 5000
 NEIGHBOURS = 5

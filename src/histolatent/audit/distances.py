@@ -9,7 +9,7 @@ from .._types import Codes, Matrix
 from ..errors import InputError, OptionError
 from ..neighbors import unit_rows
 from ..provenance import stream
-from .geometry import blocks, check_vectors
+from ..spectrum import blocks, check_vectors
 from .probes import NotReadable, Reading, fit_probe
 
 PROJECTIONS = 256

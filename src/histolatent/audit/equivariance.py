@@ -9,9 +9,10 @@ from jaxtyping import Float, Int
 
 from .._types import Codes, Column, Matrix
 from ..errors import InputError, OptionError
+from ..spectrum import effective_rank, is_constant
 from ..stats import RESAMPLES, Estimate, Statistic, bootstrap, pool_clusters
 from .displacement import cosine_distances
-from .geometry import check_pairs, effective_rank, is_constant
+from .geometry import check_pairs
 from .linear_maps import CHUNK_ROWS, FOLDS, Inputs, fit_maps, prepare_inputs
 
 MAPS = ("identity", "average", "shift", "low_rank", "ridge")

@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from .._types import Codes, Vectors
 from ..errors import InputError
+from ..spectrum import is_constant
 from ..stats import RESAMPLES, Estimate, bootstrap
-from .geometry import is_constant
 from .linear_maps import group_folds
 from .probes import NotReadable
 

@@ -8,8 +8,8 @@ import pandas as pd
 
 from .._types import Codes, Column
 from ..errors import InputError
+from ..spectrum import check_vectors
 from ..stats import RESAMPLES, Estimate, balanced_accuracy, bootstrap, bootstrap_means
-from .geometry import check_vectors
 from .probes import NotReadable, Reading, fit_probe
 
 

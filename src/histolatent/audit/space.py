@@ -8,10 +8,11 @@ import numpy as np
 from .._types import Codes, GivenCodes, Vectors
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
 from ..provenance import stream
+from ..spectrum import effective_rank, is_constant
 from ..stats import Statistic, balanced_accuracy, weighted_mean
 from .batches import FEWEST_TILES, compare_batches
 from .clustering import clustering_score
-from .geometry import effective_rank, is_constant, neighbour_votes
+from .geometry import neighbour_votes
 from .measured import Measured
 from .mixing import acceptance, local_mixing
 from .performance_drop import measure_drop

@@ -10,6 +10,7 @@ from ..encoders.linear_map import LinearMap
 from ..errors import InputError, OptionError
 from .scatter import Scatter
 
+
 @dataclass(frozen=True, eq=False)
 class Directions:
     """The generalised eigenvectors of within-tile against total scatter, least nuisance first.

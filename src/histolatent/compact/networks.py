@@ -1,5 +1,7 @@
 """What is trained beside the encoder, and thrown away after: projector, decoder, discriminator. Imports torch."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import nn
@@ -22,7 +24,7 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [max(widest >> k, 16) for k in range(doublings + 1)]
         layers: list[nn.Module] = [nn.Conv2d(dim, widths[0], 1)]
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Upsample(scale_factor=2.0), nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 2, 3, padding=1))
 

@@ -111,12 +111,16 @@ class CompactionPlan(_Part):
             If the file is not TOML, or a field is unknown (with the nearest name), missing or wrong.
         """
         if str(origin) in PRESETS:
-            text = (resources.files(__package__) / "presets" / f"{origin}.toml").read_text(encoding="utf-8")
+            text = (resources.files("histolatent.compact") / "presets" / f"{origin}.toml").read_text(encoding="utf-8")
         else:
             path = Path(origin)
             if not path.is_file():
-                raise unknown("preset", str(origin), PRESETS) if path.suffix != ".toml" else OptionError(
-                    "there is no such file", received=path, valid=f"a TOML file, or one of {', '.join(PRESETS)}"
+                raise (
+                    unknown("preset", str(origin), PRESETS)
+                    if path.suffix != ".toml"
+                    else OptionError(
+                        "there is no such file", received=path, valid=f"a TOML file, or one of {', '.join(PRESETS)}"
+                    )
                 )
             text = path.read_text(encoding="utf-8")
         try:

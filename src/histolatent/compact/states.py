@@ -1,4 +1,4 @@
-"""Views of a tile for compaction: the tile, and renderings of it under states of its stain manifold. Light: no torch."""
+"""Views of a tile for compaction: the tile, and renderings under states of its stain manifold. Light: no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -76,6 +76,10 @@ class Step:
 class Networks(nn.Module):
     """Everything that is trained. A part whose weight is 0 is not there."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, backbone: Backbone, plan: CompactionPlan) -> None:
         super().__init__()
         self.encoder = backbone.model
@@ -171,7 +175,7 @@ def read_batches(
     )
     with contextlib.closing(results):
         while True:
-            batch = [result for result in itertools.islice(results, own)]
+            batch = list(itertools.islice(results, own))
             if not batch:
                 return
             yield [result.value for result in batch if not isinstance(result, Skipped)]
@@ -186,7 +190,13 @@ def rate_at(step: int, steps: int, plan: CompactionPlan) -> float:
 
 
 def run_step(
-    networks: nn.Module, optimizer: torch.optim.Optimizer, step: Step, plan: CompactionPlan, *, at: int, steps: int,
+    networks: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: Step,
+    plan: CompactionPlan,
+    *,
+    at: int,
+    steps: int,
     **fabric: Any,
 ) -> dict[str, float]:
     """Take one step; return what it cost, by part."""

@@ -1,5 +1,6 @@
 """A small residual network of our own: the default backbone of compaction. Imports torch: load it late."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class ConvSmall(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
-        pairs = zip(widths[:-1], widths[1:], strict=True)
+        pairs = itertools.pairwise(widths)
         self.stages = nn.Sequential(*(_Stage(before, after) for before, after in pairs))
         self.dim = widths[-1]
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,19 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 # Only what is listed here is ever imported, whatever a folder says.
 BUILDERS = {
     "conv-small": "histolatent.encoders.conv_small:rebuild_conv_small",
+    "linear-map": "histolatent.encoders.mapped:rebuild_linear",
     "timm": "histolatent.encoders.rebuild:rebuild_timm",
     "transformers": "histolatent.encoders.rebuild:rebuild_transformers",
 }
 
 
-def save_encoder(encoder: Encoder, folder: str | Path, *, overwrite: bool = False) -> Path:
+def save_encoder(
+    encoder: Encoder, folder: str | Path, *, overwrite: bool = False, beside: Callable[[Path], object] | None = None
+) -> Path:
     """Write an encoder to a folder that `encoder(folder)` loads back: card, configuration, weights in safetensors.
 
     The card gets golden numbers, so that `?verify=yes` can tell later, and elsewhere, whether they still come out.
+    `beside` is called with the folder before it is put in its place, to write files of its own there.
 
     Raises
     ------
@@ -51,6 +56,8 @@ def save_encoder(encoder: Encoder, folder: str | Path, *, overwrite: bool = Fals
         config = {"format": FORMAT, "version": VERSION, **config}
         (part / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         save_weights(part / WEIGHTS)
+        if beside:
+            beside(part)
     return Path(folder)
 
 

@@ -1,23 +1,148 @@
-"""An encoder with a frozen map on its vectors. Imports torch only for maps that need it."""
+"""An encoder with a frozen map on its vectors, as a folder: the map, and the encoder by name or as a folder inside."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .._types import Tiles, Vectors
-from .card import EncoderCard
+from ..errors import EncoderError
+from ..provenance import digest
+from .card import EncoderCard, Precision
+from .linear_map import LinearMap
+from .load import encoder
 from .protocol import Encoder
+
+#: Where in the folder the base lies, if it is a folder itself.
+BASE = "base"
 
 
 @dataclass(frozen=True, eq=False)
 class MappedEncoder:
-    """`map(base(tiles))`: the vectors of another encoder, each changed by itself."""
+    """`map(base(tiles))`: the vectors of another encoder, each changed by itself.
+
+    `recipe` and `tensors` are what the folder holds of the map; `name` is the string that loads the base.
+    """
 
     card: EncoderCard
     base: Encoder
-    map: Callable[[Vectors], Vectors]
-    recipe: dict[str, Any] = field(default_factory=dict, repr=False)
+    name: str
+    map: Callable[[Vectors], Vectors] = field(repr=False)
+    recipe: dict[str, Any] = field(repr=False)
+    tensors: dict[str, np.ndarray] = field(repr=False)
 
     def forward(self, prepared: Tiles) -> Vectors:
         """Embed with the base, then map."""
         return self.map(self.base.forward(prepared))
+
+    def config(self) -> dict[str, Any]:
+        """Return what `config.json` says."""
+        inside = Path(self.name).is_dir()
+        known = {"base_identity": self.base.card.identity, "base_precision": self.base.card.precision}
+        return {**self.recipe, "base": BASE if inside else self.name, **known}
+
+    def save_weights(self, path: Path) -> None:
+        """Write the map, and beside it the base if it is a folder: other bases are loaded by name."""
+        from safetensors.numpy import save_file
+
+        save_file({name: np.ascontiguousarray(values) for name, values in self.tensors.items()}, path)
+        if Path(self.name).is_dir():
+            shutil.copytree(self.name, path.parent / BASE)
+
+
+def map_linearly(base: Encoder, name: str, linear: LinearMap, *, notes: str = "") -> MappedEncoder:
+    """Put a linear map on an encoder. `name` is the string that loads the encoder, or a folder."""
+    tensors = {key: getattr(linear, key).astype(np.float32) for key in ("mean", "read", "write", "gains")}
+    return _mapped(base, name, _rounded(tensors).apply, {"builder": "linear-map"}, tensors, "linear", notes)
+
+
+def rebuild_linear(
+    weights: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
+) -> MappedEncoder:
+    """Build an encoder with a linear map from its folder."""
+    base, name = _load_base(weights.parent, config, device, precision)
+    tensors = _read_tensors(weights, card, ("mean", "read", "write", "gains"))
+    used = card.model_copy(update={"precision": base.card.precision})
+    return MappedEncoder(used, base, name, _rounded(tensors).apply, {"builder": "linear-map"}, tensors)
+
+
+def _rounded(tensors: dict[str, np.ndarray]) -> LinearMap:
+    """Return the map of what the file holds, so that an encoder gives the same before and after it is saved."""
+    return LinearMap(**{key: values.astype(np.float64) for key, values in tensors.items()})
+
+
+def _mapped(
+    base: Encoder,
+    name: str,
+    map_: Callable[[Vectors], Vectors],
+    recipe: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    kind: str,
+    notes: str,
+) -> MappedEncoder:
+    weights = tensors_digest(tensors)
+    card = base.card.model_copy(
+        update={
+            "name": f"{base.card.name} + {kind} compaction",
+            "kind": "folder",
+            "source": f"{kind} compaction on {base.card.source}",
+            "revision": f"sha256:{weights[:16]} on {base.card.revision}",
+            "weights_sha256": weights,
+            "golden": None,
+            "settings": {**base.card.settings, "base": base.card.identity},
+            "notes": notes,
+        }
+    )
+    return MappedEncoder(card, base, name, map_, recipe, tensors)
+
+
+def tensors_digest(tensors: dict[str, np.ndarray]) -> str:
+    """Return the sha256 over names, shapes and bytes."""
+    parts = {
+        key: [list(values.shape), digest(np.ascontiguousarray(values).tobytes())] for key, values in tensors.items()
+    }
+    return digest(parts)
+
+
+def _load_base(
+    folder: Path, config: dict[str, Any], device: str | None, precision: Precision | None
+) -> tuple[Encoder, str]:
+    name = str(config.get("base"))
+    place = str(folder / BASE) if name == BASE else name
+    try:
+        base = encoder(place, device=device, precision=precision)
+    except EncoderError as error:
+        raise EncoderError(
+            f"the encoder that the compaction lies on cannot be loaded: {error}", received=place
+        ) from error
+    at_rest = base.card.model_copy(update={"precision": config.get("base_precision")})
+    if at_rest.identity != config.get("base_identity"):
+        raise EncoderError(
+            "the encoder that the compaction lies on is not the one that it was fitted to",
+            received=f"{place} of identity {at_rest.identity[:16]}",
+            valid=str(config.get("base_identity"))[:16],
+            fix="load the same revision and weights, or fit the compaction again",
+        )
+    return base, place
+
+
+def _read_tensors(path: Path, card: EncoderCard, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise EncoderError("the weights file cannot be read", received=f"{path}: {error}") from None
+    found = tensors_digest({key: tensors[key] for key in names if key in tensors})
+    if set(tensors) != set(names) or found != card.weights_sha256:
+        raise EncoderError(
+            "the weights are not those of the card: the file was changed",
+            received=f"{path} with sha256 {found}",
+            valid=card.weights_sha256,
+            fix="fit the compaction again, or get the folder again",
+        )
+    return tensors

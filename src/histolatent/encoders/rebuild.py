@@ -22,6 +22,10 @@ def saved_parts(encoder: Encoder) -> tuple[dict[str, Any], Callable[[Path], None
     EncoderError
         If it has none of its own, or cannot be built again.
     """
+    from .mapped import MappedEncoder
+
+    if isinstance(encoder, MappedEncoder):
+        return encoder.config(), encoder.save_weights
     recipe = None
     if encoder.card.kind in ("timm", "hf", "folder"):
         from .torch_models import TorchEncoder
@@ -32,7 +36,7 @@ def saved_parts(encoder: Encoder) -> tuple[dict[str, Any], Callable[[Path], None
         raise EncoderError(
             f"{encoder.card.name} cannot be saved as a folder",
             received=f"an encoder of kind {encoder.card.kind}",
-            valid="timm, timm-random and transformers models without remote code",
+            valid="timm, timm-random and transformers models without remote code, and compactions",
             fix="keep the string that loads it",
         )
     model = encoder.model  # pyright: ignore[reportAttributeAccessIssue]
