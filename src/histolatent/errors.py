@@ -66,6 +66,10 @@ class OutputError(HistolatentError):
     """A result that cannot be written, or must not be overwritten."""
 
 
+class CompactionError(HistolatentError):
+    """A compaction that could not be trained, or that came out as nothing of use."""
+
+
 class MissingExtraError(HistolatentError):
     """A feature whose optional dependencies are not installed."""
 

@@ -10,7 +10,7 @@ from types import FrameType
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, compare, embed, gate, health, listing, pairs, perturb, stain
+from . import audit, cohort, compact, compare, embed, gate, health, listing, pairs, perturb, stain
 from .console import error_console
 
 #: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("demo", epilog=health.DEMO_EXAMPLE)(health.demo)
 app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
+app.command("compact", epilog=compact.EXAMPLE)(compact.compact)
 app.command("pairs", epilog=pairs.EXAMPLE)(pairs.pairs)
 app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
@@ -71,7 +72,7 @@ def main() -> None:
         if code not in (INTERRUPTED, TERMINATED):
             raise
         error_console().print(
-            "stopped; given again, audit, embed and stain normalize go on where they were", soft_wrap=True
+            "stopped; given again, audit, embed, compact and stain normalize go on where they were", soft_wrap=True
         )
         sys.exit(code)
 

@@ -21,7 +21,7 @@ class StateViews:
     Raises
     ------
     OptionError
-        If there are fewer than one state or none held out, or the factor is below 1.
+        If there is no state at all, or the factor is below 1.
     """
 
     manifold: StainManifold
@@ -32,8 +32,10 @@ class StateViews:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.states < 1 or self.held_out < 0:
-            raise OptionError("too few states", received=f"{self.states} and {self.held_out} held out", valid="1 and 0")
+        if self.states < 0 or self.held_out < 0 or self.states + self.held_out < 1:
+            raise OptionError(
+                "too few states", received=f"{self.states} and {self.held_out} held out", valid="1 in all"
+            )
         if not self.wider >= 1:
             raise OptionError("held-out states are not wider", received=self.wider, valid="1 or more, such as 1.5")
 

@@ -53,7 +53,7 @@ class TrainingViews:
         epoch, _, tile_id = name.partition(" ")
         rng = stream(self.seed, "training", int(epoch), tile_id)
         slide = self.slides.get(tile_id)
-        amounts = self._amounts(tile, slide)
+        amounts = self.amounts(tile, slide)
         views = self.plan.states.views
         places = [self._place(tile.shape, rng)] * views
         if self.plan.geometry == "independent":
@@ -99,7 +99,7 @@ class TrainingViews:
         top, left = (int(rng.integers(max(side - self.tile_px, 0) + 1)) for side in shape[:2])
         return Place(top, left, self.tile_px, int(rng.integers(4)), bool(rng.integers(2)))
 
-    def _amounts(self, tile: Tile, slide: str | None) -> Float32[np.ndarray, "h w 2"]:
+    def amounts(self, tile: Tile, slide: str | None) -> Float32[np.ndarray, "h w 2"]:
         """Return how much of each stain there is, relative to the slide's strongest."""
         anchor = self.manifold.anchor_of(slide)
         table = np.log(anchor.white)[:, None] - np.log(np.maximum(np.arange(256) + anchor.offset, 1))

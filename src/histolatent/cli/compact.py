@@ -1,0 +1,218 @@
+"""`histolatent compact`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import OptionError, unknown
+from .console import (
+    AllowOutside,
+    BatchSize,
+    Columns,
+    Device,
+    OnError,
+    Overwrite,
+    Quiet,
+    Restart,
+    Source,
+    TileMpp,
+    TilePx,
+    Tissue,
+    Workers,
+    asked_cut,
+    error_console,
+    open_source,
+    parse_columns,
+    progress_bar,
+    say,
+    worker_count,
+)
+
+if TYPE_CHECKING:
+    from ..compact.guards import Finding
+    from ..images import TileSource
+
+EXAMPLE = "Example: histolatent compact tiles/ --kind linear --on phikon --out lmc/"
+KINDS = ("linear", "encoder")
+
+
+def compact(
+    src: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the encoder: use it as --encoder afterwards.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(help="linear (on a frozen encoder) or encoder (trained anew). Default: linear with --on."),
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", help="The frozen encoder to compact. See: histolatent encoders.")
+    ] = None,
+    plan: Annotated[str, typer.Option(help="A preset (demo, small, wsi) or a TOML file, for --kind encoder.")] = "demo",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.epochs=60. Repeatable."),
+    ] = None,
+    states: Annotated[int, typer.Option(min=1, help="States per tile that a linear compaction is fitted to.")] = 4,
+    strength: Annotated[
+        float | None, typer.Option(help="Strength of a linear compaction. Default: what left-out slides ask for.")
+    ] = None,
+    prior: Annotated[
+        str, typer.Option(metavar="fitted|fixed", help="Where states of a linear one come from.")
+    ] = "fitted",
+    seed: Annotated[int, typer.Option(min=0, help="The seed of everything.")] = 0,
+    column: Columns = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = None,
+    batch_size: BatchSize = 64,
+    workers: Workers = None,
+    device: Device = None,
+    on_error: OnError = "stop",
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    allow_outside: AllowOutside = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn an embedding that does not react to staining and scanning, from one source. No target data is used."""
+    from ..encoders.folder import CONFIG, FORMAT
+    from ..images import input_files
+    from ..outputs import Mark, refuse_existing, refuse_inputs
+
+    kind = kind or ("linear" if on else "encoder")
+    if kind not in KINDS:
+        raise unknown("kind of compaction", kind, KINDS)
+    if (on is None) == (kind == "linear"):
+        raise OptionError(
+            "a linear compaction lies on an encoder, and the kind encoder on none",
+            received=f"--kind {kind}" + (f" --on {on}" if on else ""),
+            fix="--kind linear --on ENCODER, or --kind encoder",
+        )
+    refuse_existing(out, overwrite=overwrite, mark=Mark(CONFIG, FORMAT, "format"))
+    source = open_source(
+        src, parse_columns(column), asked_cut(tile_px, tile_mpp, tissue), allow_outside=allow_outside, quiet=quiet
+    )
+    refuse_inputs(out, input_files(source))
+    common: dict[str, Any] = {"workers": worker_count(workers), "on_error": on_error, "restart": restart}
+    if kind == "linear":
+        _linear(source, str(on), out, states, prior, strength, seed, batch_size, device, overwrite, quiet, common)
+    else:
+        _encoder(source, plan, change or [], out, seed, device, overwrite, quiet, common)
+
+
+def _linear(
+    source: "TileSource",
+    on: str,
+    out: Path,
+    states: int,
+    prior: str,
+    strength: float | None,
+    seed: int,
+    batch_size: int,
+    device: str | None,
+    overwrite: bool,
+    quiet: bool,
+    common: Mapping[str, Any],
+) -> None:
+    from ..compact.frozen import compact_linear
+    from ..encoders import encoder
+    from ..outputs import remove
+
+    base = encoder(on, device=device)
+    with progress_bar(f"embedding states with {base.card.name}", quiet=quiet) as progress:
+        made = compact_linear(
+            source,
+            base,
+            on,
+            out,
+            states=states,
+            prior=prior,
+            strength=strength,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+            **common,
+        )
+    _save(made.encoder, made.card, out, overwrite)
+    remove(out.with_name(out.name + ".partial"))
+    before, after = made.form.judged[0], next(j for j in made.form.judged if j.strength == made.form.strength)
+    say(f"strength {made.form.strength:g}, chosen on left-out slides" if strength is None else f"strength {strength:g}")
+    say(f"twin retrieval {before.twin_top1:.3f} -> {after.twin_top1:.3f} under wider states")
+    say(f"compaction ratio {before.ratio:.3f} -> {after.ratio:.3f}")
+    say(f"effective rank {before.rank:.0f} -> {after.rank:.0f}")
+    say(f"{out}: use it as --encoder {out}")
+
+
+def _encoder(
+    source: "TileSource",
+    plan: str,
+    changes: list[str],
+    out: Path,
+    seed: int,
+    device: str | None,
+    overwrite: bool,
+    quiet: bool,
+    common: Mapping[str, Any],
+) -> None:
+    from ..compact.plan import CompactionPlan
+    from ..compact.run import prepare, train
+    from ..outputs import remove
+
+    wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
+    restart = common["restart"]
+    given = {key: value for key, value in common.items() if key != "restart"}
+    prepared = prepare(source, wanted, seed=seed, **given)
+    work = out.with_name(out.name + ".partial")
+    with progress_bar(f"training {wanted.backbone}", quiet=quiet, unit="steps") as progress:
+        made = train(
+            prepared,
+            work,
+            device=device,
+            restart=restart,
+            progress=lambda what, done, total, cost: progress(done, total),
+            **given,
+        )
+    _save(made.encoder, made.card, out, overwrite)
+    remove(work)
+    before, after = made.card["before"], made.card["after"]
+    say(f"twin retrieval {before['twin_top1']:.3f} -> {after['twin_top1']:.3f} under wider states, on held-out slides")
+    say(f"compaction ratio {before['ratio']:.3f} -> {after['ratio']:.3f}, effective rank {after['rank']:.0f}")
+    say(f"{out}: use it as --encoder {out}")
+    _tell(made.findings)
+
+
+def _save(encoder: Any, card: Mapping[str, Any], out: Path, overwrite: bool) -> None:
+    from ..encoders import save_encoder
+
+    def beside(folder: Path) -> None:
+        text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / "compaction.json").write_text(text + "\n", encoding="utf-8")
+
+    save_encoder(encoder, out, overwrite=overwrite, beside=beside)
+
+
+def _tell(findings: "tuple[Finding, ...]") -> None:
+    """Print what the guards say; end with 1 if the embedding is of no use."""
+    for finding in findings:
+        style = "bold red" if finding.fatal else "yellow"
+        error_console().print(f"[{style}]{finding.guard}[/{style}]: ", end="")
+        error_console().print(finding.said, soft_wrap=True, markup=False)
+    if any(finding.fatal for finding in findings):
+        raise typer.Exit(1)
+
+
+def _parse_changes(pairs: list[str]) -> dict[str, Any]:
+    """Turn `training.epochs=60` into names and values, as TOML has them; a bare word is text."""
+    import tomllib
+
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (name and equals and text):
+            raise OptionError("a change of the plan is NAME=VALUE", received=pair, fix="--set training.epochs=60")
+        try:
+            changes[name] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[name] = text
+    return changes

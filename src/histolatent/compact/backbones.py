@@ -1,0 +1,81 @@
+"""Networks to train, by name. Imports torch."""
+
+import torch
+
+from ..encoders.card import EncoderCard, Preprocessing
+from ..encoders.conv_small import STRIDE, WIDTHS, ConvSmall, embed_conv_small
+from ..encoders.torch_models import TorchEncoder, weights_digest
+from ..errors import OptionError
+from .training import Backbone
+
+#: Scaling of the pixels of a network that is trained from scratch.
+HALF = (0.5, 0.5, 0.5)
+
+
+def make_backbone(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
+    """Return a network with seeded weights, and the encoder that it is: its card still to be completed.
+
+    `conv-small`, or `timm:NAME` from scratch. torch's global random state is neither used nor changed.
+
+    Raises
+    ------
+    OptionError
+        If there is no such network.
+    """
+    if name == "conv-small":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = ConvSmall()
+        card = EncoderCard(
+            name=name,
+            kind="folder",
+            source=name,
+            dim=model.dim,
+            preprocessing=Preprocessing(mean=HALF, std=HALF),
+            pooling="mean",
+            revision=f"seed {seed}",
+            licence="that of the tiles",
+            domain="pathology",
+        )
+        backbone = Backbone(model, embed_conv_small, "mean", model.dim, model.dim, STRIDE, HALF, HALF)
+        recipe = {"builder": "conv-small", "widths": list(WIDTHS)}
+        return backbone, TorchEncoder(card, model, embed_conv_small, "cpu", recipe)
+    if not name.startswith("timm:"):
+        raise OptionError("there is no such backbone", received=name, valid="conv-small, timm:NAME")
+    return _timm(name.removeprefix("timm:"), tile_px, seed)
+
+
+def _timm(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
+    from ..encoders import encoder
+    from ..encoders.torch_models import Stages
+
+    loaded = encoder(f"timm-random:{name}?seed={seed}&img_size={tile_px}", device="cpu")
+    assert isinstance(loaded, TorchEncoder) and isinstance(loaded.embed, Stages)  # what that scheme returns
+    rule = loaded.card.preprocessing
+    model = loaded.model.requires_grad_(True)
+    with torch.inference_mode():
+        grid = loaded.embed.grid(model, loaded.embed.features(model, torch.zeros(1, 3, tile_px, tile_px)))
+    mean, std = rule.mean or HALF, rule.std or HALF
+    stride = tile_px // grid.shape[2]
+    backbone = Backbone(model, loaded.embed, loaded.card.pooling, loaded.card.dim, grid.shape[1], stride, mean, std)
+    return backbone, loaded
+
+
+def finished(encoder: TorchEncoder, *, name: str, source: str, notes: str) -> TorchEncoder:
+    """Return the encoder of a trained network, in evaluation mode, with a card of its own."""
+    model = encoder.model.eval().requires_grad_(False)
+    digest = weights_digest(model)
+    card = encoder.card.model_copy(
+        update={
+            "name": name,
+            "kind": "folder",
+            "source": source,
+            "weights_sha256": digest,
+            "revision": f"sha256:{digest[:16]}",
+            "random_weights": False,
+            "licence": "that of the tiles",
+            "domain": "pathology",
+            "notes": notes,
+        }
+    )
+    return TorchEncoder(card, model, encoder.embed, encoder.device, encoder.recipe)

@@ -1,0 +1,100 @@
+"""What a trained embedding must not be: a point, mere colour, or no better than it was. In words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from .._types import Matrix
+from ..neighbors import twin_ranks
+from ..spectrum import effective_rank, is_constant
+from .scatter import Scatter
+
+#: Fewer directions than this are no embedding of tissue, whatever it was trained on.
+LEAST_RANK = 2.0
+#: The standard deviation of L2-normalised values is near 1 / sqrt(d) where vectors spread in all directions.
+LEAST_SPREAD = 0.05
+#: Share of the variance of an embedding that mean colours may explain.
+MOST_COLOUR = 0.8
+#: Share of tiles that find themselves again below which nothing was learnt that holds across states.
+LEAST_TWINS = 0.5
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """An embedding of held-out tiles: under wider states than those of training.
+
+    `twin_top1` is the share of tiles that find themselves again between two states; `ratio` the compaction ratio;
+    `rank` the effective rank of the tiles; `spread` the standard deviation of L2-normalised values times sqrt(d), about
+    1 where vectors lie in all directions; `colour` the share of their variance that the tiles' mean colours explain.
+    """
+
+    twin_top1: float
+    ratio: float
+    rank: float
+    spread: float
+    colour: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, in one sentence; `fatal` means that the embedding is of no use."""
+
+    guard: Literal["collapse", "shortcut", "under-training"]
+    said: str
+    fatal: bool
+
+
+def look(vectors: Float[np.ndarray, "n v d"], colours: Float[np.ndarray, "n c"]) -> HeldOut:
+    """Measure an embedding of tiles (view 0) and of two or more held-out states of each."""
+    tiles = np.ascontiguousarray(vectors[:, 0])
+    ratio = Scatter(vectors.shape[2]).add(vectors).ratio
+    if is_constant(tiles):
+        return HeldOut(0.0, ratio, 1.0, 0.0, float("nan"))
+    first, second = (np.ascontiguousarray(vectors[:, view]) for view in (-2, -1))
+    found = float((twin_ranks(first, second, np.arange(len(first))) < 1).mean())
+    unit = tiles / np.maximum(np.linalg.norm(tiles, axis=1, keepdims=True), 1e-12)
+    spread = float(unit.std(axis=0).mean() * np.sqrt(tiles.shape[1]))
+    return HeldOut(found, ratio, effective_rank(tiles), spread, explained_by(colours, tiles))
+
+
+def explained_by(colours: Matrix, vectors: Float[np.ndarray, "n d"]) -> float:
+    """Return the share of the variance of vectors that a ridge regression on colours explains, left-out tiles only.
+
+    Leave-one-out residuals come from the hat matrix in closed form. Below 0 is returned as it is: worse than the mean.
+    """
+    x = (colours - colours.mean(axis=0)) / np.maximum(colours.std(axis=0), 1e-12)
+    x = np.column_stack([np.ones(len(x)), x]).astype(np.float64)
+    y = vectors.astype(np.float64)
+    penalty = RIDGE * len(x) * np.diag([0.0, *np.ones(x.shape[1] - 1)])
+    hat = x @ np.linalg.solve(x.T @ x + penalty, x.T)
+    left_out = (y - hat @ y) / (1 - np.diag(hat))[:, None]
+    about = (y - y.mean(axis=0)) * len(y) / (len(y) - 1)
+    return float(1 - (left_out**2).sum() / (about**2).sum())
+
+
+def judge(now: HeldOut, before: HeldOut | None = None) -> list[Finding]:
+    """Return what is wrong with an embedding; `before` is the network before it was trained."""
+    found = []
+    if not (now.rank >= LEAST_RANK and now.spread >= LEAST_SPREAD):
+        said = f"the embedding has collapsed: its effective rank is {now.rank:.1f}"
+        fix = "train with a smaller learning rate, more tiles, or another loss"
+        found.append(Finding("collapse", f"{said}, and tiles hardly differ in direction; {fix}", True))
+        return found
+    if now.colour > MOST_COLOUR:
+        said = f"mean colours explain {now.colour:.0%} of the embedding, which is then little more than they"
+        found.append(Finding("shortcut", f"{said}; widen the states, or give the reconstruction more weight", True))
+    if now.twin_top1 < LEAST_TWINS or (before is not None and now.ratio >= before.ratio):
+        said = f"{now.twin_top1:.0%} of the held-out tiles find themselves again under wider states"
+        if before is not None:
+            said += f" (before training {before.twin_top1:.0%})"
+        found.append(Finding("under-training", f"{said}: train for longer, or on more tiles", False))
+    return found
+
+
+def fatal(findings: Sequence[Finding]) -> bool:
+    """Whether any of them makes the embedding useless."""
+    return any(finding.fatal for finding in findings)
