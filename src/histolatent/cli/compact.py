@@ -162,8 +162,11 @@ def _encoder(
     wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
     restart = common["restart"]
     given = {key: value for key, value in common.items() if key != "restart"}
-    prepared = prepare(source, wanted, seed=seed, **given)
     work = out.with_name(out.name + ".partial")
+    if restart:
+        remove(work)
+    with progress_bar("reading tiles", quiet=quiet) as reading:
+        prepared = prepare(source, wanted, work, seed=seed, progress=reading, **given)
     with progress_bar(f"training {wanted.backbone}", quiet=quiet, unit="steps") as progress:
         made = train(
             prepared,

@@ -16,7 +16,7 @@ from .._types import Tile
 from ..encoders import Encoder, encode
 from ..encoders.torch_models import TorchEncoder
 from ..errors import CompactionError, InputError, OutputError
-from ..images import Item, TileSource, stream_tiles
+from ..images import Item, TileSource, keep_tiles, stream_tiles
 from ..outputs import disk_errors
 from ..provenance import canonical_json, environment, now, stream
 from ..stain.manifold import StainManifold
@@ -58,15 +58,25 @@ class Prepared:
 
 
 def prepare(
-    source: TileSource, plan: CompactionPlan, *, seed: int = 0, workers: int = 0, on_error: str = "stop"
+    source: TileSource,
+    plan: CompactionPlan,
+    folder: Path,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    on_error: str = "stop",
+    progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Fit the manifold, hold slides out, and check that there is enough to train on.
+    """Read the tiles once, fit the manifold, hold slides out, and check that there is enough to train on.
+
+    Tiles are kept in `folder` for the epochs to come, see `keep_tiles`.
 
     Raises
     ------
     InputError
         If there are fewer tiles than a batch, tiles are smaller than the crop, or there is no H&E.
     """
+    source = keep_tiles(source, folder, workers=workers, on_error=on_error, progress=progress)
     groups = max(2, round(1 / plan.training.held_out))
     folds, column = make_folds(source.table, groups, seed)
     held_out, rows = folds[0], np.sort(np.concatenate(folds[1:])) if len(folds) > 1 else folds[0]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .cut import Cut
     from .formats import TileWarning, decode
     from .inputs import input_files
+    from .kept import keep_tiles
     from .open import open_tiles
     from .selected import select_rows
     from .stream import Skipped, default_workers, stream_tiles
@@ -28,6 +29,7 @@ __all__ = [
     "decode",
     "default_workers",
     "input_files",
+    "keep_tiles",
     "known_mpp",
     "open_tiles",
     "select_rows",
@@ -41,6 +43,7 @@ __getattr__ = lazy_names(
         "cut": ("Cut",),
         "formats": ("TileWarning", "decode"),
         "inputs": ("input_files",),
+        "kept": ("keep_tiles",),
         "open": ("open_tiles",),
         "selected": ("select_rows",),
         "stream": ("Skipped", "default_workers", "stream_tiles"),
