@@ -1,13 +1,13 @@
 """Compaction of a frozen encoder in closed form: a linear map, and the strength that held-out slides ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ..encoders.linear_map import LinearMap
+from ..encoders.maps import LinearMap
 from ..errors import InputError, OptionError
 from ..neighbors import twin_ranks
 from ..spectrum import effective_rank
@@ -23,6 +23,7 @@ GAINED = 0.8
 CHUNK = 1024
 
 Rows = Int[np.ndarray, " _r"]
+Apply = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,22 +100,15 @@ def fit_closed_form(
     seen = vectors.shape[1] - held_out
     scatters = [_scatter_of(vectors, fold, seen) for fold in folds]
     tried = STRENGTHS if strength is None else (0.0, strength)
-    parts: list[list[tuple[np.ndarray, float, float]]] = []
+    parts: list[list[Judged]] = []
     for k, fold in enumerate(folds):
         others = Scatter(vectors.shape[2])
         for j, scatter in enumerate(scatters):
             if j != k:
                 others.merge(scatter)
         directions, kept = find_directions(others), np.asarray(vectors[fold])
-        parts.append([_judge(shrink(directions, each), kept, held_out) for each in tried])
-    judged = tuple(
-        Judged(
-            each,
-            np.concatenate([f for f, _, _ in found]),
-            *(float(np.mean(x)) for x in list(zip(*found, strict=False))[1:]),
-        )
-        for each, found in zip(tried, zip(*parts, strict=True), strict=True)
-    )
+        parts.append([judge_map(shrink(directions, each).apply, kept, each) for each in tried])
+    judged = tuple(_pooled(of_folds) for of_folds in zip(*parts, strict=True))
     whole = Scatter(vectors.shape[2])
     for scatter in scatters:
         whole.merge(scatter)
@@ -130,12 +124,19 @@ def _scatter_of(vectors: Float[np.ndarray, "n v d"], rows: Rows, seen: int) -> S
     return scatter
 
 
-def _judge(map_: LinearMap, vectors: Float[np.ndarray, "n v d"], held_out: int) -> tuple[np.ndarray, float, float]:
-    """Return which tiles were found again, the compaction ratio, and the effective rank."""
-    tiles, first, second = (map_.apply(np.ascontiguousarray(vectors[:, view])) for view in (0, -2, -1))
+def judge_map(
+    apply: Callable[[np.ndarray], np.ndarray], vectors: Float[np.ndarray, "n v d"], strength: float
+) -> Judged:
+    """Measure a map on tiles (view 0) that it was not fitted to, under their last two views: held-out states."""
+    tiles, first, second = (apply(np.ascontiguousarray(vectors[:, view])) for view in (0, -2, -1))
     found = twin_ranks(first, second, np.arange(len(first))) < 1
     ratio = Scatter(vectors.shape[2]).add(np.stack([tiles, first, second], axis=1)).ratio
-    return found, ratio, effective_rank(tiles)
+    return Judged(strength, found, ratio, effective_rank(tiles))
+
+
+def _pooled(folds: Sequence[Judged]) -> Judged:
+    ratio, rank = (float(np.mean([getattr(fold, name) for fold in folds])) for name in ("ratio", "rank"))
+    return Judged(folds[0].strength, np.concatenate([fold.found for fold in folds]), ratio, rank)
 
 
 def choose(judged: Sequence[Judged]) -> Judged:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from ..encoders import Encoder
 from ..encoders.embed import embed_views, source_card
-from ..encoders.mapped import MappedEncoder, map_linearly
+from ..encoders.mapped import MappedEncoder, map_encoder
 from ..errors import InputError, OptionError
 from ..images import TileSource, select_rows
 from ..provenance import environment, now, stream
@@ -157,7 +157,7 @@ def compact_linear(
         "chosen": form.to_dict(),
         "environment": environment(),
     }
-    return LinearCompaction(map_linearly(base, name, form.map, notes=_notes(form, source)), form, card)
+    return LinearCompaction(map_encoder(base, name, form.map, notes=_notes(form, source)), form, card)
 
 
 def _notes(form: ClosedForm, source: TileSource) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import eigh
 
-from ..encoders.linear_map import LinearMap
+from ..encoders.maps import LinearMap
 from ..errors import InputError, OptionError
 from .scatter import Scatter
 

@@ -25,7 +25,8 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 # Only what is listed here is ever imported, whatever a folder says.
 BUILDERS = {
     "conv-small": "histolatent.encoders.conv_small:rebuild_conv_small",
-    "linear-map": "histolatent.encoders.mapped:rebuild_linear",
+    "linear-map": "histolatent.encoders.mapped:rebuild_mapped",
+    "residual-map": "histolatent.encoders.mapped:rebuild_mapped",
     "timm": "histolatent.encoders.rebuild:rebuild_timm",
     "transformers": "histolatent.encoders.rebuild:rebuild_transformers",
 }

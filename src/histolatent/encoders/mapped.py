@@ -1,8 +1,8 @@
 """An encoder with a frozen map on its vectors, as a folder: the map, and the encoder by name or as a folder inside."""
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from .._types import Tiles, Vectors
 from ..errors import EncoderError
 from ..provenance import digest
 from .card import EncoderCard, Precision
-from .linear_map import LinearMap
 from .load import encoder
+from .maps import LinearMap, ResidualMap
 from .protocol import Encoder
 
 #: Where in the folder the base lies, if it is a folder itself.
@@ -53,42 +53,21 @@ class MappedEncoder:
             shutil.copytree(self.name, path.parent / BASE)
 
 
-def map_linearly(base: Encoder, name: str, linear: LinearMap, *, notes: str = "") -> MappedEncoder:
-    """Put a linear map on an encoder. `name` is the string that loads the encoder, or a folder."""
-    tensors = {key: getattr(linear, key).astype(np.float32) for key in ("mean", "read", "write", "gains")}
-    return _mapped(base, name, _rounded(tensors).apply, {"builder": "linear-map"}, tensors, "linear", notes)
+#: The maps that a folder may hold, by the builder that its `config.json` names.
+MAPS: Mapping[str, type[LinearMap] | type[ResidualMap]] = {"linear-map": LinearMap, "residual-map": ResidualMap}
+_CALLED = {"linear-map": "linear compaction", "residual-map": "adapter"}
 
 
-def rebuild_linear(
-    weights: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
-) -> MappedEncoder:
-    """Build an encoder with a linear map from its folder."""
-    base, name = _load_base(weights.parent, config, device, precision)
-    tensors = _read_tensors(weights, card, ("mean", "read", "write", "gains"))
-    used = card.model_copy(update={"precision": base.card.precision})
-    return MappedEncoder(used, base, name, _rounded(tensors).apply, {"builder": "linear-map"}, tensors)
-
-
-def _rounded(tensors: dict[str, np.ndarray]) -> LinearMap:
-    """Return the map of what the file holds, so that an encoder gives the same before and after it is saved."""
-    return LinearMap(**{key: values.astype(np.float64) for key, values in tensors.items()})
-
-
-def _mapped(
-    base: Encoder,
-    name: str,
-    map_: Callable[[Vectors], Vectors],
-    recipe: dict[str, Any],
-    tensors: dict[str, np.ndarray],
-    kind: str,
-    notes: str,
-) -> MappedEncoder:
+def map_encoder(base: Encoder, name: str, change: LinearMap | ResidualMap, *, notes: str = "") -> MappedEncoder:
+    """Put a map on an encoder. `name` is the string that loads the encoder, or a folder."""
+    builder = next(key for key, kind in MAPS.items() if isinstance(change, kind))
+    tensors = {key: np.ascontiguousarray(values, np.float32) for key, values in vars(change).items()}
     weights = tensors_digest(tensors)
     card = base.card.model_copy(
         update={
-            "name": f"{base.card.name} + {kind} compaction",
+            "name": f"{base.card.name} + {_CALLED[builder]}",
             "kind": "folder",
-            "source": f"{kind} compaction on {base.card.source}",
+            "source": f"{_CALLED[builder]} on {base.card.source}",
             "revision": f"sha256:{weights[:16]} on {base.card.revision}",
             "weights_sha256": weights,
             "golden": None,
@@ -96,7 +75,32 @@ def _mapped(
             "notes": notes,
         }
     )
-    return MappedEncoder(card, base, name, map_, recipe, tensors)
+    return MappedEncoder(card, base, _lasting(name), _map_of(builder, tensors), {"builder": builder}, tensors)
+
+
+def rebuild_mapped(
+    weights: Path, card: EncoderCard, config: dict[str, Any], *, device: str | None, precision: Precision | None
+) -> MappedEncoder:
+    """Build an encoder with a map from its folder."""
+    builder = str(config["builder"])
+    base, name = _load_base(weights.parent, config, device, precision)
+    tensors = _read_tensors(weights, card, tuple(field.name for field in fields(MAPS[builder])))
+    used = card.model_copy(update={"precision": base.card.precision})
+    return MappedEncoder(used, base, name, _map_of(builder, tensors), {"builder": builder}, tensors)
+
+
+def _map_of(builder: str, tensors: dict[str, np.ndarray]) -> Callable[[Vectors], Vectors]:
+    """Return the map of what the file holds, so that an encoder gives the same before and after it is saved."""
+    return MAPS[builder](**{key: values.astype(np.float64) for key, values in tensors.items()}).apply
+
+
+def _lasting(name: str) -> str:
+    """Return the name of an encoder such that it loads from elsewhere too: the path of a Python file in full."""
+    scheme, _, rest = name.partition(":")
+    place, colon, function = rest.rpartition(":")
+    if scheme == "callable" and place.endswith(".py"):
+        return f"callable:{Path(place).expanduser().resolve()}{colon}{function}"
+    return name
 
 
 def tensors_digest(tensors: dict[str, np.ndarray]) -> str:
