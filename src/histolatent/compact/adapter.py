@@ -81,7 +81,9 @@ def fit_adapter(
     """
     if len(fitted) < 4 or len(judged) < 2:
         raise InputError(
-            "too few tiles to train an adapter on", received=f"{len(fitted)} and {len(judged)}", valid="4, 2"
+            "too few tiles to train an adapter on",
+            received=f"{len(fitted)} to fit and {len(judged)} to judge",
+            valid="4 and 2 or more",
         )
     seen = torch.from_numpy(np.ascontiguousarray(vectors[fitted, : vectors.shape[1] - held_out]))
     kept = np.ascontiguousarray(vectors[judged])

@@ -142,7 +142,7 @@ def _pooled(folds: Sequence[Judged]) -> Judged:
 def choose(judged: Sequence[Judged]) -> Judged:
     """Return the mildest that brings most of what can be gained in twin retrieval, and keeps enough effective rank.
 
-    Most is `GAINED`. Where the best gains no more than one standard error (of the difference, over tiles), nothing is
+    Most is `GAINED`. Where the best gains no more than two standard errors (of the difference, over tiles), nothing is
     to be gained, and it is the encoder as it is.
     """
     start = min(judged, key=lambda entry: entry.strength)
@@ -150,7 +150,7 @@ def choose(judged: Sequence[Judged]) -> Judged:
     best = max(wide, key=lambda entry: entry.twin_top1, default=start)
     gains = best.found.astype(float) - start.found
     gain = float(gains.mean())
-    if not gain > float(gains.std()) / np.sqrt(len(gains)):
+    if not gain > 2 * float(gains.std()) / np.sqrt(len(gains)):
         return start
     enough = [entry for entry in wide if entry.twin_top1 - start.twin_top1 >= GAINED * gain]
     return min(enough, key=lambda entry: entry.strength)

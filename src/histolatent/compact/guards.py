@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from .._types import Matrix
 from ..neighbors import twin_ranks
 from ..spectrum import effective_rank, is_constant
 from .scatter import Scatter
@@ -61,7 +60,7 @@ def look(vectors: Float[np.ndarray, "n v d"], colours: Float[np.ndarray, "n c"])
     return HeldOut(found, ratio, effective_rank(tiles), spread, explained_by(colours, tiles))
 
 
-def explained_by(colours: Matrix, vectors: Float[np.ndarray, "n d"]) -> float:
+def explained_by(colours: Float[np.ndarray, "n c"], vectors: Float[np.ndarray, "n d"]) -> float:
     """Return the share of the variance of vectors that a ridge regression on colours explains, left-out tiles only.
 
     Leave-one-out residuals come from the hat matrix in closed form. Below 0 is returned as it is: worse than the mean.
