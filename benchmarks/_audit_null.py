@@ -10,9 +10,9 @@ import numpy as np
 from _bench import Bench
 
 from histolatent.audit.displacement import measure_moves, measure_ranks, random_pair_null, selectivity
-from histolatent.audit.probes import FittedProbe, chance_band, fit_probe
 from histolatent.audit.robustness import RobustnessIndex, RobustnessMargin, robustness_index, robustness_margin
 from histolatent.neighbors import find_neighbors
+from histolatent.probes import FittedProbe, chance_band, fit_probe
 from histolatent.stats import Estimate, bootstrap, bootstrap_means, paired_difference
 
 RUNS = 400

@@ -14,7 +14,7 @@ GROUND = ("errors", "registry", "provenance", "_types", "_lazy", "outputs")
 FLOORS = (
     GROUND,
     ("stain", "images", "neighbors", "spectrum", "stats", "embeddings"),
-    ("perturb", "encoders", "restain"),
+    ("perturb", "encoders", "restain", "probes"),
     ("audit", "compact", "explore"),
     ("benchmark",),
     ("report",),

@@ -6,8 +6,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
 from histolatent.audit.factors import PENALTIES, FittedFactor, fit_factor
-from histolatent.audit.probes import NotReadable
 from histolatent.errors import InputError
+from histolatent.probes import NotReadable
 
 N, GROUPS = 300, np.arange(300) % 20
 

@@ -5,8 +5,8 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score
 
 from histolatent.audit.flips import FlipTable, label_flips
-from histolatent.audit.probes import FittedProbe, NotReadable, fit_probe, probe
 from histolatent.errors import InputError
+from histolatent.probes import FittedProbe, NotReadable, fit_probe, probe
 
 GROUPS = np.repeat(np.arange(12), 15)
 CODES = np.random.default_rng(0).integers(0, 3, 180)

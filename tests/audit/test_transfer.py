@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from histolatent.audit.probes import NotReadable, Reading, probe
 from histolatent.audit.transfer import Transfer, leave_site_out
+from histolatent.probes import NotReadable, Reading, probe
 
 N = 360
 GROUPS = np.arange(N) % 24

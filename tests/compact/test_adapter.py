@@ -42,5 +42,5 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_too_few_tiles():
-    with pytest.raises(InputError, match="too few tiles.*3 to fit and 1 to judge"):
+    with pytest.raises(InputError, match=r"too few tiles.*3 to fit and 1 to judge"):
         fit_adapter(views(), FITTED[:3], JUDGED[:1])

@@ -34,7 +34,7 @@ def test_a_good_embedding_has_nothing_wrong():
 )
 def test_useless_embeddings_are_fatal(vectors, guard):
     findings = judge(look(vectors, COLOURS))
-    assert [finding.guard for finding in findings][0] == guard and fatal(findings)
+    assert findings[0].guard == guard and fatal(findings)
 
 
 def test_training_that_brought_nothing_is_said():

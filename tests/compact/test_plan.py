@@ -24,9 +24,9 @@ def test_a_file_is_read(tmp_path):
 def test_changes_go_by_name_and_are_checked():
     plan = CompactionPlan().changed(**{"training.epochs": 7, "tile_px": 48})
     assert (plan.training.epochs, plan.tile_px) == (7, 48)
-    with pytest.raises(InputError, match="training.epocs: is unknown.*did you mean 'epochs'"):
+    with pytest.raises(InputError, match=r"training.epocs: is unknown.*did you mean 'epochs'"):
         CompactionPlan().changed(**{"training.epocs": 7})
-    with pytest.raises(InputError, match="training.epochs: Input should be greater than or equal to 1"):
+    with pytest.raises(InputError, match=r"training.epochs: Input should be greater than or equal to 1"):
         CompactionPlan().changed(**{"training.epochs": 0})
 
 

@@ -100,7 +100,7 @@ def test_another_base_is_refused(tmp_path, base):
     save_encoder(map_encoder(encoder(base), base, linear()), tmp_path / "lmc")
     file = tmp_path / "five.py"
     file.write_text(CALLABLE.replace("astype(np.float32)", "astype(np.float32) + 1"))
-    with pytest.raises(EncoderError, match="not the one that it was fitted to.*fit the compaction again"):
+    with pytest.raises(EncoderError, match=r"not the one that it was fitted to.*fit the compaction again"):
         encoder(str(tmp_path / "lmc"))
     file.unlink()
     with pytest.raises(EncoderError, match=r"cannot be loaded: there is no such Python file.*five\.py"):

@@ -8,9 +8,9 @@ from scipy.spatial.distance import cdist
 from .._types import Codes, Matrix
 from ..errors import InputError, OptionError
 from ..neighbors import unit_rows
+from ..probes import NotReadable, Reading, fit_probe
 from ..provenance import stream
 from ..spectrum import blocks, check_vectors
-from .probes import NotReadable, Reading, fit_probe
 
 PROJECTIONS = 256
 TRANSPORT_TILES = 500

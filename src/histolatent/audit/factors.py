@@ -8,10 +8,10 @@ from jaxtyping import Float
 
 from .._types import Codes, Vectors
 from ..errors import InputError
+from ..probes import NotReadable
 from ..spectrum import is_constant
 from ..stats import RESAMPLES, Estimate, bootstrap
 from .linear_maps import group_folds
-from .probes import NotReadable
 
 FOLDS = 5
 #: Ridge penalties of standardised dimensions, as multiples of the number of tiles.

@@ -8,9 +8,9 @@ import pandas as pd
 
 from .._types import Codes, Column
 from ..errors import InputError
+from ..probes import NotReadable, Reading, fit_probe
 from ..spectrum import check_vectors
 from ..stats import RESAMPLES, Estimate, balanced_accuracy, bootstrap, bootstrap_means
-from .probes import NotReadable, Reading, fit_probe
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 
 from .._types import Column, Vectors
 from ..neighbors import cross_retrieval
+from ..probes import FittedProbe
 from ..stats import Estimate
 from .breakdown import break_down
 from .displacement import Null, measure_moves, measure_ranks, selectivity
@@ -17,7 +18,6 @@ from .flips import count_flips
 from .geometry import linear_cka, mutual_neighbours
 from .linear_maps import Inputs, prepare_inputs
 from .measured import Measured, ViewStack
-from .probes import FittedProbe
 from .result import (
     BatchResult,
     Crossing,

@@ -10,13 +10,13 @@ from .._types import Tiles, Vectors
 from ..encoders import ContractCheck, Encoder
 from ..encoders.vectors import VectorEncoder
 from ..images import TileSource
+from ..probes import NotReadable
 from .comparison import MOVE, READ, TRUE
 from .displacement import Null, random_pair_null
 from .factors import FittedFactor, fit_factor
 from .ladder import Ladder, climb_ladder, find_worst, measure_selectivity
 from .look import compare_by_eye, find_sensitive_parts
 from .measured import Measured, ViewStack
-from .probes import NotReadable
 from .result import ContractAnswer, EncoderResult, FactorResult, Figure, NullResult
 from .space import Readings, compare_all_batches, measure_space, probe_all, transfer
 from .verdict import judged

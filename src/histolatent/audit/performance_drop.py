@@ -8,9 +8,9 @@ from jaxtyping import Float
 
 from .._types import Codes, Vectors
 from ..errors import InputError
+from ..probes import NotReadable, Reading, grouped_folds, probe
 from ..provenance import stream
 from ..stats import Statistic
-from .probes import NotReadable, Reading, grouped_folds, probe
 from .undefined import Undefined
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)

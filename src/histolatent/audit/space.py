@@ -7,6 +7,7 @@ import numpy as np
 
 from .._types import Codes, GivenCodes, Vectors
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
+from ..probes import FittedProbe, NotReadable, Reading, chance_band, fit_probe
 from ..provenance import stream
 from ..spectrum import effective_rank, is_constant
 from ..stats import Statistic, balanced_accuracy, weighted_mean
@@ -17,7 +18,6 @@ from .measured import Measured
 from .mixing import acceptance, local_mixing
 from .performance_drop import measure_drop
 from .plan import LEAKAGE_COLUMNS
-from .probes import FittedProbe, NotReadable, Reading, chance_band, fit_probe
 from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult, rounded
 from .robustness import RobustnessMargin, margin_index, robustness_index, robustness_margin
 from .silhouettes import batch_silhouettes

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._types import Codes, Vectors
+from ..probes import FittedProbe, NotReadable, Reading, fit_probe
 from ..stats import RESAMPLES, Estimate, Statistic, balanced_accuracy, bootstrap
-from .probes import FittedProbe, NotReadable, Reading, fit_probe
 
 
 @dataclass(frozen=True)

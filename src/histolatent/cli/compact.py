@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..images import TileSource
 
 EXAMPLE = "Example: histolatent compact tiles/ --kind linear --on phikon --out lmc/"
-KINDS = ("linear", "encoder")
+KINDS = ("linear", "adapter", "encoder")
 
 
 def compact(
@@ -44,7 +44,9 @@ def compact(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the encoder: use it as --encoder afterwards.")],
     kind: Annotated[
         str | None,
-        typer.Option(help="linear (on a frozen encoder) or encoder (trained anew). Default: linear with --on."),
+        typer.Option(
+            help="linear or adapter (on a frozen encoder), or encoder (trained anew). Default: linear with --on."
+        ),
     ] = None,
     on: Annotated[
         str | None, typer.Option("--on", help="The frozen encoder to compact. See: histolatent encoders.")
@@ -83,9 +85,9 @@ def compact(
     kind = kind or ("linear" if on else "encoder")
     if kind not in KINDS:
         raise unknown("kind of compaction", kind, KINDS)
-    if (on is None) == (kind == "linear"):
+    if (on is None) != (kind == "encoder"):
         raise OptionError(
-            "a linear compaction lies on an encoder, and the kind encoder on none",
+            "the kinds linear and adapter lie on an encoder, and the kind encoder on none",
             received=f"--kind {kind}" + (f" --on {on}" if on else ""),
             fix="--kind linear --on ENCODER, or --kind encoder",
         )
@@ -95,52 +97,42 @@ def compact(
     )
     refuse_inputs(out, input_files(source))
     common: dict[str, Any] = {"workers": worker_count(workers), "on_error": on_error, "restart": restart}
-    if kind == "linear":
-        _linear(source, str(on), out, states, prior, strength, seed, batch_size, device, overwrite, quiet, common)
+    if on is not None:
+        options = {"kind": kind, "states": states, "prior": prior, "strength": strength, "batch_size": batch_size}
+        _frozen(source, on, out, device, overwrite, quiet, {**options, **common, "seed": seed})
     else:
         _encoder(source, plan, change or [], out, seed, device, overwrite, quiet, common)
 
 
-def _linear(
+def _frozen(
     source: "TileSource",
     on: str,
     out: Path,
-    states: int,
-    prior: str,
-    strength: float | None,
-    seed: int,
-    batch_size: int,
     device: str | None,
     overwrite: bool,
     quiet: bool,
-    common: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> None:
-    from ..compact.frozen import compact_linear
+    from ..compact.frozen import compact_frozen
     from ..encoders import encoder
     from ..outputs import remove
 
     base = encoder(on, device=device)
     with progress_bar(f"embedding states with {base.card.name}", quiet=quiet) as progress:
-        made = compact_linear(
-            source,
-            base,
-            on,
-            out,
-            states=states,
-            prior=prior,
-            strength=strength,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
-            **common,
-        )
+        made = compact_frozen(source, base, on, out, progress=progress, **options)
     _save(made.encoder, made.card, out, overwrite)
     remove(out.with_name(out.name + ".partial"))
-    before, after = made.form.judged[0], next(j for j in made.form.judged if j.strength == made.form.strength)
-    say(f"strength {made.form.strength:g}, chosen on left-out slides" if strength is None else f"strength {strength:g}")
-    say(f"twin retrieval {before.twin_top1:.3f} -> {after.twin_top1:.3f} under wider states")
-    say(f"compaction ratio {before.ratio:.3f} -> {after.ratio:.3f}")
-    say(f"effective rank {before.rank:.0f} -> {after.rank:.0f}")
+    before, after, kept = made.before, made.after, made.kept
+    if options["kind"] == "linear":
+        say(f"strength {after.strength:g}" + ("" if options["strength"] else ", chosen on left-out slides"))
+    say("on left-out slides, under wider states:")
+    say(f"  twin retrieval    {before.twin_top1:.3f} -> {after.twin_top1:.3f}")
+    say(f"  compaction ratio  {before.ratio:.3f} -> {after.ratio:.3f}")
+    say(f"  effective rank    {before.rank:.1f} -> {after.rank:.1f}")
+    if kept is not None:
+        say(
+            f"  label             {kept.before:.3f} -> {kept.after:.3f} (a probe not trained again: {kept.unchanged:.3f})"
+        )
     say(f"{out}: use it as --encoder {out}")
 
 

@@ -1,7 +1,7 @@
 """Compaction on a frozen encoder, from tiles to an encoder: views, embedding, held-out groups, map."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,50 @@ from jaxtyping import Int
 from ..encoders import Encoder
 from ..encoders.embed import embed_views, source_card
 from ..encoders.mapped import MappedEncoder, map_encoder
-from ..errors import InputError, OptionError
+from ..errors import InputError, OptionError, unknown
 from ..images import TileSource, select_rows
+from ..probes import NotReadable, Reading, fit_probe
 from ..provenance import environment, now, stream
 from ..restain import fit_source
 from ..stain import StainBook
 from ..stain.manifold import StainManifold, fixed_prior
-from .closed_form import ClosedForm, fit_closed_form
+from .adapter import fit_adapter
+from .closed_form import Apply, Judged, fit_closed_form
 from .states import WIDER, StateViews
 
 Progress = Callable[[int, int], None]
 #: A strength is chosen on groups of slides, each left out once.
 FOLDS = 4
-#: Tiles that a linear map is fitted to: more change nothing that could be seen.
-MAX_TILES = 20_000
+#: Tiles that a map is fitted to: more change nothing that could be seen. Fewer than the least say nothing.
+MAX_TILES, LEAST_TILES = 20_000, 16
+FROZEN_KINDS = ("linear", "adapter")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is left of a label on the source, by probes of left-out patients or slides: balanced accuracies.
+
+    `before` and `after` are of probes trained on the embedding before and after compaction; `unchanged` is of the probe
+    of before, given vectors of after: what a downstream model loses that is not trained again.
+    """
+
+    label: str
+    before: float
+    after: float
+    unchanged: float
 
 
 @dataclass(frozen=True, eq=False)
-class LinearCompaction:
-    """What a linear compaction left: an encoder, how it was chosen, and its provenance."""
+class FrozenCompaction:
+    """What a compaction of a frozen encoder left: an encoder, figures on left-out tiles, its provenance.
+
+    `before` and `after` are of tiles and states that the map was not fitted to. `kept` is None without labels.
+    """
 
     encoder: MappedEncoder
-    form: ClosedForm
+    before: Judged
+    after: Judged
+    kept: Kept | None
     card: Mapping[str, Any]
 
 
@@ -81,25 +103,26 @@ def make_folds(table: pd.DataFrame, count: int, seed: int) -> tuple[list[Int[np.
     Groups are dealt to the fold that has fewest tiles, largest first, so that folds are about as large as each other.
     """
     column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
-    names = np.asarray(table.index if column is None else table[column].astype(str))
-    groups, counts = np.unique(names.astype(str), return_counts=True)
+    names = np.array([str(name) for name in (table.index if column is None else table[column])])
+    groups, counts = np.unique(names, return_counts=True)
     order = stream(seed, "folds").permutation(len(groups))
     order = order[np.argsort(-counts[order], kind="stable")]
     members: list[list[str]] = [[] for _ in range(min(count, len(groups)))]
     sizes = np.zeros(len(members), int)
     for place in order:
         fold = int(sizes.argmin())
-        members[fold].append(groups[place])
+        members[fold].append(str(groups[place]))
         sizes[fold] += counts[place]
-    return [np.flatnonzero(np.isin(names.astype(str), fold)) for fold in members], column or "tile"
+    return [np.flatnonzero(np.isin(names, fold)) for fold in members], column or "tile"
 
 
-def compact_linear(
+def compact_frozen(
     source: TileSource,
     base: Encoder,
     name: str,
     target: Path,
     *,
+    kind: str = "linear",
     states: int = 4,
     prior: str = "fitted",
     strength: float | None = None,
@@ -110,32 +133,36 @@ def compact_linear(
     on_error: str = "stop",
     restart: bool = False,
     progress: Progress | None = None,
-) -> LinearCompaction:
-    """Fit a linear compaction to a frozen encoder, from one source.
+) -> FrozenCompaction:
+    """Compact a frozen encoder from one source: a `linear` map in closed form, or an `adapter`, a residual network.
 
     Every tile is embedded under the state that it is in, `states` others drawn from the prior, and two of a wider one.
-    The vectors are kept beside `target` until the compaction is saved, so that an interrupted run goes on. `strength`
-    takes the place of the choice on held-out groups; `name` is the string that loads `base`.
+    The vectors are kept beside `target` until they are removed, so that an interrupted run goes on. `strength` is that
+    of a linear map, in place of the choice on left-out slides; `name` is the string that loads `base`.
 
     Raises
     ------
     InputError
-        If the source holds no H&E, or too few tiles or groups.
+        If the source holds no H&E, or too few tiles.
     OptionError
         If an option is out of range, or the encoder cannot embed pixels.
     """
-    if max_tiles < 8:
-        raise OptionError("too few tiles to fit a compaction", received=max_tiles, valid="8 or more")
+    if kind not in FROZEN_KINDS:
+        raise unknown("kind of compaction on an encoder", kind, FROZEN_KINDS)
+    if strength is not None and kind != "linear":
+        raise OptionError("only a linear compaction has a strength", received=f"{kind}, {strength:g}")
+    if max_tiles < LEAST_TILES:
+        raise OptionError("too few tiles to fit a compaction", received=max_tiles, valid=f"{LEAST_TILES} or more")
     source = _some(source, max_tiles, seed)
     manifold = fit_manifold(source, prior=prior, workers=workers, seed=seed, on_error=on_error)
     views = StateViews(manifold, slides_of(source), states=states, seed=seed)
-    plan = {"states": states, "prior": prior, "wider": WIDER, "seed": seed, "manifold": manifold.to_dict()}
+    options = {"states": states, "prior": prior, "wider": WIDER, "seed": seed}
     embedded = embed_views(
         source,
         [base],
         [target],
         views=views,
-        plan=plan,
+        plan={**options, "manifold": manifold.to_dict()},
         batch_size=batch_size,
         workers=workers,
         on_error=on_error,
@@ -143,25 +170,55 @@ def compact_linear(
         progress=progress,
     )
     store = embedded.stores[0]
-    kept = np.flatnonzero(store.kept)
-    folds, column = make_folds(source.table.iloc[kept], FOLDS, seed)
-    form = fit_closed_form(store.vectors(), [kept[fold] for fold in folds], held_out=views.held_out, strength=strength)
+    rows = np.flatnonzero(store.kept)
+    table = pd.DataFrame(source.table.iloc[rows])
+    folds, column = make_folds(table, FOLDS, seed)
+    if len(rows) < LEAST_TILES or len(folds) < 2:
+        raise InputError("too few tiles to fit a compaction", received=len(rows), valid=f"{LEAST_TILES} or more")
+    vectors = store.vectors()
+    parts = [rows[fold] for fold in folds]
+    if kind == "linear":
+        form = fit_closed_form(vectors, parts, held_out=views.held_out, strength=strength)
+        change, before = form.map, form.judged[0]
+        after = next(entry for entry in form.judged if entry.strength == form.strength)
+        chosen = form.to_dict()
+    else:
+        made = fit_adapter(vectors, np.sort(np.concatenate(parts[1:])), parts[0], held_out=views.held_out, seed=seed)
+        change, before, after, chosen = made.map, made.before, made.after, made.to_dict()
+    kept = _kept(np.array(vectors[rows, 0]), change.apply, table, seed)
     card = {
         "created": now(),
-        "kind": "linear",
+        "kind": kind,
         "on": name,
-        "options": {key: value for key, value in plan.items() if key != "manifold"},
+        "options": options,
         "source": source_card(source, store),
         "folds": {"by": column, "tiles": [len(fold) for fold in folds]},
+        "chosen": chosen,
+        "label": None if kept is None else asdict(kept),
         "manifold": manifold.to_dict(),
-        "chosen": form.to_dict(),
         "environment": environment(),
     }
-    return LinearCompaction(map_encoder(base, name, form.map, notes=_notes(form, source)), form, card)
+    notes = f"Compacted ({kind}) on {source.name} alone. Research use."
+    return FrozenCompaction(map_encoder(base, name, change, notes=notes), before, after, kept, card)
 
 
-def _notes(form: ClosedForm, source: TileSource) -> str:
-    return f"Linear compaction of strength {form.strength:g}, fitted to {source.name}. Research use."
+def _kept(tiles: np.ndarray, apply: Apply, table: pd.DataFrame, seed: int) -> Kept | None:
+    """Probe the label before and after, and after with the probe of before; None if it cannot be probed."""
+    if "label" not in table:
+        return None
+    column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
+    groups = np.arange(len(table)) if column is None else np.unique(table[column].astype(str), return_inverse=True)[1]
+    target = [None if pd.isna(value) else str(value) for value in table["label"]]
+    moved = apply(tiles)
+    probes = [fit_probe(vectors, target, groups, seed=seed) for vectors in (tiles, moved)]
+    if isinstance(probes[0], NotReadable) or isinstance(probes[1], NotReadable):
+        return None
+    readings = probes[0].read(tiles), probes[1].read(moved), probes[0].read(moved)
+    return Kept("label", *(_balanced(reading) for reading in readings))
+
+
+def _balanced(reading: Reading) -> float:
+    return float(reading.accuracy()(np.ones((1, len(reading.codes))))[0])
 
 
 def _some(source: TileSource, most: int, seed: int) -> TileSource:

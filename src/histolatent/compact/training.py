@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,7 +149,7 @@ def read_batches(
     world: int = 1,
     workers: int = 0,
     on_error: str = "stop",
-) -> Iterator[list[Seen]]:
+) -> Generator[list[Seen], None, None]:
     """Yield the tiles of one step after the other, from `first_step` on: the share of this process of each batch."""
     plan, size = views.plan, views.plan.training.batch_size
     per_epoch, own = len(rows) // size, size // world

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
-from .._types import Codes, Column, Vectors
-from ..stats import Statistic, balanced_accuracy, weighted_auroc
+from ._types import Codes, Column, Vectors
+from .stats import Statistic, balanced_accuracy, weighted_auroc
 
 FOLDS = 5
 ATTEMPTS = 10

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histolatent.audit.probes import NotReadable, Reading, grouped_folds, probe
+from histolatent.probes import NotReadable, Reading, grouped_folds, probe
 
 GROUPS, PER_GROUP, DIM = 12, 12, 8
 CODES = np.repeat(np.arange(GROUPS), PER_GROUP)
