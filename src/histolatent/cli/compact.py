@@ -130,9 +130,8 @@ def _frozen(
     say(f"  compaction ratio  {before.ratio:.3f} -> {after.ratio:.3f}")
     say(f"  effective rank    {before.rank:.1f} -> {after.rank:.1f}")
     if kept is not None:
-        say(
-            f"  label             {kept.before:.3f} -> {kept.after:.3f} (a probe not trained again: {kept.unchanged:.3f})"
-        )
+        again = f"by a probe that is not trained again {kept.unchanged:.3f}"
+        say(f"  label             {kept.before:.3f} -> {kept.after:.3f}, {again}")
     say(f"{out}: use it as --encoder {out}")
 
 

@@ -15,7 +15,7 @@ from .closed_form import Judged, Rows, judge_map
 from .losses import ratio
 
 #: Rows of a step are tiles with all their views; epochs without gain on the left-out fold before it stops.
-BATCH, PATIENCE, MOST_EPOCHS, CHECK_EVERY = 128, 10, 400, 5
+BATCH, PATIENCE, MOST_EPOCHS, CHECK_EVERY = 128, 4, 400, 5
 LEARNING_RATE, WEIGHT_DECAY = 1e-3, 1e-2
 
 
