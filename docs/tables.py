@@ -4,6 +4,7 @@ MkDocs calls `on_page_markdown` for each page. A line `<!-- table: NAME -->` bec
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -215,6 +216,44 @@ def protocols() -> str:
     return _table(("site", "stain", "scanner", "H / E strength", "blur, um", "JPEG quality"), rows)
 
 
+def effects() -> str:
+    """Return what the sites of the phantom do that no protocol state does."""
+    from histolatent.images.phantom import protocols as sites
+
+    rows = [
+        (
+            f"`{site.site}`",
+            f"{site.stain.section_um:g}",
+            f"{site.stain.chatter_um:g} / {site.stain.chatter_period_um:g}" if site.stain.chatter_um else "none",
+            _limits(site.stain.hematoxylin_capacity, site.stain.eosin_capacity),
+            _triple(site.scanner.focus_um),
+            f"{site.scanner.astigmatism_um:g}" if site.scanner.astigmatism_um else "none",
+            " / ".join(f"{math.hypot(*place):.2g}" for place in (site.scanner.red_um, site.scanner.blue_um)),
+            f"{site.scanner.contrast:g}" if site.scanner.contrast != 1 else "none",
+        )
+        for site in sites().values()
+    ]
+    head = (
+        "site",
+        "section, um",
+        "chatter: amplitude / period, um",
+        "capacity for H / E",
+        "defocus R / G / B, um",
+        "astigmatism, um",
+        "red / blue beside green, um",
+        "slope of the S-curve",
+    )
+    return _table(head, rows)
+
+
+def _limits(*capacities: float) -> str:
+    return " / ".join(f"{capacity:g}" if math.isfinite(capacity) else "no limit" for capacity in capacities)
+
+
+def _triple(values: Sequence[float]) -> str:
+    return " / ".join(f"{value:g}" for value in values) if any(values) else "none"
+
+
 def policy() -> str:
     """Return the fields of the policy with their defaults."""
     from histolatent.audit import Policy
@@ -344,6 +383,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 ALL = (
     *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
-    *(policy, stains, reasons, planted, axes, commands),
+    *(effects, policy, stains, reasons, planted, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}

@@ -5,6 +5,7 @@ from .calibration import Calibration, fit_scanner
 from .donors import Donor
 from .operation import ASSUMED_MPP, OPERATIONS, SEVERITIES, Operation, climb, perturb, register
 from .scanner import SCANNERS, Scanner, scan
+from .sites import VirtualSite, virtual_sites
 from .suites import SUITES, Ladder, read_suite, suite
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Ladder",
     "Operation",
     "Scanner",
+    "VirtualSite",
     "acquisition",
     "artefacts",
     "climb",
@@ -31,4 +33,5 @@ __all__ = [
     "staining",
     "suite",
     "tissue",
+    "virtual_sites",
 ]

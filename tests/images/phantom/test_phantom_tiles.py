@@ -14,7 +14,7 @@ from histolatent.provenance import environment, pixel_hash
 # pixel otherwise; the means beside it hold then. When both change, the drawing has changed: say so in the changelog.
 GOLDEN = {
     "source/p01/s1/t000": ("77f4853e8219e366", (194.74, 168.09, 199.16)),
-    "new-scanner/p02/s1/t001": ("a8016c657739c6ad", (197.7, 154.82, 178.26)),
+    "new-scanner/p02/s1/t001": ("46a5de5806a33f5a", (205.17, 156.6, 185.55)),
 }
 
 

@@ -18,7 +18,7 @@ DEFAULT_MPP = 0.5
 #: A kernel ends here, in sigmas: what lies beyond weighs less than 1e-4.
 KERNEL_SIGMAS = 4.0
 #: Share of the read noise in the variance at white; the rest is shot noise, in proportion to the light. The phantom's
-#: scanners, set up from full wells of 3,000 to 12,000 electrons, have 0.03 to 0.15.
+#: scanners, set up from full wells of 5,000 to 12,000 electrons, have 0.03 to 0.15.
 READ_SHARE = 0.1
 #: Light below this is read as this, in levels: a power of 0 has no finite slope.
 LEAST_LIGHT = 1e-3
