@@ -147,8 +147,11 @@ def _encoder(
     common: Mapping[str, Any],
 ) -> None:
     from ..compact.plan import CompactionPlan
-    from ..compact.run import prepare, train
+    from ..errors import require
     from ..outputs import remove
+
+    require("lightning_fabric", "compact")
+    from ..compact.run import prepare, train
 
     wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
     restart = common["restart"]

@@ -1,0 +1,86 @@
+"""`histolatent compact`: from tiles to an encoder that loads, and what a user gets wrong first."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from histolatent.encoders import encode, encoder
+from histolatent.images import open_tiles
+
+TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=32,tile_px=64"
+QUIETLY = ("--workers", "0", "--quiet")
+SHORT = ("--set", "training.epochs=2", "--set", "training.batch_size=8", "--set", "projector=16")
+
+
+@pytest.mark.parametrize(("kind", "more"), [("linear", ("--strength", "1")), ("adapter", ())])
+def test_an_encoder_compacted_is_an_encoder(run, tmp_path, kind, more):
+    words = ("compact", TILES, "--kind", kind, "--on", "toy:random-conv", "--out", tmp_path / "lmc", *more)
+    done = run(*words, *QUIETLY)
+    assert done.exit_code == 0, done.output
+    assert "twin retrieval" in done.output and "label" in done.output
+    card = json.loads((tmp_path / "lmc" / "compaction.json").read_text())
+    assert (card["kind"], card["on"], card["source"]["tiles"]) == (kind, "toy:random-conv", 32)
+    assert card["folds"]["by"] == "patient" and sum(card["folds"]["tiles"]) == 32
+    loaded = encoder(f"{tmp_path / 'lmc'}?verify=yes")
+    tiles = [open_tiles(TILES).read(i) for i in range(3)]
+    before, after = (encode(each, tiles) for each in (encoder("toy:random-conv"), loaded))
+    assert before.shape == after.shape and not np.allclose(before, after)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lmc"]
+    again = run("embed", TILES, "--encoder", tmp_path / "lmc", "--out", tmp_path / "e.npy", *QUIETLY)
+    assert again.exit_code == 0 and f"32 tiles x {loaded.card.dim} numbers" in again.output
+
+
+def test_an_encoder_trained_is_an_encoder(run, tmp_path):
+    done = run("compact", TILES, "--out", tmp_path / "lmc", *SHORT, *QUIETLY)
+    assert done.exit_code in (0, 1), done.output  # so short a training may end with the guards' word
+    card = json.loads((tmp_path / "lmc" / "compaction.json").read_text())
+    assert card["kind"] == "encoder" and card["plan"]["training"]["epochs"] == 2
+    assert card["steps"] == 2 * (card["source"]["tiles"] // 8)
+    loaded = encoder(f"{tmp_path / 'lmc'}?verify=yes")
+    large = Image.fromarray(open_tiles(TILES).read(0)).resize((160, 128))
+    assert encode(loaded, [np.asarray(large)]).shape == (1, loaded.card.dim)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lmc"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--kind", "linaer", "--on", "toy:random-conv"), "no kind of compaction is called 'linaer'.*'linear'"),
+        (("--kind", "linear"), "lie on an encoder.*--kind linear --on ENCODER"),
+        (("--kind", "encoder", "--on", "toy:random-conv"), "the kind encoder on none"),
+        (("--on", "toy:random-conv", "--prior", "guessed"), "no such prior.*fitted, fixed"),
+        (("--on", "toy:random-conv", "--strength", "-1"), "strength of a compaction"),
+        (("--kind", "adapter", "--on", "toy:random-conv", "--strength", "1"), "only a linear compaction"),
+        (("--plan", "dmeo"), "did you mean 'demo'"),
+        (("--set", "training.epocs=3"), "did you mean 'epochs'"),
+        (("--set", "training"), "NAME=VALUE"),
+        (("--set", "tile_px=96", "--set", "training.batch_size=8"), "smaller than the crop"),
+        (("--set", "training.batch_size=64"), "fewer tiles than a batch.*24 tiles to train on, 8 held out by patient"),
+    ],
+)
+def test_what_cannot_be_asked(fails, tmp_path, words, said):
+    import re
+
+    code, line = fails("compact", TILES, "--out", tmp_path / "lmc", *words, *QUIETLY)
+    assert code == 2 and re.search(said, line), line
+    assert not (tmp_path / "lmc").exists()
+
+
+def test_blank_tiles_and_tiles_of_another_stain(fails, tmp_path):
+    for name, colour in (("blank", (245, 244, 246)), ("black", (0, 0, 0))):
+        folder = tmp_path / name
+        folder.mkdir()
+        for i in range(20):
+            Image.new("RGB", (64, 64), colour).save(folder / f"{i}.png")
+        code, line = fails("compact", folder, "--on", "toy:random-conv", "--out", tmp_path / "lmc", *QUIETLY)
+        assert code == 2 and "hematoxylin and eosin" in line and "stain check" in line
+
+
+def test_the_output_is_never_lost(fails, run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("dear")
+    code, line = fails("compact", TILES, "--on", "toy:random-conv", "--out", tmp_path / "mine", "--overwrite", *QUIETLY)
+    assert code == 2 and "was not written by this command" in line
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "dear"
