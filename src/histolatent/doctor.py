@@ -19,6 +19,7 @@ Status = Literal["PASS", "WARN", "FAIL"]
 #: What each extra needs, as import names.
 EXTRAS = {
     "encoders": ("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "onnxruntime"),
+    "compact": ("lightning_fabric",),
     "slides": ("openslide", "tiffslide"),
     "explore": ("faiss", "umap", "openTSNE", "pacmap", "ot", "imageio"),
     "ray": ("ray",),
