@@ -297,27 +297,30 @@ def _keep(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
             if fabric.is_global_zero:
                 part.replace(path)
         except RuntimeError as error:  # torch's writer hides the reason of a failed write
-            part.unlink(missing_ok=True)
             raise OutputError(
                 "the checkpoint could not be written; the one before it is kept",
                 received=f"{path}: {str(error).splitlines()[0]}",
                 fix="free space, then run the same command again",
             ) from error
+        finally:
+            if fabric.is_global_zero:
+                part.unlink(missing_ok=True)
     fabric.barrier()
 
 
 def _resume(fabric: Fabric, path: Path, state: dict[str, Any], identity: str) -> None:
     """Load a checkpoint into `state`, if it is of the same plan."""
-    remainder = fabric.load(path, state, strict=False)
-    del remainder
-    if state["identity"] != identity:
-        old, new = json.loads(state["identity"]), json.loads(identity)
+    found = {"identity": ""}
+    fabric.load(path, found, strict=False)
+    if found["identity"] != identity:
+        old, new = json.loads(found["identity"]), json.loads(identity)
         parts = ", ".join(key for key in new if old.get(key) != new[key])
         raise OutputError(
             f"a checkpoint with another {parts} is there",
             received=path,
             fix="pass --restart to drop it, or choose another --out",
         )
+    fabric.load(path, state)
 
 
 def _stops(checks: Sequence[Mapping[str, float]], patience: int) -> bool:

@@ -1,0 +1,178 @@
+"""Training: what a step sees, what a run leaves, and that an interrupted one ends where a whole one does."""
+
+import numpy as np
+import pytest
+import torch
+
+from histolatent.compact.plan import CompactionPlan
+from histolatent.compact.run import CHECKPOINT, prepare, train
+from histolatent.compact.training import order_of, rate_at, read_batches, steps_in
+from histolatent.encoders import encode
+from histolatent.errors import CompactionError, InputError, OutputError
+from histolatent.images import open_tiles
+from histolatent.provenance import stream
+
+TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
+PLAN = CompactionPlan().changed(
+    **{"training.epochs": 2, "training.batch_size": 6, "training.check_every": 1, "projector": 16, "tile_px": 32}
+)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return open_tiles(TILES)
+
+
+@pytest.fixture(scope="module")
+def prepared(source, tmp_path_factory):
+    return prepare(source, PLAN, tmp_path_factory.mktemp("kept"))
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(step):
+    def told(what, done, total, cost):
+        if done == step:
+            raise Stopped
+
+    return told
+
+
+def same(first, second):
+    one, other = first.encoder.model.state_dict(), second.encoder.model.state_dict()
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_views_are_keyed_by_epoch_and_tile(prepared):
+    views, tile = prepared.views, prepared.source.read(0)
+    first, again, later = (views(tile, name, 0.5) for name in ("0 a", "0 a", "1 a"))
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    assert not np.array_equal(first.pixels, later.pixels)
+    assert first.pixels.shape == (2, 32, 32, 3) and first.amounts.shape == (2, 2, 8, 8)
+    assert first.coordinates.shape[0] == 2 and not np.array_equal(*first.coordinates)
+
+
+def test_shared_geometry_is_one_crop_and_independent_is_not(prepared, source, tmp_path):
+    tile = source.read(0)
+    shared = prepared.views(tile, "0 a", 0.5)
+    np.testing.assert_array_equal(shared.amounts[0], shared.amounts[1])
+    other = prepare(source, PLAN.changed(geometry="independent"), tmp_path).views(tile, "0 a", 0.5)
+    assert not np.array_equal(other.amounts[0], other.amounts[1])
+
+
+def test_the_law_of_states_is_the_prior_whatever_the_laboratories(prepared):
+    views = prepared.views
+    drawn = np.array([views.state(k % 16, stream(0, "test", k)).to_array() for k in range(4000)])
+    names = list(views.manifold.prior.sd)
+    for name in ("hematoxylin_gain", "gamma"):
+        column = drawn[:, names.index(name)]
+        assert column.std() == pytest.approx(
+            views.manifold.prior.sd[name], rel=0.35
+        )  # 16 laboratories are a small sample
+    laboratory = [drawn[k::16].mean(axis=0) for k in range(16)]
+    share = np.var(laboratory, axis=0)[0] / drawn[:, 0].var()
+    assert 0.3 < share < 0.7
+
+
+def test_every_tile_once_an_epoch_in_an_order_of_its_own():
+    rows = list(range(20))
+    first, second = (order_of(rows, PLAN, 0, epoch) for epoch in (0, 1))
+    assert len(set(first)) == len(first) == 18 and first != second
+    assert steps_in(PLAN, 20) == 6
+
+
+def test_batches_from_a_later_step_are_the_later_batches(prepared):
+    def pixels(**more):
+        found = read_batches(prepared.source, prepared.rows, prepared.views, **more)
+        return [np.stack([tile.pixels for tile in batch]) for batch in found]
+
+    whole, later = pixels(), pixels(first_step=4)
+    assert len(whole) == 6 and len(later) == 2
+    np.testing.assert_array_equal(np.stack(whole[4:]), np.stack(later))
+    halves = [pixels(rank=rank, world=2) for rank in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate([half[3] for half in halves]), whole[3])
+
+
+def test_the_rate_warms_up_and_falls_to_nothing():
+    rates = [rate_at(step, 100, PLAN) for step in range(100)]
+    assert np.argmax(rates) in (4, 5) and max(rates) == pytest.approx(PLAN.training.learning_rate)
+    assert rates[-1] < 0.01 * max(rates) and rates[0] < 0.3 * max(rates)
+
+
+def test_a_run_that_is_interrupted_ends_with_the_weights_of_one_that_is_not(prepared, tmp_path):
+    whole = train(prepared, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(prepared, tmp_path / "cut", progress=stop_at(5))
+    assert (tmp_path / "cut" / CHECKPOINT).exists()
+    resumed = train(prepared, tmp_path / "cut")
+    assert same(whole, resumed) and whole.history == resumed.history and whole.checks == resumed.checks
+    assert not list(tmp_path.rglob("*.part"))
+    tiles = [prepared.source.read(i) for i in range(2)]
+    np.testing.assert_array_equal(encode(whole.encoder, tiles), encode(resumed.encoder, tiles))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_others(prepared, source, tmp_path):
+    first, second = (train(prepared, tmp_path / str(k)) for k in range(2))
+    assert same(first, second)
+    assert not same(first, train(prepare(source, PLAN, tmp_path, seed=1), tmp_path / "other"))
+
+
+@pytest.mark.parametrize("loss", ["infonce", "vicreg", "ratio"])
+def test_every_loss_and_every_part_trains(source, tmp_path, loss):
+    changes = {"objective.loss": loss, "objective.adversary": 0.1, "training.micro_batch": 3, "states.views": 3}
+    made = train(prepare(source, PLAN.changed(**changes), tmp_path), tmp_path)
+    assert set(made.history[0]) == {"step", "compaction", "reconstruction", "adversary"}
+    assert np.isfinite([list(entry.values()) for entry in made.history]).all()
+
+
+def test_a_part_whose_weight_is_0_is_not_there(source, tmp_path):
+    made = train(prepare(source, PLAN.changed(**{"objective.reconstruction": 0.0}), tmp_path), tmp_path)
+    assert set(made.history[0]) == {"step", "compaction"}
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(prepared, tmp_path, monkeypatch):
+    from histolatent.compact import run
+
+    original = run.run_step
+
+    def poisoned(*args, at, **more):
+        return {"compaction": float("nan")} if at == 4 else original(*args, at=at, **more)
+
+    monkeypatch.setattr(run, "run_step", poisoned)
+    with pytest.raises(CompactionError, match=r"no longer a number.*step 5.*last good state is kept"):
+        train(prepared, tmp_path)
+    assert (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_of_another_plan_is_refused(prepared, source, tmp_path):
+    with pytest.raises(Stopped):
+        train(prepared, tmp_path, progress=stop_at(5))
+    other = prepare(source, PLAN.changed(projector=8), tmp_path / "kept")
+    with pytest.raises(OutputError, match=r"another plan is there.*--restart"):
+        train(other, tmp_path)
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(prepared, tmp_path, monkeypatch):
+    from lightning_fabric import Fabric
+
+    with pytest.raises(Stopped):
+        train(prepared, tmp_path, progress=stop_at(4))
+    before = (tmp_path / CHECKPOINT).read_bytes()
+
+    def full(self, path, state, **more):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Fabric, "save", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        train(prepared, tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before and not list(tmp_path.glob("*.part"))
+
+
+def test_too_little_to_train_on(source, tmp_path):
+    with pytest.raises(InputError, match=r"fewer tiles than a batch.*held out by patient"):
+        prepare(source, PLAN.changed(**{"training.batch_size": 50}), tmp_path)
+    with pytest.raises(InputError, match="smaller than the crop"):
+        prepare(source, PLAN.changed(tile_px=64), tmp_path)
