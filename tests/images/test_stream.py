@@ -1,5 +1,7 @@
 """stream_tiles: the same results in order, whoever works; broken tiles and broken workers are said."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -72,3 +74,22 @@ def test_tiles_of_mixed_size_are_fine(tmp_path, jobs):
         Image.new("RGB", size, "pink").save(tmp_path / f"{name}.png")
     results = list(stream_tiles(open_tiles(tmp_path), [0, 1], jobs.describe))
     assert [result.value[3] for result in results] == [n * np.sum((255, 192, 203)) for n in (320, 12000)]
+
+
+class Told:
+    """A job that returns what it was told."""
+
+    def __call__(self, tile, tile_id, mpp):
+        return tile_id, int(tile.sum())
+
+
+def test_tiles_may_come_again_under_names_of_their_own_and_without_end():
+    import itertools
+
+    source = open_tiles("phantom:sites=1,tiles_per_site=3,tile_px=32")
+    endless = stream_tiles(source, itertools.cycle([2, 0]), Told(), names=(f"time {k}" for k in itertools.count()))
+    with contextlib.closing(endless):
+        items = list(itertools.islice(endless, 5))
+    assert [item.index for item in items] == [2, 0, 2, 0, 2]
+    assert [item.value[0] for item in items] == [f"time {k}" for k in range(5)]
+    assert items[0].value[1] == items[4].value[1] == int(source.read(2).sum())

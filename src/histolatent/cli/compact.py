@@ -51,7 +51,7 @@ def compact(
     on: Annotated[
         str | None, typer.Option("--on", help="The frozen encoder to compact. See: histolatent encoders.")
     ] = None,
-    plan: Annotated[str, typer.Option(help="A preset (demo, small, wsi) or a TOML file, for --kind encoder.")] = "demo",
+    plan: Annotated[str, typer.Option(help="A preset (demo) or a TOML file, for --kind encoder.")] = "demo",
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.epochs=60. Repeatable."),
