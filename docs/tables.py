@@ -316,6 +316,19 @@ def planted() -> str:
     return _table(head, rows)
 
 
+def compaction() -> str:
+    """Return what compactions of a frozen encoder keep and gain, as the benchmark measured it."""
+    found = json.loads(RESULTS.joinpath("compact.json").read_text(encoding="utf-8"))
+    where = ("label_lost_on_the_source", "label_gained_at_wider_states", "label_gained_at_virtual_sites")
+    ways = ("linear", "adapter", "adapter, probe of before", "64 directions out", "whitened")
+    rows = []
+    for way in ways:
+        key = way.replace(", ", "_").replace(" ", "_")
+        said = (found["checks"][f"{key}_{name}"]["reason"].split(";")[0].removeprefix("95 % ") for name in where)
+        rows.append((way, *said))
+    return _table(("map", "lost on the source", "gained under wider states", "gained at virtual sites"), rows)
+
+
 def axes() -> str:
     """Return the coordinates of the stain manifold."""
     from histolatent.stain.manifold import AXES
@@ -383,6 +396,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 ALL = (
     *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
-    *(effects, policy, stains, reasons, planted, axes, commands),
+    *(effects, policy, stains, reasons, planted, compaction, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}
