@@ -8,7 +8,7 @@ from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.run import CHECKPOINT, prepare, train
 from histolatent.compact.training import order_of, rate_at, read_batches, steps_in
 from histolatent.encoders import encode
-from histolatent.errors import CompactionError, InputError, OutputError
+from histolatent.errors import CompactionError, InputError, OptionError, OutputError
 from histolatent.images import open_tiles
 from histolatent.provenance import stream
 
@@ -125,6 +125,38 @@ def test_every_loss_and_every_part_trains(source, tmp_path, loss):
     made = train(prepare(source, PLAN.changed(**changes), tmp_path), tmp_path)
     assert set(made.history[0]) == {"step", "compaction", "reconstruction", "adversary"}
     assert np.isfinite([list(entry.values()) for entry in made.history]).all()
+
+
+def test_half_precision_trains(source, tmp_path):
+    made = train(prepare(source, PLAN.changed(**{"training.precision": "bf16"}), tmp_path), tmp_path)
+    assert np.isfinite([list(entry.values()) for entry in made.history]).all()
+    assert made.encoder.card.precision == "fp32"
+
+
+def test_a_timm_backbone_sees_tiles_at_one_scale(source, tmp_path):
+    plan = PLAN.changed(backbone="timm:test_vit2", tile_px=None)
+    made = train(prepare(source, plan, tmp_path), tmp_path)
+    rule = made.encoder.card.preprocessing
+    assert (rule.resize, rule.input_px, rule.resize_px) == ("squash", 48, None)
+    with pytest.raises(InputError, match="whole square tiles"):
+        prepare(source, PLAN.changed(backbone="timm:test_vit2"), tmp_path)
+
+
+def test_the_group_nearest_to_the_share_is_held_out():
+    from histolatent.compact.frozen import leave_out
+
+    folds = [np.arange(80), np.arange(80, 90), np.arange(90, 100)]
+    held, rest = leave_out(folds, 0.15)
+    assert len(held) == 10 and len(rest) == 90
+
+
+def test_several_processes_and_torn_checkpoints_are_refused(prepared, tmp_path, monkeypatch):
+    (tmp_path / CHECKPOINT).write_bytes(b"torn")
+    with pytest.raises(OutputError, match=r"cannot be read.*--restart"):
+        train(prepared, tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match="one process"):
+        train(prepared, tmp_path)
 
 
 def test_a_part_whose_weight_is_0_is_not_there(source, tmp_path):

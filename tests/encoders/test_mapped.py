@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from histolatent.encoders import encode, encoder, save_encoder
-from histolatent.encoders.mapped import map_encoder
+from histolatent.encoders import EncoderCard, encode, encoder, save_encoder
+from histolatent.encoders.mapped import lasting_name, map_encoder, runs_code
 from histolatent.encoders.maps import LinearMap, ResidualMap
 from histolatent.errors import EncoderError, InputError
 
@@ -77,7 +77,7 @@ def test_a_row_depends_on_itself_and_keeps_its_type(make):
 def test_what_is_saved_is_what_was_made(tmp_path, base, make):
     mapped = map_encoder(encoder(base), base, make())
     save_encoder(mapped, tmp_path / "lmc")
-    loaded = encoder(f"{tmp_path / 'lmc'}?verify=yes")
+    loaded = encoder(f"{tmp_path / 'lmc'}?verify=yes&trust_base=yes")
     np.testing.assert_array_equal(encode(mapped, TILES), encode(loaded, TILES))
     assert loaded.card.identity == mapped.card.identity
     assert loaded.card.identity != encoder(base).card.identity
@@ -101,10 +101,10 @@ def test_another_base_is_refused(tmp_path, base):
     file = tmp_path / "five.py"
     file.write_text(CALLABLE.replace("astype(np.float32)", "astype(np.float32) + 1"))
     with pytest.raises(EncoderError, match=r"not the one that it was fitted to.*fit the compaction again"):
-        encoder(str(tmp_path / "lmc"))
+        encoder(f"{tmp_path / 'lmc'}?trust_base=yes")
     file.unlink()
     with pytest.raises(EncoderError, match=r"cannot be loaded: there is no such Python file.*five\.py"):
-        encoder(str(tmp_path / "lmc"))
+        encoder(f"{tmp_path / 'lmc'}?trust_base=yes")
 
 
 def test_changed_weights_are_refused(tmp_path, base):
@@ -112,10 +112,41 @@ def test_changed_weights_are_refused(tmp_path, base):
     save_encoder(map_encoder(encoder(base), base, residual()), tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").replace(tmp_path / "lmc" / "model.safetensors")
     with pytest.raises(EncoderError, match="not those of the card"):
-        encoder(str(tmp_path / "lmc"))
+        encoder(f"{tmp_path / 'lmc'}?trust_base=yes")
     (tmp_path / "lmc" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(EncoderError, match="cannot be read"):
+        encoder(f"{tmp_path / 'lmc'}?trust_base=yes")
+
+
+def test_code_of_a_base_runs_only_when_it_is_trusted(tmp_path, base):
+    save_encoder(map_encoder(encoder(base), base, linear()), tmp_path / "lmc")
+    (tmp_path / "five.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(EncoderError, match=r"runs code of its own.*five\.py.*trust_base=yes"):
         encoder(str(tmp_path / "lmc"))
+    assert runs_code(base) and runs_code("hf:a/b?trust_remote_code=yes") and not runs_code("hf:a/b")
+
+
+def test_a_compaction_on_a_compaction_asks_too(tmp_path, base):
+    save_encoder(map_encoder(encoder(base), base, linear()), tmp_path / "first")
+    trusted = f"{tmp_path / 'first'}?trust_base=yes"
+    save_encoder(map_encoder(encoder(trusted), trusted, residual()), tmp_path / "second")
+    with pytest.raises(EncoderError, match="runs code of its own"):
+        encoder(str(tmp_path / "second"))
+    assert encode(encoder(f"{tmp_path / 'second'}?trust_base=yes"), TILES).shape == (4, D)
+
+
+@pytest.mark.parametrize(
+    ("name", "lasting"),
+    [
+        ("timm:vit_tiny_patch16_224?pooling=cls", "timm:vit_tiny_patch16_224@abc?pooling=cls"),
+        ("hf:owkin/phikon@main", "hf:owkin/phikon@main"),
+        ("timm-random:resnet18?seed=1", "timm-random:resnet18?seed=1"),
+        ("toy:colour-mean", "toy:colour-mean"),
+    ],
+)
+def test_names_that_last(name, lasting):
+    card = EncoderCard(name="x", kind="timm", source=name, dim=2, revision="abc")
+    assert lasting_name(name, card) == lasting
 
 
 def test_a_callable_is_named_in_full(tmp_path, base, monkeypatch):

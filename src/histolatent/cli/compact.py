@@ -10,7 +10,6 @@ import typer
 from ..errors import OptionError, unknown
 from .console import (
     AllowOutside,
-    BatchSize,
     Columns,
     Device,
     OnError,
@@ -51,24 +50,31 @@ def compact(
     on: Annotated[
         str | None, typer.Option("--on", help="The frozen encoder to compact. See: histolatent encoders.")
     ] = None,
-    plan: Annotated[str, typer.Option(help="A preset (demo) or a TOML file, for --kind encoder.")] = "demo",
+    plan: Annotated[
+        str | None, typer.Option(help="For --kind encoder: a preset (demo) or a TOML file. Default: demo.")
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.epochs=60. Repeatable."),
     ] = None,
-    states: Annotated[int, typer.Option(min=1, help="States per tile that a linear compaction is fitted to.")] = 4,
+    states: Annotated[
+        int | None, typer.Option(min=1, help="With --on: states per tile that the map is fitted to. Default: 4.")
+    ] = None,
     strength: Annotated[
-        float | None, typer.Option(help="Strength of a linear compaction. Default: what left-out slides ask for.")
+        float | None, typer.Option(help="Strength of a linear map, 0 to 64. Default: what left-out slides ask for.")
     ] = None,
     prior: Annotated[
-        str, typer.Option(metavar="fitted|fixed", help="Where states of a linear one come from.")
-    ] = "fitted",
+        str | None,
+        typer.Option(metavar="fitted|fixed", help="With --on: where states come from. Default: fitted to the slides."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of everything.")] = 0,
     column: Columns = None,
     tile_px: TilePx = None,
     tile_mpp: TileMpp = None,
     tissue: Tissue = None,
-    batch_size: BatchSize = 64,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="With --on: tiles per forward pass. Default: 64.")
+    ] = None,
     workers: Workers = None,
     device: Device = None,
     on_error: OnError = "stop",
@@ -91,6 +97,11 @@ def compact(
             received=f"--kind {kind}" + (f" --on {on}" if on else ""),
             fix="--kind linear --on ENCODER, or --kind encoder",
         )
+    frozen = {"--states": states, "--strength": strength, "--prior": prior, "--batch-size": batch_size}
+    trained = {"--plan": plan, "--set": change}
+    for option, value in (trained if on else frozen).items():
+        if value is not None:
+            raise OptionError(f"{option} is not for --kind {kind}", received=value, fix="leave it out")
     refuse_existing(out, overwrite=overwrite, mark=Mark(CONFIG, FORMAT, "format"))
     source = open_source(
         src, parse_columns(column), asked_cut(tile_px, tile_mpp, tissue), allow_outside=allow_outside, quiet=quiet
@@ -98,10 +109,15 @@ def compact(
     refuse_inputs(out, input_files(source))
     common: dict[str, Any] = {"workers": worker_count(workers), "on_error": on_error, "restart": restart}
     if on is not None:
-        options = {"kind": kind, "states": states, "prior": prior, "strength": strength, "batch_size": batch_size}
-        _frozen(source, on, out, device, overwrite, quiet, {**options, **common, "seed": seed})
+        if Path(on).is_dir() and out.resolve().is_relative_to(Path(on).resolve()):
+            raise OptionError(
+                "the output lies in the encoder that it is put on", received=out, fix="choose another --out"
+            )
+        given = {"states": states, "prior": prior, "strength": strength, "batch_size": batch_size}
+        options = {key: value for key, value in given.items() if value is not None}
+        _frozen(source, on, out, device, overwrite, quiet, {"kind": kind, **options, **common, "seed": seed})
     else:
-        _encoder(source, plan, change or [], out, seed, device, overwrite, quiet, common)
+        _encoder(source, plan or "demo", change or [], out, seed, device, overwrite, quiet, common)
 
 
 def _frozen(
@@ -115,6 +131,7 @@ def _frozen(
 ) -> None:
     from ..compact.frozen import compact_frozen
     from ..encoders import encoder
+    from ..encoders.mapped import runs_code
     from ..outputs import remove
 
     base = encoder(on, device=device)
@@ -124,15 +141,21 @@ def _frozen(
     remove(out.with_name(out.name + ".partial"))
     before, after, kept = made.before, made.after, made.kept
     if options["kind"] == "linear":
-        say(f"strength {after.strength:g}" + ("" if options["strength"] else ", chosen on left-out slides"))
-    say("on left-out slides, under wider states:")
+        say(
+            f"strength {after.strength:g}"
+            + ("" if "strength" in options else f", chosen by leaving out each {made.by}")
+        )
+    say(f"on {made.by}s that the map was not fitted to, under wider states:")
     say(f"  twin retrieval    {before.twin_top1:.3f} -> {after.twin_top1:.3f}")
     say(f"  compaction ratio  {before.ratio:.3f} -> {after.ratio:.3f}")
     say(f"  effective rank    {before.rank:.1f} -> {after.rank:.1f}")
     if kept is not None:
-        again = f"by a probe that is not trained again {kept.unchanged:.3f}"
-        say(f"  label             {kept.before:.3f} -> {kept.after:.3f}, {again}")
-    say(f"{out}: use it as --encoder {out}")
+        say(f"label on the source, by probes of left-out {made.by}s: {kept.before:.3f} -> {kept.after:.3f}")
+        say(f"  by the probe of before, not trained again: {kept.unchanged:.3f}")
+    if options["kind"] == "linear" and after.strength == 0:
+        say("twin retrieval has nothing to gain: the encoder is as it was")
+    trust = "?trust_base=yes" if runs_code(on) else ""
+    say(f"{out}: use it as --encoder {out}{trust}")
 
 
 def _encoder(
@@ -156,7 +179,7 @@ def _encoder(
     wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
     restart = common["restart"]
     given = {key: value for key, value in common.items() if key != "restart"}
-    work = out.with_name(out.name + ".partial")
+    work = out.with_name(out.name + ".training")
     if restart:
         remove(work)
     with progress_bar("reading tiles", quiet=quiet) as reading:
@@ -191,11 +214,13 @@ def _save(encoder: Any, card: Mapping[str, Any], out: Path, overwrite: bool) -> 
 
 def _tell(findings: "tuple[Finding, ...]") -> None:
     """Print what the guards say; end with 1 if the embedding is of no use."""
+    from ..compact.guards import fatal
+
     for finding in findings:
         style = "bold red" if finding.fatal else "yellow"
         error_console().print(f"[{style}]{finding.guard}[/{style}]: ", end="")
         error_console().print(finding.said, soft_wrap=True, markup=False)
-    if any(finding.fatal for finding in findings):
+    if fatal(findings):
         raise typer.Exit(1)
 
 

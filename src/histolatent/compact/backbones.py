@@ -15,7 +15,8 @@ HALF = (0.5, 0.5, 0.5)
 def make_backbone(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
     """Return a network with seeded weights, and the encoder that it is: its card still to be completed.
 
-    `conv-small`, or `timm:NAME` from scratch. torch's global random state is neither used nor changed.
+    `conv-small`, or `timm:NAME` from scratch. torch's global random state is neither used nor changed. A timm network
+    takes tiles of one size, `tile_px`, and larger ones squashed to it.
 
     Raises
     ------
@@ -52,18 +53,22 @@ def _timm(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
     loaded = encoder(f"timm-random:{name}?seed={seed}&img_size={tile_px}", device="cpu")
     assert isinstance(loaded, TorchEncoder) and isinstance(loaded.embed, Stages)  # what that scheme returns
     rule = loaded.card.preprocessing
+    # Tiles are trained on as they are, so they are embedded as they are: no zoom before the centre is cut out.
+    card = loaded.card.model_copy(
+        update={"preprocessing": Preprocessing(resize="squash", input_px=tile_px, mean=rule.mean, std=rule.std)}
+    )
     model = loaded.model.requires_grad_(True)
     with torch.inference_mode():
         grid = loaded.embed.grid(model, loaded.embed.features(model, torch.zeros(1, 3, tile_px, tile_px)))
     mean, std = rule.mean or HALF, rule.std or HALF
     stride = tile_px // grid.shape[2]
     backbone = Backbone(model, loaded.embed, loaded.card.pooling, loaded.card.dim, grid.shape[1], stride, mean, std)
-    return backbone, loaded
+    return backbone, TorchEncoder(card, model, loaded.embed, "cpu", loaded.recipe)
 
 
 def finished(encoder: TorchEncoder, *, name: str, source: str, notes: str) -> TorchEncoder:
     """Return the encoder of a trained network, in evaluation mode, with a card of its own."""
-    model = encoder.model.eval().requires_grad_(False)
+    model = encoder.model.cpu().eval().requires_grad_(False)  # where the card says that it is
     digest = weights_digest(model)
     card = encoder.card.model_copy(
         update={

@@ -1,6 +1,6 @@
 """Compaction on a frozen encoder, from tiles to an encoder: views, embedding, held-out groups, map."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from jaxtyping import Int
 from ..encoders import Encoder
 from ..encoders.embed import embed_views, source_card
 from ..encoders.mapped import MappedEncoder, map_encoder
-from ..errors import InputError, OptionError, unknown
+from ..errors import CompactionError, InputError, OptionError, unknown
 from ..images import TileSource, select_rows
 from ..probes import NotReadable, Reading, fit_probe
 from ..provenance import environment, now, stream
 from ..restain import fit_source
 from ..stain import StainBook
 from ..stain.manifold import StainManifold, fixed_prior
-from .adapter import fit_adapter
 from .closed_form import Apply, Judged, fit_closed_form
+from .guards import LEAST_RANK
 from .states import WIDER, StateViews
 
 Progress = Callable[[int, int], None]
@@ -28,13 +28,15 @@ Progress = Callable[[int, int], None]
 FOLDS = 4
 #: Tiles that a map is fitted to: more change nothing that could be seen. Fewer than the least say nothing.
 MAX_TILES, LEAST_TILES = 20_000, 16
+MOST_STRENGTH = 64.0
 FROZEN_KINDS = ("linear", "adapter")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is left of a label on the source, by probes of left-out patients or slides: balanced accuracies.
+    """What is left of a label on the source: balanced accuracies of probes on patients or slides that these leave out.
 
+    Probes leave tiles out; the map was fitted to all of them, without labels.
     `before` and `after` are of probes trained on the embedding before and after compaction; `unchanged` is of the probe
     of before, given vectors of after: what a downstream model loses that is not trained again.
     """
@@ -49,12 +51,14 @@ class Kept:
 class FrozenCompaction:
     """What a compaction of a frozen encoder left: an encoder, figures on left-out tiles, its provenance.
 
-    `before` and `after` are of tiles and states that the map was not fitted to. `kept` is None without labels.
+    `before` and `after` are of slides and states that maps were not fitted to; strength, or when to stop, was chosen on
+    them. `by` is what they were left out by: `patient`, `slide` or `tile`. `kept` is None without labels.
     """
 
     encoder: MappedEncoder
     before: Judged
     after: Judged
+    by: str
     kept: Kept | None
     card: Mapping[str, Any]
 
@@ -116,6 +120,14 @@ def make_folds(table: pd.DataFrame, count: int, seed: int) -> tuple[list[Int[np.
     return [np.flatnonzero(np.isin(names, fold)) for fold in members], column or "tile"
 
 
+def leave_out(folds: Sequence[Int[np.ndarray, " _r"]], share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the fold whose share of all rows is nearest to `share`, and the rows of all others."""
+    total = sum(map(len, folds))
+    nearest = min(range(len(folds)), key=lambda k: abs(len(folds[k]) - share * total))
+    others = [fold for k, fold in enumerate(folds) if k != nearest]
+    return folds[nearest], np.sort(np.concatenate(others))
+
+
 def compact_frozen(
     source: TileSource,
     base: Encoder,
@@ -153,7 +165,12 @@ def compact_frozen(
         raise OptionError("only a linear compaction has a strength", received=f"{kind}, {strength:g}")
     if max_tiles < LEAST_TILES:
         raise OptionError("too few tiles to fit a compaction", received=max_tiles, valid=f"{LEAST_TILES} or more")
+    if strength is not None and not 0 <= strength <= MOST_STRENGTH:
+        raise OptionError(
+            "the strength of a compaction is out of range", received=f"{strength:g}", valid=f"0 to {MOST_STRENGTH:g}"
+        )
     source = _some(source, max_tiles, seed)
+    _check_folds(make_folds(source.table, FOLDS, seed)[0])
     manifold = fit_manifold(source, prior=prior, workers=workers, seed=seed, on_error=on_error)
     views = StateViews(manifold, slides_of(source), states=states, seed=seed)
     options = {"states": states, "prior": prior, "wider": WIDER, "seed": seed}
@@ -173,8 +190,7 @@ def compact_frozen(
     rows = np.flatnonzero(store.kept)
     table = pd.DataFrame(source.table.iloc[rows])
     folds, column = make_folds(table, FOLDS, seed)
-    if len(rows) < LEAST_TILES or len(folds) < 2:
-        raise InputError("too few tiles to fit a compaction", received=len(rows), valid=f"{LEAST_TILES} or more")
+    _check_folds(folds)
     vectors = store.vectors()
     parts = [rows[fold] for fold in folds]
     if kind == "linear":
@@ -183,8 +199,17 @@ def compact_frozen(
         after = next(entry for entry in form.judged if entry.strength == form.strength)
         chosen = form.to_dict()
     else:
-        made = fit_adapter(vectors, np.sort(np.concatenate(parts[1:])), parts[0], held_out=views.held_out, seed=seed)
+        from .adapter import fit_adapter  # which needs torch
+
+        judged, fitted = leave_out(parts, 1 / FOLDS)
+        made = fit_adapter(vectors, fitted, judged, held_out=views.held_out, seed=seed)
         change, before, after, chosen = made.map, made.before, made.after, made.to_dict()
+    if not after.rank >= LEAST_RANK:
+        raise CompactionError(
+            "the compaction leaves nothing in which tiles differ",
+            received=f"effective rank {after.rank:.1f}, strength {after.strength:g}",
+            fix="take a smaller strength",
+        )
     kept = _kept(np.array(vectors[rows, 0]), change.apply, table, seed)
     card = {
         "created": now(),
@@ -199,7 +224,18 @@ def compact_frozen(
         "environment": environment(),
     }
     notes = f"Compacted ({kind}) on {source.name} alone. Research use."
-    return FrozenCompaction(map_encoder(base, name, change, notes=notes), before, after, kept, card)
+    return FrozenCompaction(map_encoder(base, name, change, notes=notes), before, after, column, kept, card)
+
+
+def _check_folds(folds: Sequence[np.ndarray]) -> None:
+    """Raise InputError unless there are tiles enough in two folds or more."""
+    sizes = [len(fold) for fold in folds]
+    if sum(sizes) < LEAST_TILES or len(sizes) < 2 or min(sizes) < 2:
+        raise InputError(
+            "too few tiles to fit and to judge a compaction",
+            received=f"folds of {', '.join(map(str, sizes))} tiles",
+            valid=f"{LEAST_TILES} tiles or more, and 2 or more in each of two groups of slides",
+        )
 
 
 def _kept(tiles: np.ndarray, apply: Apply, table: pd.DataFrame, seed: int) -> Kept | None:

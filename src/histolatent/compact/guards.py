@@ -27,8 +27,9 @@ class HeldOut:
     """An embedding of held-out tiles: under wider states than those of training.
 
     `twin_top1` is the share of tiles that find themselves again between two states; `ratio` the compaction ratio;
-    `rank` the effective rank of the tiles; `spread` the standard deviation of L2-normalised values times sqrt(d), about
-    1 where vectors lie in all directions; `colour` the share of their variance that the tiles' mean colours explain.
+    `rank` the effective rank of the tiles; `spread` the standard deviation of L2-normalised values about the mean tile,
+    times sqrt(d), about 1 where they lie in all directions; `colour` the share of their variance that means and
+    deviations of the tiles' colours explain.
     """
 
     twin_top1: float
@@ -55,7 +56,8 @@ def look(vectors: Float[np.ndarray, "n v d"], colours: Float[np.ndarray, "n c"])
         return HeldOut(0.0, ratio, 1.0, 0.0, float("nan"))
     first, second = (np.ascontiguousarray(vectors[:, view]) for view in (-2, -1))
     found = float((twin_ranks(first, second, np.arange(len(first))) < 1).mean())
-    unit = tiles / np.maximum(np.linalg.norm(tiles, axis=1, keepdims=True), 1e-12)
+    apart = tiles - tiles.mean(axis=0)  # what all tiles share, as after a ReLU, is no direction of theirs
+    unit = apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-12)
     spread = float(unit.std(axis=0).mean() * np.sqrt(tiles.shape[1]))
     return HeldOut(found, ratio, effective_rank(tiles), spread, explained_by(colours, tiles))
 
@@ -79,12 +81,12 @@ def judge(now: HeldOut, before: HeldOut | None = None) -> list[Finding]:
     """Return what is wrong with an embedding; `before` is the network before it was trained."""
     found = []
     if not (now.rank >= LEAST_RANK and now.spread >= LEAST_SPREAD):
-        said = f"the embedding has collapsed: its effective rank is {now.rank:.1f}"
+        said = f"the embedding has collapsed: its effective rank is {now.rank:.1f}, its spread {now.spread:.2f}"
         fix = "train with a smaller learning rate, more tiles, or another loss"
-        found.append(Finding("collapse", f"{said}, and tiles hardly differ in direction; {fix}", True))
+        found.append(Finding("collapse", f"{said}; {fix}", True))
         return found
     if now.colour > MOST_COLOUR:
-        said = f"mean colours explain {now.colour:.0%} of the embedding, which is then little more than they"
+        said = f"the colours of tiles explain {now.colour:.0%} of the embedding, which is then little more than they"
         found.append(Finding("shortcut", f"{said}; widen the states, or give the reconstruction more weight", True))
     if now.twin_top1 < LEAST_TWINS or (before is not None and now.ratio >= before.ratio):
         said = f"{now.twin_top1:.0%} of the held-out tiles find themselves again under wider states"

@@ -63,9 +63,9 @@ class ObjectivePlan(_Part):
 class TrainingPlan(_Part):
     """How it is minimised.
 
-    `batch_size` counts tiles, over all processes; `micro_batch` is how many of them a process handles at a time.
-    `patience` counts checks of the held-out slides without gain; 0 never stops early. `ema` is the decay of averaged
-    weights, 0 for none.
+    `batch_size` counts tiles; `micro_batch` is how many of them are handled at a time, which is exact but for batch
+    normalisation. `held_out` is the share of tiles, by whole patients or slides, that is not trained on; every
+    `check_every` epochs the embedding of these is looked at, and a checkpoint written.
     """
 
     epochs: Count = 30
@@ -74,19 +74,16 @@ class TrainingPlan(_Part):
     learning_rate: Positive = 2e-3
     weight_decay: Weight = 1e-4
     warmup: Share = 0.05
-    ema: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     held_out: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 0.15
     check_every: Count = 5
-    patience: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
 class CompactionPlan(_Part):
     """A training run of kind `encoder`, but for its tiles.
 
     `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
-    tiles); `geometry`: whether the views of a tile share crop, turn and mirror, or have their own; `neighbours_um`:
-    tiles of a slide whose centres lie as close count as one (0: none).
+    tiles); `geometry`: whether the views of a tile share crop, turn and mirror, or have their own.
     """
 
     about: Mapping[str, str] = {}
@@ -94,7 +91,6 @@ class CompactionPlan(_Part):
     tile_px: Annotated[int, Field(ge=32, strict=True)] | None = None
     projector: Count = 512
     geometry: Literal["shared", "independent"] = "shared"
-    neighbours_um: Weight = 0.0
     states: StatePlan = StatePlan()
     objective: ObjectivePlan = ObjectivePlan()
     training: TrainingPlan = TrainingPlan()
@@ -122,7 +118,10 @@ class CompactionPlan(_Part):
                         "there is no such file", received=path, valid=f"a TOML file, or one of {', '.join(PRESETS)}"
                     )
                 )
-            text = path.read_text(encoding="utf-8")
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError("the plan is not UTF-8", received=f"{origin}: {error}") from None
         try:
             return cls.checked(tomllib.loads(text), str(origin))
         except tomllib.TOMLDecodeError as error:
@@ -157,7 +156,9 @@ class CompactionPlan(_Part):
             *path, last = name.replace("__", ".").split(".")
             part = fields
             for step in path:
-                part = part.get(step, {})
+                part = part.setdefault(step, {})
+                if not isinstance(part, dict):
+                    raise InputError(f"the plan is not valid: {step} has no parts", received=name)
             part[last] = value
         return self.checked(fields, "changes")
 

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +16,15 @@ from lightning_fabric import Fabric
 
 from .._types import Tile
 from ..encoders import Encoder, encode
-from ..encoders.torch_models import TorchEncoder
+from ..encoders.torch_models import TorchEncoder, choose_device
 from ..errors import CompactionError, InputError, OutputError
 from ..images import Item, TileSource, keep_tiles, stream_tiles
+from ..images.kept import AsRead
 from ..outputs import disk_errors
 from ..provenance import canonical_json, environment, now, stream
 from ..stain.manifold import StainManifold
 from .backbones import finished, make_backbone
-from .frozen import fit_manifold, make_folds, slides_of
+from .frozen import fit_manifold, leave_out, make_folds, slides_of
 from .guards import Finding, HeldOut, judge, look
 from .plan import CompactionPlan
 from .states import StateViews
@@ -79,7 +82,7 @@ def prepare(
     source = keep_tiles(source, folder, workers=workers, on_error=on_error, progress=progress)
     groups = max(2, round(1 / plan.training.held_out))
     folds, column = make_folds(source.table, groups, seed)
-    held_out, rows = folds[0], np.sort(np.concatenate(folds[1:])) if len(folds) > 1 else folds[0]
+    held_out, rows = leave_out(folds, plan.training.held_out)
     if len(rows) < plan.training.batch_size:
         raise InputError(
             "there are fewer tiles than a batch",
@@ -87,7 +90,11 @@ def prepare(
             valid=f"at least {plan.training.batch_size}",
             fix=f"set training.batch_size to {max(4, len(rows) // 2)} or less, or bring more tiles",
         )
-    first = source.read(int(rows[0]))
+    first = next(
+        item.value
+        for item in stream_tiles(source, rows.tolist(), AsRead(), on_error=on_error)
+        if isinstance(item, Item)
+    )
     tile_px = plan.tile_px or min(first.shape[:2])
     if min(first.shape[:2]) < tile_px:
         raise InputError(
@@ -95,6 +102,12 @@ def prepare(
             received=f"{first.shape[1]} x {first.shape[0]} px",
             valid=f"at least {tile_px} px",
             fix="set tile_px to less, or leave it out",
+        )
+    if plan.backbone != "conv-small" and first.shape[:2] != (tile_px, tile_px):
+        raise InputError(
+            f"{plan.backbone} takes whole square tiles, and no crops of them",
+            received=f"tiles of {first.shape[1]} x {first.shape[0]} px and crops of {tile_px} px",
+            fix="cut square tiles of one size, and leave tile_px out",
         )
     manifold = fit_manifold(source, prior=plan.states.prior, workers=workers, seed=seed, on_error=on_error)
     prior = manifold.prior.only(*plan.states.parts)
@@ -129,7 +142,6 @@ def train(
         networks = Networks(backbone, plan)
     networks.spread.copy_(torch.from_numpy(_spread(prepared)))
     fabric = Fabric(**_hardware(device, plan.training.precision))
-    fabric.launch()
     checker = _Checker(prepared, untrained, fabric.device)
     optimizer = torch.optim.AdamW(
         networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay
@@ -148,8 +160,6 @@ def train(
         prepared.rows,
         views,
         first_step=state["step"],
-        rank=fabric.global_rank,
-        world=fabric.world_size,
         workers=workers,
         on_error=on_error,
     )
@@ -182,8 +192,6 @@ def train(
             if rest == 0 and (epoch % plan.training.check_every == 0 or at + 1 == steps):
                 state["checks"].append({"step": at + 1, **asdict(checker())})
                 _keep(fabric, checkpoint, state)
-                if _stops(state["checks"], plan.training.patience):
-                    break
     first, last = (_held_out(state["checks"][place]) for place in (0, -1))
     findings = tuple(judge(last, first))
     notes = f"Trained on {prepared.source.name} alone, by latent manifold compaction. Research use."
@@ -210,15 +218,19 @@ def _held_out(check: Mapping[str, float]) -> HeldOut:
 
 
 def _hardware(device: str | None, precision: str) -> dict[str, Any]:
-    """Return what Fabric is told: accelerator, devices, precision."""
-    cuda = torch.cuda.is_available() and device in (None, "cuda")
-    kind = "cuda" if cuda else "cpu" if device in (None, "cpu") else str(device)
-    if precision == "auto":
-        half = torch.cuda.is_bf16_supported() if cuda else False
-        precision = "bf16" if half else "fp32"
+    """Return what Fabric is told: accelerator, device, precision. One process on one device."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise OptionError(
+            "training runs in one process, on one device, so far",
+            received=f"WORLD_SIZE={os.environ['WORLD_SIZE']}",
+            fix="start it without torchrun",
+        )
+    chosen = torch.device(choose_device(device))
+    half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
+    precision = ("bf16" if half else "fp32") if precision == "auto" else precision
     return {
-        "accelerator": kind,
-        "devices": "auto" if cuda else 1,
+        "accelerator": chosen.type,
+        "devices": [chosen.index or 0] if chosen.type == "cuda" else 1,
         "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
     }
 
@@ -294,8 +306,7 @@ def _keep(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             fabric.save(part, state)
-            if fabric.is_global_zero:
-                part.replace(path)
+            part.replace(path)
         except RuntimeError as error:  # torch's writer hides the reason of a failed write
             raise OutputError(
                 "the checkpoint could not be written; the one before it is kept",
@@ -303,15 +314,20 @@ def _keep(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
                 fix="free space, then run the same command again",
             ) from error
         finally:
-            if fabric.is_global_zero:
-                part.unlink(missing_ok=True)
-    fabric.barrier()
+            part.unlink(missing_ok=True)
 
 
 def _resume(fabric: Fabric, path: Path, state: dict[str, Any], identity: str) -> None:
     """Load a checkpoint into `state`, if it is of the same plan."""
     found = {"identity": ""}
-    fabric.load(path, found, strict=False)
+    try:
+        fabric.load(path, found, strict=False)
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        raise OutputError(
+            "the checkpoint cannot be read",
+            received=f"{path}: {str(error).splitlines()[0]}",
+            fix="pass --restart to train from the start",
+        ) from error
     if found["identity"] != identity:
         old, new = json.loads(found["identity"]), json.loads(identity)
         parts = ", ".join(key for key in new if old.get(key) != new[key])
@@ -321,11 +337,3 @@ def _resume(fabric: Fabric, path: Path, state: dict[str, Any], identity: str) ->
             fix="pass --restart to drop it, or choose another --out",
         )
     fabric.load(path, state)
-
-
-def _stops(checks: Sequence[Mapping[str, float]], patience: int) -> bool:
-    """Whether so many checks have brought no smaller compaction ratio."""
-    if not patience or len(checks) <= patience:
-        return False
-    best = min(range(len(checks)), key=lambda k: checks[k]["ratio"])
-    return len(checks) - 1 - best >= patience

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class Backbone:
     std: tuple[float, float, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # not frozen: mixed precision copies it field by field
 class Step:
     """A micro-batch: uint8 pixels `(v, m, 3, s, s)`, amounts `(v, m, 2, q, q)`, and the states."""
 
@@ -117,14 +117,6 @@ class Networks(nn.Module):
             placed = (coordinates.float() - step.coordinates.flatten(0, 1)).square().mean()
             side["adversary"] = self.plan.objective.adversary * (told + placed) / 2
         return z.unflatten(0, (v, m)), side
-
-
-@dataclass
-class Progress:
-    """Where a run stands: steps done, and what each cost."""
-
-    step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def steps_in(plan: CompactionPlan, tiles: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float16, Float32, Int, UInt8
 
 from .._types import Tile
+from ..errors import InputError
 from ..provenance import stream
 from ..stain.manifold import AXES, ProtocolState, StainManifold
 from .plan import CompactionPlan
@@ -39,7 +40,7 @@ class TrainingViews:
 
     Called with a name of the form `epoch tile-id`; everything random is keyed by (seed, epoch, tile, view). A state is
     drawn by way of a virtual laboratory: of the variance of the normal scores behind it, the share `between` is the
-    laboratory's, so that its law is the prior whatever the laboratories are.
+    laboratory's. Laboratories are standardised, so that scores have mean 0 and variance 1 whatever was drawn.
     """
 
     manifold: StainManifold
@@ -53,6 +54,13 @@ class TrainingViews:
         epoch, _, tile_id = name.partition(" ")
         rng = stream(self.seed, "training", int(epoch), tile_id)
         slide = self.slides.get(tile_id)
+        if min(tile.shape[:2]) < self.tile_px:
+            raise InputError(
+                "a tile is smaller than the crop to train on",
+                received=f"{tile_id}: {tile.shape[1]} x {tile.shape[0]} px",
+                valid=f"at least {self.tile_px} px",
+                fix="set tile_px to less, or leave small tiles out",
+            )
         amounts = self.amounts(tile, slide)
         views = self.plan.states.views
         places = [self._place(tile.shape, rng)] * views
@@ -87,8 +95,8 @@ class TrainingViews:
 
     @cached_property
     def _laboratories(self) -> Float[np.ndarray, "b a"]:
-        rng = stream(self.seed, "virtual laboratories")
-        return rng.standard_normal((self.plan.states.batches, len(AXES)))
+        drawn = stream(self.seed, "virtual laboratories").standard_normal((self.plan.states.batches, len(AXES)))
+        return (drawn - drawn.mean(axis=0)) / drawn.std(axis=0)
 
     @cached_property
     def _inverse_sds(self) -> Float[np.ndarray, " a"]:

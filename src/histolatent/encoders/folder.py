@@ -62,8 +62,11 @@ def save_encoder(
     return Path(folder)
 
 
-def load_folder(folder: Path, *, device: str | None, precision: Precision | None) -> Encoder:
+def load_folder(folder: Path, *, device: str | None, precision: Precision | None, trust_base: bool = False) -> Encoder:
     """Load an encoder that `save_encoder` wrote. The weights are hashed, and refused if they are not those of the card.
+
+    A compaction may lie on an encoder that is a Python function, or a model with code of its own. That code runs only
+    with `trust_base`.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def load_folder(folder: Path, *, device: str | None, precision: Precision | None
         )
     module, _, function = builder.partition(":")
     build = getattr(importlib.import_module(module), function)
-    return build(folder / WEIGHTS, card, config, device=device, precision=precision)
+    return build(folder / WEIGHTS, card, {**config, "trusted": trust_base}, device=device, precision=precision)
 
 
 def verify(encoder: Encoder) -> None:

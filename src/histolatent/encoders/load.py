@@ -26,7 +26,7 @@ def encoder(name: str, *, device: str | None = None, precision: str | None = Non
 
     Keys: `precision=fp32|fp16|bf16` and `verify=yes` for all; `weights=PATH` (local weights in place of the hub's),
     `revision=`, `pooling=` for timm and hf; `img_size=` for timm; `seed=` for timm-random and toy;
-    `trust_remote_code=yes` for hf.
+    `trust_remote_code=yes` for hf; `trust_base=yes` for a compaction that lies on a Python function.
 
     `device` is `cuda`, `cuda:1`, `mps` or `cpu`; by default the best that is there. `precision` defaults to the one of
     the card on a CUDA device, and to fp32 elsewhere, where the lower ones are slower and less exact; the card of the
@@ -81,7 +81,8 @@ def _load(source: Source, card_name: str | None, device: str | None, precision: 
         case "folder":
             from .folder import load_folder
 
-            return load_folder(Path(source.rest), device=device, precision=precision)
+            trusted = yes_or_no(source, "trust_base")
+            return load_folder(Path(source.rest), device=device, precision=precision, trust_base=trusted)
         case "timm-random":
             from .timm_models import load_random
 

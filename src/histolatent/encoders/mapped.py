@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from .._types import Tiles, Vectors
-from ..errors import EncoderError
+from ..errors import EncoderError, HistolatentError
 from ..provenance import digest
 from .card import EncoderCard, Precision
 from .load import encoder
 from .maps import LinearMap, ResidualMap
 from .protocol import Encoder
+from .source import parse_source
 
 #: Where in the folder the base lies, if it is a folder itself.
 BASE = "base"
@@ -40,17 +41,23 @@ class MappedEncoder:
 
     def config(self) -> dict[str, Any]:
         """Return what `config.json` says."""
-        inside = Path(self.name).is_dir()
         known = {"base_identity": self.base.card.identity, "base_precision": self.base.card.precision}
-        return {**self.recipe, "base": BASE if inside else self.name, **known}
+        return {**self.recipe, "base": BASE if self.folder else lasting_name(self.name, self.base.card), **known}
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the base lies, if it is a folder."""
+        source = parse_source(self.name)
+        place = Path(source.rest).expanduser()
+        return place if source.scheme in ("", "folder") and place.is_dir() else None
 
     def save_weights(self, path: Path) -> None:
         """Write the map, and beside it the base if it is a folder: other bases are loaded by name."""
         from safetensors.numpy import save_file
 
         save_file({name: np.ascontiguousarray(values) for name, values in self.tensors.items()}, path)
-        if Path(self.name).is_dir():
-            shutil.copytree(self.name, path.parent / BASE)
+        if self.folder:
+            shutil.copytree(self.folder, path.parent / BASE)
 
 
 #: The maps that a folder may hold, by the builder that its `config.json` names.
@@ -75,7 +82,7 @@ def map_encoder(base: Encoder, name: str, change: LinearMap | ResidualMap, *, no
             "notes": notes,
         }
     )
-    return MappedEncoder(card, base, _lasting(name), _map_of(builder, tensors), {"builder": builder}, tensors)
+    return MappedEncoder(card, base, name, _map_of(builder, tensors), {"builder": builder}, tensors)
 
 
 def rebuild_mapped(
@@ -94,13 +101,28 @@ def _map_of(builder: str, tensors: dict[str, np.ndarray]) -> Callable[[Vectors],
     return MAPS[builder](**{key: values.astype(np.float64) for key, values in tensors.items()}).apply
 
 
-def _lasting(name: str) -> str:
-    """Return the name of an encoder such that it loads from elsewhere too: the path of a Python file in full."""
-    scheme, _, rest = name.partition(":")
-    place, colon, function = rest.rpartition(":")
-    if scheme == "callable" and place.endswith(".py"):
-        return f"callable:{Path(place).expanduser().resolve()}{colon}{function}"
+def lasting_name(name: str, card: EncoderCard) -> str:
+    """Return the name of an encoder such that it loads the same from elsewhere, and later.
+
+    Paths of files are written in full, and pretrained weights of a hub with the revision that was loaded.
+    """
+    source = parse_source(name)
+    query = name[len(name.partition("?")[0]) :]
+    if source.scheme == "callable":
+        place, colon, function = source.rest.rpartition(":")
+        if place.endswith(".py"):
+            return f"callable:{Path(place).expanduser().resolve()}{colon}{function}"
+    if source.scheme == "onnx":
+        return f"onnx:{Path(source.rest).expanduser().resolve()}{query}"
+    if source.scheme in ("timm", "hf") and not source.revision and "weights" not in source.query:
+        return f"{source.scheme}:{source.rest}@{card.revision}{query}"
     return name
+
+
+def runs_code(name: str) -> bool:
+    """Whether loading an encoder of that name runs code that is not of histolatent and its libraries."""
+    source = parse_source(name)
+    return source.scheme == "callable" or source.query.get("trust_remote_code") == "yes"
 
 
 def tensors_digest(tensors: dict[str, np.ndarray]) -> str:
@@ -114,11 +136,25 @@ def tensors_digest(tensors: dict[str, np.ndarray]) -> str:
 def _load_base(
     folder: Path, config: dict[str, Any], device: str | None, precision: Precision | None
 ) -> tuple[Encoder, str]:
-    name = str(config.get("base"))
-    place = str(folder / BASE) if name == BASE else name
+    name = config.get("base")
+    if not isinstance(name, str) or not name:
+        raise EncoderError("the configuration names no encoder that the compaction lies on", received=folder)
+    trusted = bool(config.get("trusted"))
+    if name == BASE:
+        place = f"folder:{folder / BASE}" + ("?trust_base=yes" if trusted else "")
+    else:
+        place = name
+        if runs_code(name) and not trusted:
+            raise EncoderError(
+                "the encoder that the compaction lies on runs code of its own when it is loaded",
+                received=f"{folder}: {name}",
+                fix=f"look at that code; if you trust it, load {folder}?trust_base=yes",
+            )
     try:
         base = encoder(place, device=device, precision=precision)
-    except EncoderError as error:
+    except HistolatentError as error:
+        if "trust_base" in str(error):
+            raise
         raise EncoderError(
             f"the encoder that the compaction lies on cannot be loaded: {error}", received=place
         ) from error
@@ -130,7 +166,7 @@ def _load_base(
             valid=str(config.get("base_identity"))[:16],
             fix="load the same revision and weights, or fit the compaction again",
         )
-    return base, place
+    return base, place.partition("?")[0] if name == BASE else place
 
 
 def _read_tensors(path: Path, card: EncoderCard, names: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -99,5 +99,5 @@ def filled(
         )
     target = choose_device(device)
     used = card.model_copy(update={"precision": choose_precision(precision, card.precision, target)})
-    recipe = {key: value for key, value in config.items() if key not in ("format", "version")}
+    recipe = {key: value for key, value in config.items() if key not in ("format", "version", "trusted")}
     return TorchEncoder(used, place(model, target), embed, target, recipe)

@@ -15,7 +15,7 @@ KEYS = {
     "onnx": COMMON_KEYS,
     "callable": COMMON_KEYS,
     "npy": COMMON_KEYS,
-    "folder": COMMON_KEYS,
+    "folder": COMMON_KEYS | {"trust_base"},
     "toy": COMMON_KEYS | {"seed"},
 }
 CATALOGUE_KEYS = KEYS["timm"] | KEYS["hf"]

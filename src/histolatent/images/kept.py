@@ -50,17 +50,12 @@ def keep_tiles(
     OutputError
         If the disk is full.
     """
-    n, shape = len(source.table), source.read(0).shape
-    if n * int(np.prod(shape)) > most_bytes:
-        return source
-    stem = digest(source.table.to_csv())[:16]
+    n, stem = len(source.table), digest(source.table.to_csv())[:16]
     array, rows = folder / f"tiles-{stem}.npy", folder / f"tiles-{stem}.rows.npy"
-    if not (array.exists() and rows.exists()):
-        kept = _write(source, array, shape, workers, on_error, progress)
-        if kept is None:
-            return source
-        with disk_errors(rows):
-            np.save(rows, kept)
+    if not (array.exists() and rows.exists()) and not _write(
+        source, array, rows, most_bytes, workers, on_error, progress
+    ):
+        return source
     whole = ArrayTiles(source.name, ArrayReader(str(array.resolve()), None), source.table)
     found = np.load(rows)
     return whole if len(found) == n else select_rows(whole, found)
@@ -69,30 +64,43 @@ def keep_tiles(
 def _write(
     source: TileSource,
     path: Path,
-    shape: tuple[int, ...],
+    rows: Path,
+    most_bytes: int,
     workers: int,
     on_error: str,
     progress: Progress | None,
-) -> np.ndarray | None:
-    """Write the array; return the rows that hold a tile, or None if one has another size."""
-    n, kept = len(source.table), []
+) -> bool:
+    """Write the array, and then which of its rows hold a tile. False if tiles differ in size, or are too many."""
+    n, shape, kept = len(source.table), None, []
     part = path.with_suffix(".part")
-    header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
     stream = stream_tiles(source, range(n), AsRead(), workers=workers, on_error=on_error)
     with disk_errors(path), contextlib.closing(stream) as tiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                np.lib.format.write_array_header_1_0(file, header)
                 for done, tile in enumerate(tiles, 1):
-                    read = not isinstance(tile, Skipped)
-                    if read and tile.value.shape != shape:
-                        return None
-                    file.write(np.ascontiguousarray(tile.value).tobytes() if read else bytes(int(np.prod(shape))))
-                    kept += [tile.index] * read
+                    if not isinstance(tile, Skipped):
+                        if shape is None:
+                            shape = tile.value.shape
+                            if n * int(np.prod(shape)) > most_bytes:
+                                return False
+                            header = {"descr": "|u1", "fortran_order": False, "shape": (n, *shape)}
+                            np.lib.format.write_array_header_1_0(file, header)
+                            file.write(bytes(tile.index * int(np.prod(shape))))  # those before it were skipped
+                        if tile.value.shape != shape:
+                            return False
+                        file.write(np.ascontiguousarray(tile.value).tobytes())
+                        kept.append(tile.index)
+                    elif shape is not None:
+                        file.write(bytes(int(np.prod(shape))))
                     if progress:
                         progress(done, n)
+            if shape is None:
+                return False
             part.replace(path)
+            with part.open("wb") as file:
+                np.save(file, np.array(kept, int))
+            part.replace(rows)
         finally:
             part.unlink(missing_ok=True)
-    return np.array(kept, int)
+    return True
