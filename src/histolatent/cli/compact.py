@@ -100,7 +100,7 @@ def compact(
     frozen = {"--states": states, "--strength": strength, "--prior": prior, "--batch-size": batch_size}
     trained = {"--plan": plan, "--set": change}
     for option, value in (trained if on else frozen).items():
-        if value is not None:
+        if value not in (None, []):
             raise OptionError(f"{option} is not for --kind {kind}", received=value, fix="leave it out")
     refuse_existing(out, overwrite=overwrite, mark=Mark(CONFIG, FORMAT, "format"))
     source = open_source(
