@@ -28,7 +28,7 @@ def test_a_good_embedding_has_nothing_wrong():
     [
         (np.full((N, 3, D), 2.0, np.float32), "collapse"),
         (embedding(rank=1, noise=0), "collapse"),
-        (embedding(noise=1e-4) * 1e-3 + 1.0, "collapse"),
+        (embedding(rank=1, noise=1e-3) + 50.0, "collapse"),
         (embedding(colour=COLOURS @ np.random.default_rng(1).normal(size=(6, D)), noise=1.0), "shortcut"),
     ],
 )

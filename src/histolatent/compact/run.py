@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from .._types import Tile
 from ..encoders import Encoder, encode
 from ..encoders.torch_models import TorchEncoder, choose_device
-from ..errors import CompactionError, InputError, OutputError
+from ..errors import CompactionError, InputError, OptionError, OutputError
 from ..images import Item, TileSource, keep_tiles, stream_tiles
 from ..images.kept import AsRead
 from ..outputs import disk_errors
