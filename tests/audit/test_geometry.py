@@ -5,15 +5,9 @@ import pytest
 from scipy.spatial import procrustes
 from sklearn.neighbors import KNeighborsClassifier
 
-from histolatent.audit.geometry import (
-    effective_rank,
-    is_constant,
-    linear_cka,
-    mutual_neighbours,
-    neighbour_accuracy,
-    procrustes_residual,
-)
+from histolatent.audit.geometry import linear_cka, mutual_neighbours, neighbour_accuracy, procrustes_residual
 from histolatent.errors import InputError
+from histolatent.spectrum import effective_rank, is_constant
 
 
 def sample(n: int = 60, d: int = 7, seed: int = 0) -> np.ndarray:

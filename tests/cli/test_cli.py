@@ -259,7 +259,7 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(fails, monkeypatch):
     monkeypatch.setattr(doctor, "diagnose", stopped)
     code, line = fails("doctor")
     assert code == 130
-    assert line == "stopped; given again, audit, embed and stain normalize go on where they were"
+    assert line == "stopped; given again, audit, embed, compact and stain normalize go on where they were"
 
 
 @pytest.mark.slow
@@ -326,7 +326,10 @@ def test_a_stopped_audit_goes_on_in_a_new_process(tmp_path):
 
     stopped = give("a")
     assert stopped.returncode == 130, stopped.stderr
-    assert stopped.stderr.strip() == "stopped; given again, audit, embed and stain normalize go on where they were"
+    assert (
+        stopped.stderr.strip()
+        == "stopped; given again, audit, embed, compact and stain normalize go on where they were"
+    )
     assert not (tmp_path / "a").exists()
     assert (tmp_path / "a.unfinished").exists()
     assert give("a", GO_ON="1").returncode == 0
