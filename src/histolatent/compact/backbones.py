@@ -12,8 +12,8 @@ from .training import Backbone
 HALF = (0.5, 0.5, 0.5)
 
 
-def make_backbone(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
-    """Return a network with seeded weights, and the encoder that it is: its card still to be completed.
+def make_backbone(name: str, tile_px: int, seed: int) -> Backbone:
+    """Return an encoder with seeded weights, its card still to be completed.
 
     `conv-small`, or `timm:NAME` from scratch. torch's global random state is neither used nor changed. A timm network
     takes tiles of one size, `tile_px`, and larger ones squashed to it.
@@ -38,15 +38,15 @@ def make_backbone(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEn
             licence="that of the tiles",
             domain="pathology",
         )
-        backbone = Backbone(model, embed_conv_small, "mean", model.dim, model.dim, STRIDE, HALF, HALF)
         recipe = {"builder": "conv-small", "widths": list(WIDTHS)}
-        return backbone, TorchEncoder(card, model, embed_conv_small, "cpu", recipe)
+        encoder = TorchEncoder(card, model, embed_conv_small, "cpu", recipe)
+        return Backbone(encoder, embed_conv_small, model.dim, STRIDE)
     if not name.startswith("timm:"):
         raise OptionError("there is no such backbone", received=name, valid="conv-small, timm:NAME")
     return _timm(name.removeprefix("timm:"), tile_px, seed)
 
 
-def _timm(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
+def _timm(name: str, tile_px: int, seed: int) -> Backbone:
     from ..encoders import encoder
     from ..encoders.torch_models import Stages
 
@@ -60,10 +60,8 @@ def _timm(name: str, tile_px: int, seed: int) -> tuple[Backbone, TorchEncoder]:
     model = loaded.model.requires_grad_(True)
     with torch.inference_mode():
         grid = loaded.embed.grid(model, loaded.embed.features(model, torch.zeros(1, 3, tile_px, tile_px)))
-    mean, std = rule.mean or HALF, rule.std or HALF
-    stride = tile_px // grid.shape[2]
-    backbone = Backbone(model, loaded.embed, loaded.card.pooling, loaded.card.dim, grid.shape[1], stride, mean, std)
-    return backbone, TorchEncoder(card, model, loaded.embed, "cpu", loaded.recipe)
+    trained = TorchEncoder(card, model, loaded.embed, "cpu", loaded.recipe)
+    return Backbone(trained, loaded.embed, grid.shape[1], tile_px // grid.shape[2])
 
 
 def finished(encoder: TorchEncoder, *, name: str, source: str, notes: str) -> TorchEncoder:

@@ -106,8 +106,7 @@ def make_folds(table: pd.DataFrame, count: int, seed: int) -> tuple[list[Int[np.
 
     Groups are dealt to the fold that has fewest tiles, largest first, so that folds are about as large as each other.
     """
-    column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
-    names = np.array([str(name) for name in (table.index if column is None else table[column])])
+    names, column = _groups(table)
     groups, counts = np.unique(names, return_counts=True)
     order = stream(seed, "folds").permutation(len(groups))
     order = order[np.argsort(-counts[order], kind="stable")]
@@ -117,7 +116,13 @@ def make_folds(table: pd.DataFrame, count: int, seed: int) -> tuple[list[Int[np.
         fold = int(sizes.argmin())
         members[fold].append(str(groups[place]))
         sizes[fold] += counts[place]
-    return [np.flatnonzero(np.isin(names, fold)) for fold in members], column or "tile"
+    return [np.flatnonzero(np.isin(names, fold)) for fold in members], column
+
+
+def _groups(table: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """Return the patient of each row, else its slide, else the row itself: the first that tells rows apart."""
+    column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
+    return np.array([str(name) for name in (table.index if column is None else table[column])]), column or "tile"
 
 
 def leave_out(folds: Sequence[Int[np.ndarray, " _r"]], share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -242,8 +247,7 @@ def _kept(tiles: np.ndarray, apply: Apply, table: pd.DataFrame, seed: int) -> Ke
     """Probe the label before and after, and after with the probe of before; None if it cannot be probed."""
     if "label" not in table:
         return None
-    column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
-    groups = np.arange(len(table)) if column is None else np.unique(table[column].astype(str), return_inverse=True)[1]
+    groups = np.unique(_groups(table)[0], return_inverse=True)[1]
     target = [None if pd.isna(value) else str(value) for value in table["label"]]
     moved = apply(tiles)
     probes = [fit_probe(vectors, target, groups, seed=seed) for vectors in (tiles, moved)]

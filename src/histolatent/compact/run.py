@@ -136,13 +136,13 @@ def train(
         If a checkpoint of another plan is there, or the disk is full.
     """
     plan, views = prepared.views.plan, prepared.views
-    backbone, untrained = make_backbone(plan.backbone, views.tile_px, views.seed)
+    backbone = make_backbone(plan.backbone, views.tile_px, views.seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(views.seed)
         networks = Networks(backbone, plan)
     networks.spread.copy_(torch.from_numpy(_spread(prepared)))
     fabric = Fabric(**_hardware(device, plan.training.precision))
-    checker = _Checker(prepared, untrained, fabric.device)
+    checker = _Checker(prepared, backbone.encoder, fabric.device)
     optimizer = torch.optim.AdamW(
         networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay
     )
@@ -195,7 +195,9 @@ def train(
     first, last = (_held_out(state["checks"][place]) for place in (0, -1))
     findings = tuple(judge(last, first))
     notes = f"Trained on {prepared.source.name} alone, by latent manifold compaction. Research use."
-    encoder = finished(untrained, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes)
+    encoder = finished(
+        backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
+    )
     card = {
         "created": now(),
         "kind": "encoder",

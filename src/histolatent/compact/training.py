@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..encoders.card import Pooling
-from ..encoders.torch_models import Stages
+from ..encoders.torch_models import Stages, TorchEncoder, normalise
 from ..images import Skipped, TileSource, stream_tiles
 from ..provenance import stream
 from ..stain.manifold import AXES
@@ -35,16 +34,12 @@ SCALES: Mapping[str, Callable[[int], float]] = {
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network to be trained, and how its features are pooled."""
+    """An encoder to be trained, its two steps, and the channels and the stride of the map between them."""
 
-    model: nn.Module
+    encoder: TorchEncoder
     stages: Stages
-    pooling: Pooling
-    dim: int
     grid_dim: int
     stride: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
 
 
 @dataclass(eq=False)  # not frozen: mixed precision copies it field by field
@@ -76,33 +71,30 @@ class Step:
 class Networks(nn.Module):
     """Everything that is trained. A part whose weight is 0 is not there."""
 
-    mean: torch.Tensor
-    std: torch.Tensor
     spread: torch.Tensor
 
     def __init__(self, backbone: Backbone, plan: CompactionPlan) -> None:
         super().__init__()
-        self.encoder = backbone.model
+        self.encoder = backbone.encoder.model
         self.backbone, self.plan = backbone, plan
-        objective = plan.objective
-        self.projector = make_projector(backbone.dim, plan.projector) if objective.compaction else None
+        objective, dim = plan.objective, backbone.encoder.card.dim
+        self.projector = make_projector(dim, plan.projector) if objective.compaction else None
         self.decoder = None
         if objective.reconstruction:
             self.decoder = Decoder(backbone.grid_dim, max(round(math.log2(backbone.stride / TARGET_STRIDE)), 0))
         self.discriminator = None
         if objective.adversary:
-            self.discriminator = Discriminator(backbone.dim, plan.states.batches, len(AXES))
-        self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(backbone.std).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("spread", torch.ones(2), persistent=True)
+            self.discriminator = Discriminator(dim, plan.states.batches, len(AXES))
+        self.register_buffer("spread", torch.ones(2))
 
     def forward(self, step: Step, reversal: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return projections `(v, m, width)`, or embeddings without a projector, and the other losses, weighted."""
         v, m = step.pixels.shape[:2]
-        images = (step.pixels.flatten(0, 1).float() / 255 - self.mean) / self.std
+        card = self.backbone.encoder.card
+        images = normalise(step.pixels.flatten(0, 1), card.preprocessing)
         images = images.contiguous(memory_format=torch.channels_last)
         features = self.backbone.stages.features(self.encoder, images)
-        vectors = self.backbone.stages.pool(self.encoder, features, self.backbone.pooling).float()
+        vectors = self.backbone.stages.pool(self.encoder, features, card.pooling).float()
         z = vectors if self.projector is None else self.projector(vectors)
         side: dict[str, torch.Tensor] = {}
         if self.decoder is not None:
