@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histolatent.probes import NotReadable, Reading, grouped_folds, probe
+from histolatent.probes import FittedProbe, NotReadable, Reading, fit_probe, grouped_folds, measure_chance, probe
 
 GROUPS, PER_GROUP, DIM = 12, 12, 8
 CODES = np.repeat(np.arange(GROUPS), PER_GROUP)
@@ -226,3 +226,13 @@ def test_few_and_unequal_groups_never_break_a_probe(seed):
         assert np.isfinite(area(reading))
     else:
         assert reading.reason
+
+
+def test_chance_is_what_dealt_labels_give():
+    """With many dimensions and few tiles, labels that teach by accident also test by accident."""
+    fitted = fit_probe(noise(d=64), labels(2), CODES, strength=0.1)
+    assert isinstance(fitted, FittedProbe)
+    chance = measure_chance(fitted, noise(d=64), CODES)
+    assert chance.low < 0.5 < chance.high
+    assert 1 < chance.wider < 3
+    assert measure_chance(fitted, noise(d=64), CODES) == chance

@@ -14,10 +14,13 @@ from histolatent.stats import (
     bootstrap_means,
     check_split,
     cluster_counts,
+    cluster_spread,
+    deal,
     holm,
     paired_difference,
     pool_clusters,
     share_above,
+    shortfall,
     weighted_auroc,
     weighted_mean,
 )
@@ -268,3 +271,40 @@ def test_of_few_groups_no_comparison_is_decided():
     more = np.repeat(np.arange(10), 10)
     assert paired_difference(weighted_mean(noise + 5), weighted_mean(values), more).p == 2**-9
     assert paired_difference(weighted_mean(noise + 5), weighted_mean(values), more, resamples=199).p == 0.01
+
+
+def test_codes_of_whole_groups_are_dealt_by_whole_groups():
+    groups = np.repeat([4, 0, 2, 7, 5, 1], [3, 1, 2, 3, 2, 1])
+    codes = np.array([0, 1, 0, 1, 0, 1])[np.unique(groups, return_inverse=True)[1]]
+    dealt = deal(codes, groups, 50, seed=1)
+    assert all(len(set(column[groups == group])) == 1 for column in dealt.T for group in set(groups))
+    assert len({tuple(column) for column in dealt.T}) > 10
+
+
+def test_codes_of_tiles_are_dealt_in_blocks():
+    """A code that few tiles have, all of one group, stays together: nearly all of it lies in two groups at most."""
+    groups = np.repeat(np.arange(8), 10)
+    codes = np.where((groups == 3) & (np.arange(80) % 10 < 9), 1, 0)
+    dealt = deal(codes, groups, 50, seed=1)
+    assert (dealt.sum(axis=0) == 9).all()
+    assert all(np.bincount(groups[column == 1]).max() == 9 for column in dealt.T)
+    assert np.ptp([column.argmax() for column in dealt.T]) > 30
+
+
+def test_the_shortfall_is_how_much_more_figures_vary_than_intervals_think():
+    values = np.random.default_rng(0).normal(size=400)
+    assert shortfall(values, np.full(400, 0.5)) == pytest.approx(2 * values.std(ddof=1))
+    assert shortfall(values, np.full(400, 3.0)) == 1  # it never narrows an interval
+    half = np.where(np.arange(400) < 210, np.nan, values)
+    assert shortfall(half, np.full(400, 0.5)) == 1
+
+
+def test_the_spread_of_clusters_is_that_of_the_bootstrap():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 60, 900)
+    values = rng.normal(size=60)[groups] + rng.normal(size=900)
+    counts = cluster_counts(60, resamples=4000, seed=0)[:, groups]
+    drawn = (counts @ values / counts.sum(axis=1)).std()
+    expected = cluster_spread(((values - values.mean()) / 900)[:, None], groups)[0]
+    assert expected == pytest.approx(drawn * np.sqrt(60 / 59), rel=0.05)
+    assert np.isnan(cluster_spread(np.ones((5, 1)), np.zeros(5, int))).all()

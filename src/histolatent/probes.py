@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
 from ._types import Codes, Column, Vectors
-from .stats import Statistic, balanced_accuracy, weighted_auroc
+from .stats import Statistic, balanced_accuracy, cluster_spread, deal, shortfall, weighted_auroc
 
 FOLDS = 5
 ATTEMPTS = 10
@@ -92,6 +92,19 @@ class FittedProbe:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What probes read where labels are dealt anew.
+
+    From `low` to `high` lies the middle 95 % of the balanced accuracy: what is above chance has to be above it.
+    `wider` is the factor by which an interval that holds the fits fixed is too narrow (`shortfall`).
+    """
+
+    low: float
+    high: float
+    wider: float
+
+
+@dataclass(frozen=True)
 class _Model:
     """What is taken from each dimension, what it is divided by, and the regression."""
 
@@ -158,20 +171,16 @@ def fit_probe(
     return FittedProbe(rows, codes, classes, tuple(parts), models)
 
 
-def chance_band(
+def measure_chance(
     fitted: FittedProbe, vectors: Vectors, groups: Codes, *, permutations: int = PERMUTATIONS, seed: int = 0
-) -> tuple[float, float]:
-    """Return the middle 95 % of the balanced accuracy of such a probe where labels have nothing to do with tiles.
+) -> Chance:
+    """Return what such a probe reads where labels have nothing to do with tiles.
 
-    Labels are dealt anew: a target that is the same within each group, as a site is, by whole groups; any other in
-    blocks that are as long as groups are, so that tiles of a patient keep going together. For each deal, ridge
-    regressions on the same folds, of about the same penalty, stand in for the logistic ones: they have a closed form.
-
-    An interval of the accuracy holds the fits fixed, and at chance is too narrow by a fifth or more: labels that teach
-    by accident also test by accident. What is above chance has to be above this band too.
+    Labels are dealt anew as `deal` does, in blocks of whole groups. For each deal, ridge regressions on the same folds,
+    of about the same penalty, stand in for the logistic ones: they have a closed form.
     """
-    codes, groups = fitted.codes, groups[fitted.rows]
-    dealt = _deal(codes, groups, permutations, seed)
+    codes, groups = fitted.codes, np.unique(groups[fitted.rows], return_inverse=True)[1]
+    dealt = deal(codes, groups, permutations, seed)
     classes = len(fitted.classes)
     right = np.zeros((len(codes), permutations), bool)
     covered = np.zeros(len(codes), bool)
@@ -192,34 +201,26 @@ def chance_band(
                 scores = asked @ cho_solve(gram, x.T @ ((target - share) / share))
                 right[test, start : start + step] = scores.reshape(len(test), classes, -1).argmax(axis=1) == deals[test]
             covered[test] = True
-    recalls = []
-    for code in range(classes):
-        mine = (dealt == code) & covered[:, None]
-        with np.errstate(invalid="ignore"):
-            recalls.append((right & mine).sum(axis=0) / mine.sum(axis=0))
+    accuracy, spread = _dealt_accuracy(right[covered], dealt[covered], groups[covered])
     # Of p deals and the labels themselves, each is as likely to be the k-th: quantiles are taken at k / (p + 1).
-    low, high = np.nanquantile(np.nanmean(recalls, axis=0), [0.025, 0.975], method="weibull")
-    return float(low), float(high)
+    low, high = np.nanquantile(accuracy, [0.025, 0.975], method="weibull")
+    return Chance(float(low), float(high), shortfall(accuracy, spread))
 
 
-def _deal(codes: Codes, groups: Codes, permutations: int, seed: int) -> np.ndarray:
-    """Return codes dealt anew, a column per permutation."""
-    random = np.random.Generator(np.random.Philox(seed))
-    order = np.argsort(groups, kind="stable")
-    sizes = np.bincount(np.unique(groups, return_inverse=True)[1])
-    starts = np.cumsum(sizes) - sizes
-    blocks = np.split(codes[order], starts[1:])
-    whole = all((block == block[0]).all() for block in blocks)
-    dealt = np.empty((len(codes), permutations), codes.dtype)
-    for column in range(permutations):
-        turn = random.permutation(len(blocks))
-        values = (
-            [np.repeat(blocks[t][0], size) for t, size in zip(turn, sizes, strict=True)]
-            if whole
-            else [random.permutation(blocks[t]) for t in turn]
-        )
-        dealt[order, column] = np.concatenate(values)
-    return dealt
+def _dealt_accuracy(
+    right: Bool[np.ndarray, "n p"], dealt: Int[np.ndarray, "n p"], groups: Codes
+) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
+    """Return the balanced accuracy of each deal, over the classes that it has, and its standard error by groups."""
+    groups = np.unique(groups, return_inverse=True)[1]
+    accuracy, influence, present = np.zeros(right.shape[1]), np.zeros(right.shape), np.zeros(right.shape[1])
+    for code in np.unique(dealt):
+        mine = dealt == code
+        count = mine.sum(axis=0)
+        recall = (right & mine).sum(axis=0) / np.maximum(count, 1)
+        accuracy += recall
+        influence += np.where(mine, right - recall, 0) / np.maximum(count, 1)
+        present += count > 0
+    return accuracy / present, cluster_spread(influence / present, groups)
 
 
 def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -34,6 +34,17 @@ class Estimate:
             return f"{self.value:.3f} (no interval)"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def widened(self, factor: float, limits: tuple[float, float] = (-math.inf, math.inf)) -> "Estimate":
+        """Return the same value with an interval that reaches `factor` times as far, but not beyond `limits`.
+
+        >>> print(Estimate(0.9, 0.8, 0.95).widened(2.0, (0, 1)))
+        0.900 [0.700, 1.000]
+        """
+        if self.low is None or self.high is None:
+            return self
+        low, high = (self.value + factor * (end - self.value) for end in (self.low, self.high))
+        return Estimate(self.value, max(low, limits[0]), min(high, limits[1]))
+
 
 def cluster_counts(clusters: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Int[np.ndarray, "b g"]:
     """Return how often each cluster is drawn in each bootstrap resample of whole clusters.
@@ -172,6 +183,54 @@ def holm(p: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(raised, 1)
     return adjusted
+
+
+def deal(codes: Codes, groups: Codes, times: int, seed: int) -> Int[np.ndarray, "n p"]:
+    """Return codes dealt anew, a column per deal: by whole groups where each group has one code, as a site has.
+
+    Other codes are dealt in blocks that are as long as groups are, so that tiles of a patient keep going together.
+    """
+    random = np.random.Generator(np.random.Philox(seed))
+    blocks = np.unique(groups, return_inverse=True)[1]
+    order, sizes = np.argsort(blocks, kind="stable"), np.bincount(blocks)
+    ordered, block = codes[order], np.repeat(np.arange(len(sizes)), sizes)
+    first = ordered[np.cumsum(sizes) - sizes]
+    whole = bool((ordered == first[block]).all())
+    dealt = np.empty((len(codes), times), codes.dtype)
+    for column in range(times):
+        if whole:
+            values = np.repeat(first[random.permutation(len(sizes))], sizes)
+        else:
+            place = random.permutation(len(sizes))[block]
+            values = ordered[np.lexsort((random.random(len(codes)), place))]
+        dealt[order, column] = values
+    return dealt
+
+
+def shortfall(values: Float[np.ndarray, " p"], spreads: Float[np.ndarray, " p"]) -> float:
+    """Return by what factor intervals are too narrow, at least 1: how far values vary, over what intervals think.
+
+    `values` are a figure where labels are dealt anew, `spreads` the standard error that its interval stands for, each
+    time. A bootstrap of tiles holds fits and neighbours fixed, and misses that labels which teach by accident also test
+    by accident. 1 where fewer than half of the values exist.
+    """
+    known = np.isfinite(values) & np.isfinite(spreads) & (spreads > 0)
+    if known.sum() < max(2, len(values) / 2):
+        return 1.0
+    return max(1.0, float(values[known].std(ddof=1) / np.sqrt(np.mean(spreads[known] ** 2))))
+
+
+def cluster_spread(influence: Float[np.ndarray, "n p"], groups: Codes) -> Float[np.ndarray, " p"]:
+    """Return the standard error of figures of which tile i has the share `influence[i]`, in whole clusters.
+
+    It is what the interval of `bootstrap` stands for, to first order.
+    """
+    clusters = int(groups.max()) + 1
+    if clusters < 2:
+        return np.full(influence.shape[1], np.nan)
+    sums = np.zeros((clusters, influence.shape[1]))
+    np.add.at(sums, groups, influence)
+    return np.sqrt((sums**2).sum(axis=0) * clusters / (clusters - 1))
 
 
 def _evaluate(statistic: Statistic, counts: Int[np.ndarray, "b g"], groups: Codes) -> Float[np.ndarray, " b"]:

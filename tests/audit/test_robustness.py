@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from histolatent.audit.robustness import best_k, margin_index, robustness_index, robustness_margin
+from histolatent.audit.robustness import (
+    best_k,
+    margin_index,
+    measure_shortfalls,
+    robustness_index,
+    robustness_margin,
+)
 from histolatent.audit.undefined import Undefined
 from histolatent.errors import InputError
 from histolatent.neighbors import find_neighbors
@@ -203,3 +209,20 @@ def test_messages():
         robustness_index(find_neighbors(vectors, K), K)
     with pytest.raises(InputError, match="candidates for k"):
         best_k(found, ())
+
+
+def test_nearness_is_mutual_and_intervals_are_widened_for_it():
+    """In clumps of ten, each pair of tiles counts at both ends: squares are about twice what tiles alone say."""
+    rng = np.random.default_rng(0)
+    labels, sites, groups = rng.integers(0, 2, N), rng.integers(0, 2, N), rng.permutation(N)
+
+    def search(vectors):
+        return find_neighbors(vectors.astype(np.float32), 9, labels=labels, confounders=sites, groups=groups)
+
+    clumps = search(rng.normal(size=(30, 8))[np.arange(N) % 30] + 0.01 * rng.normal(size=(N, 8)))
+    wider = measure_shortfalls(clumps, groups, k=9, m=M, deals=400)
+    assert wider.index == pytest.approx(np.sqrt(2), rel=0.15)
+    assert wider.margin > 1
+    assert measure_shortfalls(clumps, groups, k=9, m=M, deals=400) == wider
+    nothing = measure_shortfalls(search(np.ones((N, 4))), groups, k=9)
+    assert (nothing.index, nothing.margin) == (1, 1)

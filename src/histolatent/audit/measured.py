@@ -1,5 +1,6 @@
 """What every measure of an audit is given: the tiles that could be read, and what belongs to them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,9 +81,16 @@ class Measured:
         n = len(self.rows)
         return np.sort(stream(self.plan.seed, purpose, n).permutation(n)[:most])
 
-    def figure(self, statistic: Statistic, rows: Codes) -> Figure:
-        """Return a statistic over some of the tiles, with its interval."""
-        return Figure.of(bootstrap(statistic, self._clusters_of(rows), **self._how))
+    def figure(
+        self,
+        statistic: Statistic,
+        rows: Codes,
+        *,
+        wider: float = 1.0,
+        limits: tuple[float, float] = (-math.inf, math.inf),
+    ) -> Figure:
+        """Return a statistic over some of the tiles, with its interval, which reaches `wider` times as far."""
+        return Figure.of(bootstrap(statistic, self._clusters_of(rows), **self._how).widened(wider, limits))
 
     def means(self, columns: Mapping[str, Float[np.ndarray, " q"]], rows: Codes) -> dict[str, Figure]:
         """Return the mean of each column of values of some of the tiles, with its interval."""

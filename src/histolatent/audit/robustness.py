@@ -3,15 +3,25 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from .._types import Codes
 from ..errors import InputError
 from ..neighbors import TYPES, TypedNeighbors
-from ..stats import Statistic, balanced_accuracy, weighted_quantile, weighted_tail_mean
+from ..stats import (
+    Statistic,
+    balanced_accuracy,
+    cluster_spread,
+    deal,
+    shortfall,
+    weighted_quantile,
+    weighted_tail_mean,
+)
 from .undefined import COLLAPSED, Undefined
 
 TAIL = 0.1
+DEALS = 100
+Mask = Bool[np.ndarray, "q k"]
 SAME_OTHER, OTHER_SAME = TYPES.index("SO"), TYPES.index("OS")
 
 
@@ -219,6 +229,65 @@ def robustness_margin(near: TypedNeighbors, m: int = 5) -> RobustnessMargin | Un
         return Undefined(f"no tile has {m} tiles of its label elsewhere and {m} of another label here, apart from it")
     values = (os[known] - so[known]) / (os[known] + so[known])
     return RobustnessMargin(m, near.rows[known], values, len(known) / len(near.rows))
+
+
+@dataclass(frozen=True)
+class Shortfalls:
+    """By what factor intervals that hold neighbours fixed are too narrow: of both indices, and of margins."""
+
+    index: float
+    margin: float
+
+
+def measure_shortfalls(
+    near: TypedNeighbors, groups: Codes, *, k: int = 50, m: int = 5, deals: int = DEALS, seed: int = 0
+) -> Shortfalls:
+    """Deal labels and confounders anew, each by whole groups (`deal`), and see how far the figures vary (`shortfall`).
+
+    Nearness is mutual: a pair of tiles counts at both ends, and an interval from tiles takes that for two pairs. Margins
+    are taken among the plain neighbours that were found, and their mean stands for their median.
+    """
+    if near.labels is None or near.confounders is None or near.collapsed:
+        return Shortfalls(1.0, 1.0)
+    index, distance, clusters = near.plain.index, near.plain.distance, groups[near.rows]
+    labels = deal(near.labels, groups, deals, seed)
+    confounders = deal(near.confounders, groups, deals, seed + 1)
+    found = []
+    for column in range(deals):
+        label, confounder = labels[:, column], confounders[:, column]
+        same_label = (label[index] == label[near.rows][:, None]) & (index >= 0)
+        same_confounder = (confounder[index] == confounder[near.rows][:, None]) & (index >= 0)
+        so, os = same_label & ~same_confounder, ~same_label & same_confounder
+        found.append((*_dealt_index(so[:, :k], os[:, :k], clusters), *_dealt_margin(so, os, distance, m, clusters)))
+    index_values, index_spreads, margin_values, margin_spreads = np.array(found).T
+    return Shortfalls(shortfall(index_values, index_spreads), shortfall(margin_values, margin_spreads))
+
+
+def _dealt_index(so: Mask, os: Mask, clusters: Codes) -> tuple[float, float]:
+    """Return the robustness index and its standard error; NaN where nothing counts."""
+    good, typed = so.sum(axis=1), (so | os).sum(axis=1)
+    total = typed.sum()
+    if not total:
+        return np.nan, np.nan
+    value = good.sum() / total
+    return float(value), float(cluster_spread(((good - value * typed) / total)[:, None], clusters)[0])
+
+
+def _dealt_margin(so: Mask, os: Mask, distance: np.ndarray, m: int, clusters: Codes) -> tuple[float, float]:
+    """Return the mean margin of the tiles that have both types, and its standard error; NaN where none has."""
+    means = []
+    for typed in (so, os):
+        nearest = typed & (np.cumsum(typed, axis=1) <= m)
+        with np.errstate(invalid="ignore"):
+            means.append(np.where(nearest, distance, 0).sum(axis=1) / nearest.sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        values = (means[1] - means[0]) / (means[1] + means[0])
+    known = np.isfinite(values)
+    if not known.any():
+        return np.nan, np.nan
+    value = values[known].mean()
+    influence = np.where(known, values - value, 0) / known.sum()
+    return float(value), float(cluster_spread(influence[:, None], clusters)[0])
 
 
 def best_k(near: TypedNeighbors, candidates: tuple[int, ...]) -> int:

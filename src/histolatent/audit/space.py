@@ -1,13 +1,15 @@
 """What an embedding holds without any perturbation: what can be read from it, and what decides who is near."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .._types import Codes, GivenCodes, Vectors
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
-from ..probes import FittedProbe, NotReadable, Reading, chance_band, fit_probe
+from ..probes import Chance, FittedProbe, NotReadable, Reading, fit_probe, measure_chance
 from ..provenance import stream
 from ..spectrum import effective_rank, is_constant
 from ..stats import Statistic, balanced_accuracy, weighted_mean
@@ -19,7 +21,14 @@ from .mixing import acceptance, local_mixing
 from .performance_drop import measure_drop
 from .plan import LEAKAGE_COLUMNS
 from .result import BatchResult, DistanceResult, Figure, ProbeResult, SpaceResult, TransferResult, rounded
-from .robustness import RobustnessMargin, margin_index, robustness_index, robustness_margin
+from .robustness import (
+    RobustnessMargin,
+    Shortfalls,
+    margin_index,
+    measure_shortfalls,
+    robustness_index,
+    robustness_margin,
+)
 from .silhouettes import batch_silhouettes
 from .transfer import leave_site_out
 from .undefined import Undefined
@@ -70,6 +79,7 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
     results: list[ProbeResult] = []
     fitted: dict[str, FittedProbe] = {}
     readings: dict[str, Reading] = {}
+    chances: dict[str, Chance] = {}
     for target in ("label", *LEAKAGE_COLUMNS):
         column = _probed_column(target, measured)
         if column is None:
@@ -80,13 +90,13 @@ def probe_all(vectors: Vectors, measured: Measured) -> Readings:
         else:
             probe = fit_probe(vectors, column, groups, split=split, seed=measured.plan.seed)
         if isinstance(probe, NotReadable):
-            results.append(_probe_result(target, probe, Figure(value=None), None, measured))
+            results.append(_not_probed(target, probe.reason, measured))
             continue
         fitted[target], readings[target] = probe, probe.read(vectors)
-        low, high = chance_band(probe, vectors, groups, seed=measured.plan.seed)
-        band = (float(f"{low:.6g}"), float(f"{high:.6g}"))
-        results.append(_probe_result(target, readings[target], _votes(near, target, measured), band, measured))
-    return Readings(results, fitted, readings, _leak(results, readings, measured))
+        chances[target] = measure_chance(probe, vectors, groups, seed=measured.plan.seed)
+        votes = _votes(near, target, measured)
+        results.append(_probe_result(target, readings[target], votes, chances[target], measured))
+    return Readings(results, fitted, readings, _leak(results, readings, chances, measured))
 
 
 def _is_the_label(target: str, measured: Measured) -> bool:
@@ -103,29 +113,42 @@ def _probed_column(name: str, measured: Measured) -> list[str | None] | None:
     return [value if row in seen else None for row, value in enumerate(column)]
 
 
-def _probe_result(
-    target: str,
-    reading: Reading | NotReadable,
-    votes: Figure,
-    band: tuple[float, float] | None,
-    measured: Measured,
-) -> ProbeResult:
-    nothing = Figure(value=None)
-    readable = isinstance(reading, Reading)
-    return ProbeResult(
-        target=target,
-        title=measured.plan.title(target),
-        kind="signal" if target == "label" else "leakage",
-        classes=list(reading.classes) if readable else [],
-        tiles=len(reading.rows) if readable else 0,
-        folds=reading.folds if readable else 0,
-        balanced_accuracy=measured.figure(reading.accuracy(), reading.rows) if readable else nothing,
-        auroc=measured.figure(reading.auroc(), reading.rows) if readable else nothing,
-        neighbours=votes,
-        chance=1 / len(reading.classes) if readable else None,
-        chance_band=band,
-        reason=None if readable else reading.reason,
+def _probe_result(target: str, reading: Reading, votes: Figure, chance: Chance, measured: Measured) -> ProbeResult:
+    accuracy, auroc = (
+        measured.figure(statistic, reading.rows, wider=chance.wider, limits=(0, 1))
+        for statistic in (reading.accuracy(), reading.auroc())
     )
+    return ProbeResult(
+        **_asked(target, measured),
+        classes=list(reading.classes),
+        tiles=len(reading.rows),
+        folds=reading.folds,
+        balanced_accuracy=accuracy,
+        auroc=auroc,
+        neighbours=votes,
+        chance=1 / len(reading.classes),
+        chance_band=(float(f"{chance.low:.6g}"), float(f"{chance.high:.6g}")),
+    )
+
+
+def _not_probed(target: str, reason: str, measured: Measured) -> ProbeResult:
+    nothing = Figure(value=None)
+    return ProbeResult(
+        **_asked(target, measured),
+        classes=[],
+        tiles=0,
+        folds=0,
+        balanced_accuracy=nothing,
+        auroc=nothing,
+        neighbours=nothing,
+        chance=None,
+        reason=reason,
+    )
+
+
+def _asked(target: str, measured: Measured) -> dict[str, Any]:
+    kind = "signal" if target == "label" else "leakage"
+    return {"target": target, "title": measured.plan.title(target), "kind": kind}
 
 
 def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[GivenCodes, np.ndarray] | None:
@@ -148,7 +171,9 @@ def _votes(near: tuple[Codes, np.ndarray] | None, target: str, measured: Measure
     return measured.figure(balanced_accuracy(right, codes[known]), rows[known])
 
 
-def _leak(results: list[ProbeResult], readings: dict[str, Reading], measured: Measured) -> Figure | None:
+def _leak(
+    results: list[ProbeResult], readings: dict[str, Reading], chances: dict[str, Chance], measured: Measured
+) -> Figure | None:
     """Return the skill of the worst leak less that of the label, on the same resamples of the tiles both cover."""
     leaking = [result for result in results if result.kind == "leakage" and result.target in readings]
     if "label" not in readings or not leaking:
@@ -167,7 +192,8 @@ def _leak(results: list[ProbeResult], readings: dict[str, Reading], measured: Me
         (leaked, leak_chance), (kept, kept_chance) = parts
         return (leaked(weights) - leak_chance) / (1 - leak_chance) - (kept(weights) - kept_chance) / (1 - kept_chance)
 
-    return measured.figure(gap, both)
+    wider = max(chances[worst.target].wider, chances["label"].wider)
+    return measured.figure(gap, both, wider=wider)
 
 
 def confounders(measured: Measured) -> tuple[list[str], list[str]]:
@@ -296,19 +322,42 @@ class _Against:
 
     def _robustness(self, near: TypedNeighbors, few: str | None) -> None:
         index = Undefined(few) if few else robustness_index(near, NEIGHBOURS)
-        self._add("robustness_index", index, lambda found: found.statistic(), chance=lambda found: found.chance)
-        self._add("robustness_ratio", index, lambda found: found.ratio_statistic())
         weighted = Undefined(few) if few else margin_index(near, NEIGHBOURS)
-        self._add("margin_index", weighted, lambda found: found.statistic())
+        wider = self._shortfalls(near)
+        for name, found, statistic, chance, most in (
+            ("robustness_index", index, lambda found: found.statistic(), lambda found: found.chance, 1),
+            ("robustness_ratio", index, lambda found: found.ratio_statistic(), None, math.inf),
+            ("margin_index", weighted, lambda found: found.statistic(), None, 1),
+        ):
+            self._add(name, found, statistic, chance=chance, wider=wider.index, limits=(0, most))
         margin = robustness_margin(near, NEAREST)
         dealt = self._dealt_margins()
         known = isinstance(dealt, RobustnessMargin)
         median, worst, confounded = (dealt.median, dealt.worst, dealt.confounded) if known else (None,) * 3
-        self._add("margin_median", margin, lambda found: found.median_statistic(), chance=lambda _: median)
-        self._add("margin_worst", margin, lambda found: found.worst_statistic(), chance=lambda _: worst)
-        self._add("margin_confounded", margin, lambda found: found.confounded_statistic(), chance=lambda _: confounded)
         above = margin if median is not None or isinstance(margin, Undefined) else dealt
-        self._add("margin_excess", above, lambda found: found.excess_statistic(median), chance=lambda _: 0.0)
+        for name, found, statistic, chance, limits in (
+            ("margin_median", margin, lambda found: found.median_statistic(), median, (-1, 1)),
+            ("margin_worst", margin, lambda found: found.worst_statistic(), worst, (-1, 1)),
+            ("margin_confounded", margin, lambda found: found.confounded_statistic(), confounded, (0, 1)),
+            ("margin_excess", above, lambda found: found.excess_statistic(median), 0.0, (-2, 2)),
+        ):
+            self._add(name, found, statistic, chance=lambda _, value=chance: value, wider=wider.margin, limits=limits)
+
+    def _shortfalls(self, near: TypedNeighbors) -> Shortfalls:
+        """Return by what factor intervals are too narrow that hold neighbours fixed; of many tiles, see some."""
+        groups = self.groups
+        if len(self.rows) > SLOW_TILES:
+            assert self.tissue is not None  # asked only with labels
+            some = self._part(SLOW_TILES)
+            groups = _compact(groups[some])
+            near = find_neighbors(
+                self.vectors[some],
+                near.plain.k,
+                labels=self.tissue[some],
+                confounders=self.site[some],
+                groups=groups,
+            )
+        return measure_shortfalls(near, groups, k=NEIGHBOURS, m=NEAREST, seed=self.measured.plan.seed)
 
     def _dealt_margins(self) -> RobustnessMargin | Undefined:
         """Return the margins where label, site and group are dealt anew to the tiles: what no embedding can help.
@@ -378,6 +427,8 @@ class _Against:
         *,
         rows: Codes | None = None,
         chance: Callable[..., float | None] | None = None,
+        wider: float = 1.0,
+        limits: tuple[float, float] = (-math.inf, math.inf),
     ) -> None:
         """Add a figure with its interval; `rows` says which of the tiles it is of, if what was found does not."""
         if isinstance(found, Undefined):
@@ -388,7 +439,7 @@ class _Against:
             SpaceResult(
                 metric=name,
                 column=self.column,
-                figure=self.measured.figure(statistic(found), mine),
+                figure=self.measured.figure(statistic(found), mine, wider=wider, limits=limits),
                 chance=None if chance is None else rounded(chance(found)),
                 tiles=len(mine),
                 recall=self.recall if rows is None else None,
