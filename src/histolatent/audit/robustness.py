@@ -244,8 +244,8 @@ def measure_shortfalls(
 ) -> Shortfalls:
     """Deal labels and confounders anew, each by whole groups (`deal`), and see how far the figures vary (`shortfall`).
 
-    Nearness is mutual: a pair of tiles counts at both ends, and an interval from tiles takes that for two pairs. Margins
-    are taken among the plain neighbours that were found, and their mean stands for their median.
+    Nearness is mutual: a pair of tiles counts at both ends, and an interval from tiles takes that for two. Margins are
+    taken among the plain neighbours that were found, and their mean stands for their median.
     """
     if near.labels is None or near.confounders is None or near.collapsed:
         return Shortfalls(1.0, 1.0)

@@ -130,6 +130,11 @@ def _statistics(result: AuditResult, references: _References) -> str:
         f"{references.cite(HESTERBERG)}, from {result.plan['resamples']} bootstrap resamples of whole groups "
         f"({result.clusters['by']}, n = {result.clusters['count']}), the same for all encoders."
     )
+    if any(not probe.reason for encoder in result.encoders for probe in encoder.probes):
+        said += (
+            " Intervals of probes, of the robustness index and of margins were widened by the factor by which the figures "
+            "vary more than their intervals where labels are dealt anew, by whole groups."
+        )
     if result.comparisons:
         said += (
             " Encoders were compared on the same tiles and resamples; p-values are adjusted within a family by Holm's "
