@@ -132,8 +132,8 @@ def _statistics(result: AuditResult, references: _References) -> str:
     )
     if any(not probe.reason for encoder in result.encoders for probe in encoder.probes):
         said += (
-            " Intervals of probes, of the robustness index and of margins were widened by the factor by which the figures "
-            "vary more than their intervals where labels are dealt anew, by whole groups."
+            " Intervals of probes, of the robustness index and of margins were widened by the factor by which these "
+            "figures vary more than intervals say where labels are dealt anew, by whole groups."
         )
     if result.comparisons:
         said += (
