@@ -1,14 +1,17 @@
 """Training: what a step sees, what a run leaves, and that an interrupted one ends where a whole one does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from histolatent.compact.checkpoint import CHECKPOINT
 from histolatent.compact.plan import CompactionPlan
-from histolatent.compact.run import CHECKPOINT, prepare, train
+from histolatent.compact.run import prepare, train
 from histolatent.compact.training import order_of, rate_at, read_batches, steps_in
 from histolatent.encoders import encode
-from histolatent.errors import CompactionError, InputError, OptionError, OutputError
+from histolatent.errors import CompactionError, InputError, OutputError
 from histolatent.images import open_tiles
 from histolatent.provenance import stream
 
@@ -150,13 +153,43 @@ def test_the_group_nearest_to_the_share_is_held_out():
     assert len(held) == 10 and len(rest) == 90
 
 
-def test_several_processes_and_torn_checkpoints_are_refused(prepared, tmp_path, monkeypatch):
+def test_a_torn_checkpoint_is_refused(prepared, tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"torn")
     with pytest.raises(OutputError, match=r"cannot be read.*--restart"):
         train(prepared, tmp_path)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OptionError, match="one process"):
-        train(prepared, tmp_path)
+
+
+def test_training_ends_early_with_the_weights_of_the_best_check(source, tmp_path, monkeypatch):
+    from histolatent.compact import checker
+
+    seen = iter([0.1, 0.3, 0.5, 0.5, 0.4, 0.9])
+    original = checker.look
+    monkeypatch.setattr(checker, "look", lambda *args: replace(original(*args), twin_top1=next(seen)))
+    plan = PLAN.changed(**{"training.epochs": 5, "training.patience": 2})
+    patient = train(prepare(source, plan, tmp_path), tmp_path / "patient")
+    per_epoch = steps_in(plan, len(prepare(source, plan, tmp_path).rows)) // 5
+    assert [check["twin_top1"] for check in patient.checks] == [0.1, 0.3, 0.5, 0.5, 0.4]
+    assert patient.card["steps"] == 4 * per_epoch and patient.card["weights_of_step"] == 2 * per_epoch
+    assert patient.card["after"]["twin_top1"] == 0.5
+    again = train(prepare(source, plan, tmp_path), tmp_path / "patient")  # its checkpoint says that it is over
+    assert same(patient, again) and again.card["steps"] == 4 * per_epoch
+
+
+def test_a_running_mean_of_weights_lags_behind_them(source, tmp_path):
+    first, plain, mean = (
+        train(prepare(source, PLAN.changed(**changes), tmp_path), tmp_path / name)
+        for name, changes in (
+            ("none", {"training.learning_rate": 1e-12, "training.weight_decay": 0.0}),
+            ("plain", {}),
+            ("mean", {"training.ema": 0.9}),
+        )
+    )
+
+    def apart(one, other):
+        one, other = (made.encoder.model.stem[0].weight for made in (one, other))
+        return float((one - other).norm())
+
+    assert 0 < apart(mean, first) < apart(plain, first) and not same(mean, plain)
 
 
 def test_a_part_whose_weight_is_0_is_not_there(source, tmp_path):

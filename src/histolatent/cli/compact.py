@@ -1,7 +1,9 @@
 """`histolatent compact`."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +79,9 @@ def compact(
     ] = None,
     workers: Workers = None,
     device: Device = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="For --kind encoder: devices of that kind to train on. Default: 1.")
+    ] = None,
     on_error: OnError = "stop",
     overwrite: Overwrite = False,
     restart: Restart = False,
@@ -98,7 +103,7 @@ def compact(
             fix="--kind linear --on ENCODER, or --kind encoder",
         )
     frozen = {"--states": states, "--strength": strength, "--prior": prior, "--batch-size": batch_size}
-    trained = {"--plan": plan, "--set": change}
+    trained = {"--plan": plan, "--set": change, "--devices": devices}
     for option, value in (trained if on else frozen).items():
         if value not in (None, []):
             raise OptionError(f"{option} is not for --kind {kind}", received=value, fix="leave it out")
@@ -117,7 +122,8 @@ def compact(
         options = {key: value for key, value in given.items() if value is not None}
         _frozen(source, on, out, device, overwrite, quiet, {"kind": kind, **options, **common, "seed": seed})
     else:
-        _encoder(source, plan or "demo", change or [], out, seed, device, overwrite, quiet, common)
+        given = {**common, "seed": seed, "device": device, "devices": devices or 1}
+        _encoder(source, plan or "demo", change or [], out, overwrite, quiet, given)
 
 
 def _frozen(
@@ -163,36 +169,24 @@ def _encoder(
     plan: str,
     changes: list[str],
     out: Path,
-    seed: int,
-    device: str | None,
     overwrite: bool,
     quiet: bool,
-    common: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> None:
     from ..compact.plan import CompactionPlan
     from ..errors import require
     from ..outputs import remove
 
     require("lightning_fabric", "compact")
-    from ..compact.run import prepare, train
+    from ..compact.run import compact_encoder
 
     wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
-    restart = common["restart"]
-    given = {key: value for key, value in common.items() if key != "restart"}
     work = out.with_name(out.name + ".training")
-    if restart:
-        remove(work)
-    with progress_bar("reading tiles", quiet=quiet) as reading:
-        prepared = prepare(source, wanted, work, seed=seed, progress=reading, **given)
-    with progress_bar(f"training {wanted.backbone}", quiet=quiet, unit="steps") as progress:
-        made = train(
-            prepared,
-            work,
-            device=device,
-            restart=restart,
-            progress=lambda what, done, total, cost: progress(done, total),
-            **given,
-        )
+    first = os.environ.get("RANK", "0") == "0"  # torchrun numbers the processes that it starts
+    with training_bars(wanted.backbone, quiet=quiet or not first) as progress:
+        made = compact_encoder(source, wanted, work, progress=progress, **given)
+    if not first:
+        return
     _save(made.encoder, made.card, out, overwrite)
     remove(work)
     before, after = made.card["before"], made.card["after"]
@@ -200,6 +194,29 @@ def _encoder(
     say(f"compaction ratio {before['ratio']:.3f} -> {after['ratio']:.3f}, effective rank {after['rank']:.0f}")
     say(f"{out}: use it as --encoder {out}")
     _tell(made.findings)
+
+
+@contextlib.contextmanager
+def training_bars(name: str, *, quiet: bool) -> Generator[Callable[..., None], None, None]:
+    """Yield what `compact_encoder` tells its progress to: a bar for reading, one for steps, a line for each check."""
+    with contextlib.ExitStack() as bars:
+        open_bars: dict[str, Callable[[int, int], None]] = {}
+        titles = {"reading tiles": ("reading tiles", "tiles"), "training": (f"training {name}", "steps")}
+
+        def told(what: str, done: int, total: int, values: Mapping[str, float]) -> None:
+            if what in titles:
+                if what not in open_bars:
+                    bars.close()
+                    title, unit = titles[what]
+                    open_bars[what] = bars.enter_context(progress_bar(title, quiet=quiet, unit=unit))
+                open_bars[what](done, total)
+            elif not quiet:
+                error_console().print(
+                    f"step {done}: twin retrieval {values['twin_top1']:.3f}, compaction ratio {values['ratio']:.3f}, "
+                    f"effective rank {values['rank']:.1f}"
+                )
+
+        yield told
 
 
 def _save(encoder: Any, card: Mapping[str, Any], out: Path, overwrite: bool) -> None:

@@ -65,7 +65,9 @@ class TrainingPlan(_Part):
 
     `batch_size` counts tiles; `micro_batch` is how many of them are handled at a time, which is exact but for batch
     normalisation. `held_out` is the share of tiles, by whole patients or slides, that is not trained on; every
-    `check_every` epochs the embedding of these is looked at, and a checkpoint written.
+    `check_every` epochs the embedding of these is looked at, and a checkpoint written. After `patience` checks at which
+    no more of them find themselves again, training ends, and the weights are those of the best check. With `ema`, they
+    are a running mean in which so large a share is of older ones (0.99: of about 100 steps).
     """
 
     epochs: Count = 30
@@ -77,6 +79,8 @@ class TrainingPlan(_Part):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     held_out: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 0.15
     check_every: Count = 5
+    patience: Count | None = None
+    ema: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 
 
 class CompactionPlan(_Part):

@@ -1,11 +1,9 @@
 """Train an encoder from tiles of one source: prepare, train, check, keep. Imports torch."""
 
 import contextlib
-import json
+import io
 import math
-import os
-import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,28 +11,31 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .._types import Tile
-from ..encoders import Encoder, encode
-from ..encoders.torch_models import TorchEncoder, choose_device
-from ..errors import CompactionError, InputError, OptionError, OutputError
+from ..encoders import Encoder
+from ..encoders.torch_models import TorchEncoder
+from ..errors import CompactionError, InputError, OptionError
 from ..images import Item, TileSource, keep_tiles, stream_tiles
 from ..images.kept import AsRead
-from ..outputs import disk_errors
-from ..provenance import canonical_json, environment, now, stream
+from ..outputs import remove
+from ..provenance import canonical_json, environment, now
 from ..stain.manifold import StainManifold
 from .backbones import finished, make_backbone
+from .checker import Checker
+from .checkpoint import CHECKPOINT, keep, resume
 from .frozen import fit_manifold, leave_out, make_folds, slides_of
-from .guards import Finding, HeldOut, judge, look
+from .guards import Finding, HeldOut, judge
 from .plan import CompactionPlan
+from .processes import Told, launch, make_fabric, started_outside
 from .states import StateViews
 from .training import Networks, Step, read_batches, run_step, steps_in
 from .training_views import TrainingViews
 
-Told = Callable[[str, int, int, Mapping[str, float]], None]
-#: Held-out tiles that a check looks at, and tiles that the spread of the amounts is taken from.
-CHECK_TILES, SPREAD_TILES = 400, 64
-CHECKPOINT = "checkpoint.pt"
+#: Tiles that the spread of the amounts is taken from.
+SPREAD_TILES = 64
+#: Twin retrieval has risen where it is higher by more than this.
+RISE = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,55 +117,157 @@ def prepare(
     return Prepared(source, tuple(rows.tolist()), tuple(held_out.tolist()), manifold, views, column)
 
 
-def train(
-    prepared: Prepared,
+def compact_encoder(
+    source: TileSource,
+    plan: CompactionPlan,
     folder: Path,
     *,
+    seed: int = 0,
     device: str | None = None,
+    devices: int = 1,
     workers: int = 0,
     on_error: str = "stop",
     restart: bool = False,
     progress: Told | None = None,
 ) -> Trained:
+    """Prepare and train; see `prepare` and `train`.
+
+    What is kept for resuming lies in `folder`. `devices` processes are started, one for each device; under torchrun
+    those that it started share the work. `progress` is called with what is done, how far, of how much, and costs.
+    """
+    fabric = make_fabric(device, plan.training.precision, devices)
+    if started_outside():
+        fabric.launch()
+    prepared = None
+    if fabric.is_global_zero:
+        if restart:
+            remove(folder)
+        prepared = prepare(
+            source,
+            plan,
+            folder,
+            seed=seed,
+            workers=workers,
+            on_error=on_error,
+            progress=progress and (lambda done, total: progress("reading tiles", done, total, {})),
+        )
+    if started_outside():
+        prepared = fabric.broadcast(prepared)
+    assert prepared is not None  # the first process has made it
+    return train(prepared, folder, fabric=fabric, workers=workers, on_error=on_error, progress=progress)
+
+
+def train(
+    prepared: Prepared,
+    folder: Path,
+    *,
+    fabric: Fabric | None = None,
+    workers: int = 0,
+    on_error: str = "stop",
+    progress: Told | None = None,
+) -> Trained:
     """Train from the start, or from the checkpoint that an interrupted run left in `folder`.
+
+    `fabric` is that of `make_fabric`; without one, training takes the best device that there is.
 
     Raises
     ------
     CompactionError
         If the loss is no longer finite; the last good checkpoint stays.
+    OptionError
+        If a batch cannot be divided by the number of processes.
     OutputError
         If a checkpoint of another plan is there, or the disk is full.
     """
+    plan, views = prepared.views.plan, prepared.views
+    fabric = fabric or make_fabric(None, plan.training.precision)
+    if plan.training.batch_size % fabric.world_size:
+        raise OptionError(
+            "a batch cannot be divided by the number of processes",
+            received=f"batches of {plan.training.batch_size} tiles, {fabric.world_size} processes",
+            fix=f"set training.batch_size to a multiple of {fabric.world_size}",
+        )
+    given = (prepared, folder, workers, on_error)
+    started_here = fabric.world_size > 1 and not started_outside()
+    left = launch(fabric, _loop, *given, told=progress) if started_here else _loop(fabric, *given, progress)
+    outcome = torch.load(io.BytesIO(left), weights_only=True)
+    backbone = make_backbone(plan.backbone, views.tile_px, views.seed)
+    backbone.encoder.model.load_state_dict(outcome["weights"])
+    checks = outcome["checks"]
+    first, last = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
+    findings = tuple(judge(last, first))
+    notes = f"Trained on {prepared.source.name} alone, by latent manifold compaction. Research use."
+    encoder = finished(
+        backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
+    )
+    card = {
+        "created": now(),
+        "kind": "encoder",
+        "plan": plan.model_dump(mode="json"),
+        "seed": views.seed,
+        "processes": fabric.world_size,
+        "source": {"name": prepared.source.name, "tiles": len(prepared.rows), "held_out": len(prepared.held_out)},
+        "held_out_by": prepared.column,
+        "manifold": prepared.manifold.to_dict(),
+        "steps": outcome["step"],
+        "weights_of_step": outcome["of_step"],
+        "before": asdict(first),
+        "after": asdict(last),
+        "findings": [asdict(finding) for finding in findings],
+        "environment": environment(),
+    }
+    return Trained(encoder, tuple(outcome["history"]), tuple(checks), findings, card)
+
+
+def _loop(
+    fabric: Fabric, prepared: Prepared, folder: Path, workers: int, on_error: str, progress: Told | None
+) -> bytes:
+    """Train in this process, which may be one of several; return weights, curves and checks, saved by torch."""
     plan, views = prepared.views.plan, prepared.views
     backbone = make_backbone(plan.backbone, views.tile_px, views.seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(views.seed)
         networks = Networks(backbone, plan)
     networks.spread.copy_(torch.from_numpy(_spread(prepared)))
-    fabric = Fabric(**_hardware(device, plan.training.precision))
-    checker = _Checker(prepared, backbone.encoder, fabric.device)
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)
+    look, model = _make_checker(prepared, backbone.encoder, fabric, workers), backbone.encoder.model
     optimizer = torch.optim.AdamW(
         networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay
     )
     wrapped, optimizer = fabric.setup(networks, optimizer)
     steps, identity = steps_in(plan, len(prepared.rows)), _identity(prepared)
-    state = {"networks": wrapped, "optimizer": optimizer, "step": 0, "history": [], "checks": [], "identity": identity}
+    averaged = None
+    if plan.training.ema:
+        averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.training.ema), use_buffers=True)
+    state: dict[str, Any] = {
+        "networks": wrapped,
+        "optimizer": optimizer,
+        "step": 0,
+        "history": [],
+        "checks": [],
+        "best": {},
+        "identity": identity,
+    } | ({} if averaged is None else {"averaged": averaged})
+    judged = model if averaged is None else averaged.module
     checkpoint = folder / CHECKPOINT
-    if checkpoint.exists() and not restart:
-        _resume(fabric, checkpoint, state, identity)
+    if checkpoint.exists():
+        resume(fabric, checkpoint, state, identity)
     if not state["checks"]:
-        state["checks"].append({"step": 0, **asdict(checker())})
+        state["checks"].append({"step": 0, **look(judged)})
     per_epoch = steps // plan.training.epochs
     batches = read_batches(
         prepared.source,
         prepared.rows,
         views,
         first_step=state["step"],
+        rank=fabric.global_rank,
+        world=fabric.world_size,
         workers=workers,
         on_error=on_error,
     )
     with contextlib.closing(batches):
-        for seen in batches:
+        for seen in batches if not _is_over(state, plan) else ():
             at = state["step"]
             networks.train()
             cost = run_step(
@@ -177,6 +280,7 @@ def train(
                 backward=fabric.backward,
                 no_sync=lambda: fabric.no_backward_sync(wrapped),
             )
+            cost = _mean_over_processes(fabric, cost)
             if not all(map(math.isfinite, cost.values())):
                 raise CompactionError(
                     "the loss is no longer a number",
@@ -184,98 +288,83 @@ def train(
                     valid=f"the last good state is kept in {checkpoint}" if checkpoint.exists() else None,
                     fix="lower training.learning_rate, and run again with --restart",
                 )
+            if averaged is not None:
+                averaged.update_parameters(model)
             state["history"].append({"step": at + 1, **cost})
             state["step"] = at + 1
-            if progress:
+            if progress and fabric.is_global_zero:
                 progress("training", at + 1, steps, cost)
             epoch, rest = divmod(at + 1, per_epoch)
             if rest == 0 and (epoch % plan.training.check_every == 0 or at + 1 == steps):
-                state["checks"].append({"step": at + 1, **asdict(checker())})
-                _keep(fabric, checkpoint, state)
-    first, last = (_held_out(state["checks"][place]) for place in (0, -1))
-    findings = tuple(judge(last, first))
-    notes = f"Trained on {prepared.source.name} alone, by latent manifold compaction. Research use."
-    encoder = finished(
-        backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
-    )
-    card = {
-        "created": now(),
-        "kind": "encoder",
-        "plan": plan.model_dump(mode="json"),
-        "seed": views.seed,
-        "source": {"name": prepared.source.name, "tiles": len(prepared.rows), "held_out": len(prepared.held_out)},
-        "held_out_by": prepared.column,
-        "manifold": prepared.manifold.to_dict(),
-        "steps": state["step"],
-        "before": asdict(first),
-        "after": asdict(last),
-        "findings": [asdict(finding) for finding in findings],
-        "environment": environment(),
-    }
-    return Trained(encoder, tuple(state["history"]), tuple(state["checks"]), findings, card)
+                check = {"step": at + 1, **look(judged)}
+                state["checks"].append(check)
+                if plan.training.patience:
+                    _note_best(state, check, judged)
+                if progress and fabric.is_global_zero:
+                    progress("checked", at + 1, steps, check)
+                keep(fabric, checkpoint, state)
+                if _is_over(state, plan):
+                    break
+    chosen = state["best"] if plan.training.patience else {"step": state["step"], "weights": _weights(judged)}
+    outcome = {key: state[key] for key in ("step", "history", "checks")}
+    packed = io.BytesIO()
+    torch.save({**outcome, "of_step": chosen["step"], "weights": chosen["weights"]}, packed)
+    return packed.getvalue()
+
+
+def _make_checker(
+    prepared: Prepared, encoder: TorchEncoder, fabric: Fabric, workers: int
+) -> Callable[[torch.nn.Module], dict[str, float]]:
+    """Return what looks at a model in the first process, and tells all of them."""
+    views, checker = prepared.views, None
+    if fabric.is_global_zero:
+        wider = StateViews(prepared.manifold, views.slides, states=0, held_out=2, seed=views.seed)
+        checker = Checker(
+            prepared.source,
+            prepared.held_out,
+            wider,
+            encoder,
+            tile_px=views.tile_px,
+            seed=views.seed,
+            device=str(fabric.device),
+            workers=workers,
+        )
+
+    def look(model: torch.nn.Module) -> dict[str, float]:
+        found = {} if checker is None else asdict(checker(model))
+        return fabric.broadcast(found) if fabric.world_size > 1 else found
+
+    return look
+
+
+def _mean_over_processes(fabric: Fabric, cost: dict[str, float]) -> dict[str, float]:
+    if fabric.world_size == 1:
+        return cost
+    means = fabric.all_reduce(torch.tensor(list(cost.values()), device=fabric.device), reduce_op="mean")
+    assert isinstance(means, torch.Tensor)  # as what was handed in
+    return dict(zip(cost, means.tolist(), strict=True))
+
+
+def _note_best(state: dict[str, Any], check: Mapping[str, float], model: torch.nn.Module) -> None:
+    """Keep the weights of the check at which most tiles found themselves again."""
+    if not state["best"] or check["twin_top1"] > state["best"]["score"] + RISE:
+        state["best"] = {"step": check["step"], "score": check["twin_top1"], "weights": _weights(model)}
+
+
+def _is_over(state: Mapping[str, Any], plan: CompactionPlan) -> bool:
+    """Whether so many checks as the plan is patient for have brought nothing more."""
+    if plan.training.patience is None or not state["best"]:
+        return False
+    since = [check for check in state["checks"] if check["step"] > state["best"]["step"]]
+    return len(since) >= plan.training.patience
+
+
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 def _held_out(check: Mapping[str, float]) -> HeldOut:
     return HeldOut(**{key: value for key, value in check.items() if key != "step"})
-
-
-def _hardware(device: str | None, precision: str) -> dict[str, Any]:
-    """Return what Fabric is told: accelerator, device, precision. One process on one device."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise OptionError(
-            "training runs in one process, on one device, so far",
-            received=f"WORLD_SIZE={os.environ['WORLD_SIZE']}",
-            fix="start it without torchrun",
-        )
-    chosen = torch.device(choose_device(device))
-    half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
-    precision = ("bf16" if half else "fp32") if precision == "auto" else precision
-    return {
-        "accelerator": chosen.type,
-        "devices": [chosen.index or 0] if chosen.type == "cuda" else 1,
-        "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
-    }
-
-
-class _Checker:
-    """Embeds held-out tiles and wider states of them, which are rendered once."""
-
-    def __init__(self, prepared: Prepared, encoder: TorchEncoder, device: torch.device) -> None:
-        self.encoder = TorchEncoder(encoder.card, encoder.model, encoder.embed, str(device), None)
-        rows = list(prepared.held_out)
-        if len(rows) > CHECK_TILES:
-            drawn = stream(prepared.views.seed, "check tiles").permutation(len(rows))[:CHECK_TILES]
-            rows = [rows[place] for place in np.sort(drawn)]
-        views = StateViews(prepared.manifold, prepared.views.slides, states=0, held_out=2, seed=prepared.views.seed)
-        crop = _Crop(views, prepared.views.tile_px)
-        items = stream_tiles(prepared.source, rows, crop, on_error="skip")
-        self.tiles = [item.value for item in items if isinstance(item, Item)]
-        if len(self.tiles) < 2:
-            raise InputError("too few held-out tiles to check the training on", received=len(self.tiles), valid="2")
-        self.colours = np.array(
-            [np.concatenate([tile[0].mean(axis=(0, 1)), tile[0].std(axis=(0, 1))]) for tile in self.tiles]
-        )
-
-    def __call__(self) -> HeldOut:
-        model = self.encoder.model
-        was = model.training
-        model.eval()
-        flat = [view for tile in self.tiles for view in tile]
-        vectors = encode(self.encoder, flat).reshape(len(self.tiles), -1, self.encoder.card.dim)
-        model.train(was)
-        return look(vectors, self.colours)
-
-
-@dataclass(frozen=True, eq=False)
-class _Crop:
-    """Views, cut to the middle."""
-
-    views: StateViews
-    side: int
-
-    def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> Sequence[Tile]:
-        top, left = ((size - self.side) // 2 for size in tile.shape[:2])
-        return [view[top : top + self.side, left : left + self.side] for view in self.views(tile, tile_id, mpp)]
 
 
 def _spread(prepared: Prepared) -> np.ndarray:
@@ -299,43 +388,3 @@ def _identity(prepared: Prepared) -> str:
         "manifold": prepared.manifold.to_dict(),
     }
     return canonical_json(facts)
-
-
-def _keep(fabric: Fabric, path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint: the one before it stands until the new one is whole."""
-    part = path.with_suffix(".part")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            fabric.save(part, state)
-            part.replace(path)
-        except RuntimeError as error:  # torch's writer hides the reason of a failed write
-            raise OutputError(
-                "the checkpoint could not be written; the one before it is kept",
-                received=f"{path}: {str(error).splitlines()[0]}",
-                fix="free space, then run the same command again",
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def _resume(fabric: Fabric, path: Path, state: dict[str, Any], identity: str) -> None:
-    """Load a checkpoint into `state`, if it is of the same plan."""
-    found = {"identity": ""}
-    try:
-        fabric.load(path, found, strict=False)
-    except (RuntimeError, EOFError, OSError, LookupError, ValueError, pickle.UnpicklingError) as error:
-        raise OutputError(
-            "the checkpoint cannot be read",
-            received=f"{path}: {str(error).splitlines()[0]}",
-            fix="pass --restart to train from the start",
-        ) from error
-    if found["identity"] != identity:
-        old, new = json.loads(found["identity"]), json.loads(identity)
-        parts = ", ".join(key for key in new if old.get(key) != new[key])
-        raise OutputError(
-            f"a checkpoint with another {parts} is there",
-            received=path,
-            fix="pass --restart to drop it, or choose another --out",
-        )
-    fabric.load(path, state)

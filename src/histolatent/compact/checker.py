@@ -1,0 +1,70 @@
+"""Held-out tiles under wider states, looked at during training. Imports torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .._types import Tile
+from ..encoders import encode
+from ..encoders.torch_models import TorchEncoder
+from ..errors import InputError
+from ..images import Item, TileSource, stream_tiles
+from ..provenance import stream
+from .guards import HeldOut, look
+from .states import StateViews
+
+#: Held-out tiles that a check looks at.
+CHECK_TILES = 400
+
+
+class Checker:
+    """Embeds held-out tiles and wider states of them, which are rendered once, and cut to the middle."""
+
+    def __init__(
+        self,
+        source: TileSource,
+        held_out: Sequence[int],
+        views: StateViews,
+        encoder: TorchEncoder,
+        *,
+        tile_px: int,
+        seed: int,
+        device: str,
+        workers: int = 0,
+    ) -> None:
+        self.encoder, self.device = encoder, device
+        rows = list(held_out)
+        if len(rows) > CHECK_TILES:
+            drawn = stream(seed, "check tiles").permutation(len(rows))[:CHECK_TILES]
+            rows = [rows[place] for place in np.sort(drawn)]
+        items = stream_tiles(source, rows, _Crop(views, tile_px), workers=workers, on_error="skip")
+        self.tiles = [item.value for item in items if isinstance(item, Item)]
+        if len(self.tiles) < 2:
+            raise InputError("too few held-out tiles to check the training on", received=len(self.tiles), valid="2")
+        self.colours = np.array(
+            [np.concatenate([tile[0].mean(axis=(0, 1)), tile[0].std(axis=(0, 1))]) for tile in self.tiles]
+        )
+
+    def __call__(self, model: torch.nn.Module) -> HeldOut:
+        """Look at the embedding of a model, which is left as it was."""
+        was = model.training
+        model.eval()
+        encoder = TorchEncoder(self.encoder.card, model, self.encoder.embed, self.device, None)
+        flat = [view for tile in self.tiles for view in tile]
+        vectors = encode(encoder, flat).reshape(len(self.tiles), -1, encoder.card.dim)
+        model.train(was)
+        return look(vectors, self.colours)
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """Views, cut to the middle."""
+
+    views: StateViews
+    side: int
+
+    def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> Sequence[Tile]:
+        top, left = ((size - self.side) // 2 for size in tile.shape[:2])
+        return [view[top : top + self.side, left : left + self.side] for view in self.views(tile, tile_id, mpp)]
