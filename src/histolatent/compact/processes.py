@@ -64,39 +64,48 @@ def launch(fabric: Fabric, run: Callable[..., bytes], *given: Any, told: Told | 
     What `told` is called with there, it is called with here; an error of histolatent there is raised here.
     """
     with multiprocessing.get_context("spawn").Manager() as manager:
-        queue, errors = manager.Queue(), []
+        queue = manager.Queue()
+        errors: list[HistolatentError] = []
+        results: list[bytes] = []
 
         def listen() -> None:
             while (message := queue.get()) is not None:
                 if isinstance(message, HistolatentError):
                     errors.append(message)
+                elif isinstance(message, bytes):
+                    results.append(message)
                 elif told:
                     told(*message)
 
         listener = threading.Thread(target=listen, daemon=True)
         listener.start()
         try:
-            return fabric.launch(_Reporting(run, given, queue))
+            fabric.launch(_Reporting(run, given, queue))
         except ProcessException:
             queue.put(None)
             listener.join()
             if errors:
                 raise errors[0] from None
             raise
-        finally:
-            queue.put(None)
-            listener.join()
+        queue.put(None)
+        listener.join()
+        return results[0]
 
 
 class _Reporting:
-    """What each process runs. No dataclass, and nothing handed over beside it: Fabric takes such apart."""
+    """What each process runs. No dataclass, and nothing handed over beside it: Fabric takes such apart.
+
+    Results go through the queue, too: Fabric's own way back holds 64 kB, and then waits for ever.
+    """
 
     def __init__(self, run: Callable[..., bytes], given: tuple[Any, ...], queue: Any) -> None:
         self.run, self.given, self.queue = run, given, queue
 
-    def __call__(self, fabric: Fabric) -> bytes:
+    def __call__(self, fabric: Fabric) -> None:
         try:
-            return self.run(fabric, *self.given, self.tell if fabric.is_global_zero else None)
+            result = self.run(fabric, *self.given, self.tell if fabric.is_global_zero else None)
+            if fabric.is_global_zero:
+                self.queue.put(result)
         except HistolatentError as error:
             self.queue.put(error)
             raise
