@@ -179,6 +179,7 @@ def _encoder(
 
     require("lightning_fabric", "compact")
     from ..compact.run import compact_encoder
+    from ..report.training import write_training
 
     wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
     work = out.with_name(out.name + ".training")
@@ -187,12 +188,16 @@ def _encoder(
         made = compact_encoder(source, wanted, work, progress=progress, **given)
     if not first:
         return
-    _save(made.encoder, made.card, out, overwrite)
+
+    def page(folder: Path) -> None:
+        write_training(folder, made.card, made.history, made.checks, made.findings, made.shown)
+
+    _save(made.encoder, made.card, out, overwrite, page)
     remove(work)
     before, after = made.card["before"], made.card["after"]
     say(f"twin retrieval {before['twin_top1']:.3f} -> {after['twin_top1']:.3f} under wider states, on held-out slides")
     say(f"compaction ratio {before['ratio']:.3f} -> {after['ratio']:.3f}, effective rank {after['rank']:.0f}")
-    say(f"{out}: use it as --encoder {out}")
+    say(f"{out}: use it as --encoder {out}; {out / 'training.html'} shows how it was trained")
     _tell(made.findings)
 
 
@@ -219,12 +224,20 @@ def training_bars(name: str, *, quiet: bool) -> Generator[Callable[..., None], N
         yield told
 
 
-def _save(encoder: Any, card: Mapping[str, Any], out: Path, overwrite: bool) -> None:
+def _save(
+    encoder: Any,
+    card: Mapping[str, Any],
+    out: Path,
+    overwrite: bool,
+    more: Callable[[Path], None] | None = None,
+) -> None:
     from ..encoders import save_encoder
 
     def beside(folder: Path) -> None:
         text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False)
         (folder / "compaction.json").write_text(text + "\n", encoding="utf-8")
+        if more:
+            more(folder)
 
     save_encoder(encoder, out, overwrite=overwrite, beside=beside)
 

@@ -39,7 +39,7 @@ class Checker:
         if len(rows) > CHECK_TILES:
             drawn = stream(seed, "check tiles").permutation(len(rows))[:CHECK_TILES]
             rows = [rows[place] for place in np.sort(drawn)]
-        items = stream_tiles(source, rows, _Crop(views, tile_px), workers=workers, on_error="skip")
+        items = stream_tiles(source, rows, Crop(views, tile_px), workers=workers, on_error="skip")
         self.tiles = [item.value for item in items if isinstance(item, Item)]
         if len(self.tiles) < 2:
             raise InputError("too few held-out tiles to check the training on", received=len(self.tiles), valid="2")
@@ -59,7 +59,7 @@ class Checker:
 
 
 @dataclass(frozen=True, eq=False)
-class _Crop:
+class Crop:
     """Views, cut to the middle."""
 
     views: StateViews

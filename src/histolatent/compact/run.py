@@ -4,7 +4,7 @@ import contextlib
 import io
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from .frozen import fit_manifold, leave_out, make_folds, slides_of
 from .guards import Finding, HeldOut, judge
 from .plan import CompactionPlan
 from .processes import Told, launch, make_fabric, started_outside
+from .showing import Shown, show
 from .states import StateViews
-from .training import Networks, Step, read_batches, run_step, steps_in
+from .training import Networks, Step, make_decoder, read_batches, run_step, steps_in
 from .training_views import TrainingViews
 
 #: Tiles that the spread of the amounts is taken from.
@@ -40,13 +41,14 @@ RISE = 0.005
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a run left: the encoder, the curves, what the checks saw, what is wrong with it, and its provenance."""
+    """What a run left: encoder, curves, what the checks saw, what is wrong with it, provenance, and what to look at."""
 
     encoder: Encoder
     history: tuple[Mapping[str, float], ...]
     checks: tuple[Mapping[str, float], ...]
     findings: tuple[Finding, ...]
     card: Mapping[str, Any]
+    shown: Shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +192,8 @@ def train(
     given = (prepared, folder, workers, on_error)
     started_here = fabric.world_size > 1 and not started_outside()
     left = launch(fabric, _loop, *given, told=progress) if started_here else _loop(fabric, *given, progress)
-    outcome = torch.load(io.BytesIO(left), weights_only=True)
-    backbone = make_backbone(plan.backbone, views.tile_px, views.seed)
+    outcome = torch.load(io.BytesIO(left), weights_only=True, map_location="cpu")
+    backbone, untrained = (make_backbone(plan.backbone, views.tile_px, views.seed) for _ in range(2))
     backbone.encoder.model.load_state_dict(outcome["weights"])
     checks = outcome["checks"]
     first, last = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
@@ -216,7 +218,14 @@ def train(
         "findings": [asdict(finding) for finding in findings],
         "environment": environment(),
     }
-    return Trained(encoder, tuple(outcome["history"]), tuple(checks), findings, card)
+    backbone = replace(backbone, encoder=encoder)
+    decoder = None
+    if outcome["decoder"] is not None:
+        decoder = make_decoder(backbone)
+        decoder.load_state_dict(outcome["decoder"])
+    before = finished(untrained.encoder, name="untrained", source="", notes="")
+    shown = show(prepared.source, prepared.held_out, views, before, backbone, decoder, outcome["spread"].numpy())
+    return Trained(encoder, tuple(outcome["history"]), tuple(checks), findings, card, shown)
 
 
 def _loop(
@@ -228,7 +237,8 @@ def _loop(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(views.seed)
         networks = Networks(backbone, plan)
-    networks.spread.copy_(torch.from_numpy(_spread(prepared)))
+    spread, decoder = torch.from_numpy(_spread(prepared)), networks.decoder
+    networks.spread.copy_(spread)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)
     look, model = _make_checker(prepared, backbone.encoder, fabric, workers), backbone.encoder.model
@@ -308,7 +318,8 @@ def _loop(
     chosen = state["best"] if plan.training.patience else {"step": state["step"], "weights": _weights(judged)}
     outcome = {key: state[key] for key in ("step", "history", "checks")}
     packed = io.BytesIO()
-    torch.save({**outcome, "of_step": chosen["step"], "weights": chosen["weights"]}, packed)
+    parts = {"decoder": decoder and decoder.state_dict(), "spread": spread}
+    torch.save({**outcome, **parts, "of_step": chosen["step"], "weights": chosen["weights"]}, packed)
     return packed.getvalue()
 
 

@@ -72,6 +72,7 @@ class Networks(nn.Module):
     """Everything that is trained. A part whose weight is 0 is not there."""
 
     spread: torch.Tensor
+    decoder: Decoder | None
 
     def __init__(self, backbone: Backbone, plan: CompactionPlan) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ class Networks(nn.Module):
         self.projector = make_projector(dim, plan.projector) if objective.compaction else None
         self.decoder = None
         if objective.reconstruction:
-            self.decoder = Decoder(backbone.grid_dim, max(round(math.log2(backbone.stride / TARGET_STRIDE)), 0))
+            self.decoder = make_decoder(backbone)
         self.discriminator = None
         if objective.adversary:
             self.discriminator = Discriminator(dim, plan.states.batches, len(AXES))
@@ -109,6 +110,11 @@ class Networks(nn.Module):
             placed = (coordinates.float() - step.coordinates.flatten(0, 1)).square().mean()
             side["adversary"] = self.plan.objective.adversary * (told + placed) / 2
         return z.unflatten(0, (v, m)), side
+
+
+def make_decoder(backbone: Backbone) -> Decoder:
+    """Return a decoder from the map of a network to amounts, at a quarter of the sides or as near as doublings come."""
+    return Decoder(backbone.grid_dim, max(round(math.log2(backbone.stride / TARGET_STRIDE)), 0))
 
 
 def steps_in(plan: CompactionPlan, tiles: int) -> int:
