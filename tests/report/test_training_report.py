@@ -39,9 +39,12 @@ def test_the_page_stands_alone_and_says_what_the_card_says(trained, tmp_path):
     assert all(finding.said.split(":")[0] in page for finding in trained.findings)
     assert not re.search(r"\bnan\b", page)
     assert page.count("<svg") == 3 and not re.search(r"(src|href)=.https?:", page)
-    rows = list(csv.DictReader((tmp_path / "losses.csv").open()))
+    rows, checks = (
+        list(csv.DictReader((tmp_path / name).read_text(encoding="utf-8").splitlines()))
+        for name in ("losses.csv", "checks.csv")
+    )
     assert [float(row["compaction"]) for row in rows] == [entry["compaction"] for entry in trained.history]
-    assert len(list(csv.DictReader((tmp_path / "checks.csv").open()))) == len(trained.checks) == 3
+    assert len(checks) == len(trained.checks) == 3
 
 
 def test_without_a_decoder_there_are_tiles_alone(tmp_path):
