@@ -139,16 +139,11 @@ def read_result(path: str | os.PathLike[str]) -> AuditResult:
 
 def render(result: AuditResult, source: TileSource | None, figures: Mapping[str, str]) -> str:
     """Return the page as HTML; `figures` are SVG by name, as `draw_all` names them."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("histolatent.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    from .environment import make_environment  # Jinja loads late
+
+    environment = make_environment()
     environment.filters["figure"] = _show_figure
     environment.filters["compared"] = lambda item: sections.what_is_compared(result, item)
     given = _arranged(result) | _pictured(result, source)

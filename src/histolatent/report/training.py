@@ -39,16 +39,11 @@ def write_training(
     shown: Shown,
 ) -> None:
     """Write `training.html`, which needs no other file, and `losses.csv` and `checks.csv` into a folder."""
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("histolatent.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    from .environment import make_environment  # Jinja loads late
+
+    environment = make_environment()
     figures = {
         "curves": draw_curves(history, checks, card["weights_of_step"]),
         "map": draw_map(shown),
