@@ -14,6 +14,7 @@ from ..images import Item, TileSource, stream_tiles
 from ..provenance import stream
 from .guards import HeldOut, look
 from .states import StateViews
+from .training_views import Place
 
 #: Held-out tiles that a check looks at.
 CHECK_TILES = 400
@@ -66,5 +67,5 @@ class Crop:
     side: int
 
     def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> Sequence[Tile]:
-        top, left = ((size - self.side) // 2 for size in tile.shape[:2])
-        return [view[top : top + self.side, left : left + self.side] for view in self.views(tile, tile_id, mpp)]
+        middle = Place.middle(tile.shape, self.side)
+        return [middle.cut(view) for view in self.views(tile, tile_id, mpp)]

@@ -14,7 +14,7 @@ from .checker import Crop
 from .networks import Decoder
 from .states import StateViews
 from .training import Backbone
-from .training_views import TARGET_STRIDE, TrainingViews
+from .training_views import Place, TrainingViews
 
 #: Tiles on the sheet, tiles on the map, and states of each.
 SHEET_TILES, MAP_TILES, STATES = 4, 24, 6
@@ -76,10 +76,7 @@ def _amounts(source: TileSource, row: int, views: TrainingViews) -> np.ndarray:
     """Return amounts of the middle of a tile at the resolution at which they are reconstructed, `(2, q, q)`."""
     tile = source.read(row)
     amounts = views.amounts(tile, views.slides.get(str(source.table.index[row])))
-    top, left = ((size - views.tile_px) // 2 for size in tile.shape[:2])
-    q = views.tile_px // TARGET_STRIDE
-    cut = amounts[top : top + q * TARGET_STRIDE, left : left + q * TARGET_STRIDE]
-    return cut.reshape(q, TARGET_STRIDE, q, TARGET_STRIDE, 2).mean(axis=(1, 3)).transpose(2, 0, 1)
+    return views.target(amounts, Place.middle(tile.shape, views.tile_px))
 
 
 def _decode(backbone: Backbone, decoder: Decoder, pixels: np.ndarray) -> np.ndarray:

@@ -73,9 +73,7 @@ class TrainingViews:
             crop = np.ascontiguousarray(place.cut(tile))
             shown = self.manifold.render(crop, state, mpp=mpp, slide=slide, tile_id=f"{name} {view}")
             pixels.append(place.turn(shown))
-            side = self.tile_px // TARGET_STRIDE
-            target = cv2.resize(place.turn(place.cut(amounts)), (side, side), interpolation=cv2.INTER_AREA)
-            targets.append(target.transpose(2, 0, 1))
+            targets.append(self.target(amounts, place))
             coordinates.append(state.to_array() * self._inverse_sds)
             laboratories.append(laboratory)
         return Seen(
@@ -107,6 +105,12 @@ class TrainingViews:
         top, left = (int(rng.integers(max(side - self.tile_px, 0) + 1)) for side in shape[:2])
         return Place(top, left, self.tile_px, int(rng.integers(4)), bool(rng.integers(2)))
 
+    def target(self, amounts: Float32[np.ndarray, "h w 2"], place: "Place") -> Float32[np.ndarray, "2 q q"]:
+        """Return the amounts of a crop, as they are reconstructed."""
+        side = self.tile_px // TARGET_STRIDE
+        reduced = cv2.resize(place.turn(place.cut(amounts)), (side, side), interpolation=cv2.INTER_AREA)
+        return reduced.transpose(2, 0, 1)
+
     def amounts(self, tile: Tile, slide: str | None) -> Float32[np.ndarray, "h w 2"]:
         """Return how much of each stain there is, relative to the slide's strongest."""
         anchor = self.manifold.anchor_of(slide)
@@ -125,6 +129,12 @@ class Place:
     side: int
     quarters: int
     mirrored: bool
+
+    @classmethod
+    def middle(cls, shape: tuple[int, ...], side: int) -> "Place":
+        """Return the middle of an image of that shape, as it is."""
+        top, left = ((size - side) // 2 for size in shape[:2])
+        return cls(top, left, side, 0, False)
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """Return the crop."""
