@@ -1,6 +1,6 @@
 """Robustness of neighbourhoods: whether a tile's neighbours share its label, or its site."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -249,15 +249,13 @@ def measure_shortfalls(
     """
     if near.labels is None or near.confounders is None or near.collapsed:
         return Shortfalls(1.0, 1.0)
-    index, distance, clusters = near.plain.index, near.plain.distance, groups[near.rows]
+    distance, clusters = near.plain.distance, groups[near.rows]
     labels = deal(near.labels, groups, deals, seed)
     confounders = deal(near.confounders, groups, deals, seed + 1)
     found = []
-    for column in range(deals):
-        label, confounder = labels[:, column], confounders[:, column]
-        same_label = (label[index] == label[near.rows][:, None]) & (index >= 0)
-        same_confounder = (confounder[index] == confounder[near.rows][:, None]) & (index >= 0)
-        so, os = same_label & ~same_confounder, ~same_label & same_confounder
+    for label, confounder in zip(labels.T, confounders.T, strict=True):
+        types = replace(near, labels=label, confounders=confounder).types()
+        so, os = types == SAME_OTHER, types == OTHER_SAME
         found.append((*_dealt_index(so[:, :k], os[:, :k], clusters), *_dealt_margin(so, os, distance, m, clusters)))
     index_values, index_spreads, margin_values, margin_spreads = np.array(found).T
     return Shortfalls(shortfall(index_values, index_spreads), shortfall(margin_values, margin_spreads))
