@@ -17,8 +17,9 @@ from .factors import FittedFactor, fit_factor
 from .ladder import Ladder, climb_ladder, find_worst, measure_selectivity
 from .look import compare_by_eye, find_sensitive_parts
 from .measured import Measured, ViewStack
+from .readings import Readings, probe_all, transfer
 from .result import ContractAnswer, EncoderResult, FactorResult, Figure, NullResult
-from .space import Readings, compare_all_batches, measure_space, probe_all, transfer
+from .space import compare_all_batches, measure_space
 from .verdict import judged
 
 #: Factors are read by fits on at most as many tiles.
