@@ -19,7 +19,8 @@ Status = Literal["PASS", "WARN", "FAIL"]
 #: What each extra needs, as import names.
 EXTRAS = {
     "encoders": ("torch", "torchvision", "timm", "transformers", "huggingface_hub", "safetensors", "onnxruntime"),
-    "compact": ("lightning_fabric",),
+    "compact": ("lightning_fabric", "tensorboardX"),
+    "export": ("onnx", "onnxscript"),
     "slides": ("openslide", "tiffslide"),
     "explore": ("faiss", "umap", "openTSNE", "pacmap", "ot", "imageio"),
     "ray": ("ray",),

@@ -10,7 +10,7 @@ from types import FrameType
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, compact, compare, embed, gate, health, listing, pairs, perturb, stain
+from . import audit, cohort, compact, compare, embed, export, gate, health, listing, pairs, perturb, stain
 from .console import error_console
 
 #: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
@@ -33,6 +33,7 @@ app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(gate.policy_app, name="policy")
 app.command("embed", epilog=embed.EXAMPLE)(embed.embed)
+app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("convert", epilog=embed.CONVERT_EXAMPLE)(embed.convert)
 app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
 app.add_typer(stain.app, name="stain")

@@ -4,6 +4,8 @@ from .batches import encode, forward_checked, prepare_many
 from .card import EncoderCard, Preprocessing
 from .catalogue import CatalogueEntry, catalogue, in_cache
 from .contract import ContractCheck, check_contract, explain_vectors
+from .dense import encode_dense
+from .export import export_onnx
 from .folder import save_encoder, verify
 from .load import encoder
 from .preprocess import prepare
@@ -20,8 +22,10 @@ __all__ = [
     "catalogue",
     "check_contract",
     "encode",
+    "encode_dense",
     "encoder",
     "explain_vectors",
+    "export_onnx",
     "forward_checked",
     "in_cache",
     "prepare",

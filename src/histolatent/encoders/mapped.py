@@ -1,7 +1,7 @@
 """An encoder with a frozen map on its vectors, as a folder: the map, and the encoder by name or as a folder inside."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from .._types import Tiles, Vectors
 from ..errors import EncoderError, HistolatentError
 from ..provenance import digest
 from .card import EncoderCard, Precision
+from .dense import DenseEncoder, no_maps
 from .load import encoder
 from .maps import LinearMap, ResidualMap
 from .protocol import Encoder
@@ -25,38 +26,57 @@ BASE = "base"
 class MappedEncoder:
     """`map(base(tiles))`: the vectors of another encoder, each changed by itself.
 
-    `recipe` and `tensors` are what the folder holds of the map; `name` is the string that loads the base.
+    `recipe` and `tensors` are what the folder holds of the map; `name` is the string that loads the base, None if it is
+    saved with the map.
     """
 
     card: EncoderCard
     base: Encoder
-    name: str
-    map: Callable[[Vectors], Vectors] = field(repr=False)
+    name: str | None
+    map: LinearMap | ResidualMap = field(repr=False)
     recipe: dict[str, Any] = field(repr=False)
     tensors: dict[str, np.ndarray] = field(repr=False)
 
     def forward(self, prepared: Tiles) -> Vectors:
         """Embed with the base, then map."""
-        return self.map(self.base.forward(prepared))
+        return self.map.apply(self.base.forward(prepared))
+
+    def dense(self, prepared: Tiles) -> np.ndarray:
+        """Return the map of features of the base, each place mapped as the whole is: `(n, d, h, w)`.
+
+        Only of a linear map, and a base with mean pooling: only there do the two ways come to the same.
+        """
+        linear = isinstance(self.map, LinearMap) and self.base.card.pooling == "mean"
+        if not (linear and isinstance(self.base, DenseEncoder)):
+            raise no_maps(self)
+        found = np.moveaxis(self.base.dense(prepared), 1, -1)
+        return np.moveaxis(self.map.apply(found.reshape(-1, found.shape[-1])).reshape(found.shape), -1, 1)
 
     def config(self) -> dict[str, Any]:
         """Return what `config.json` says."""
         known = {"base_identity": self.base.card.identity, "base_precision": self.base.card.precision}
-        return {**self.recipe, "base": BASE if self.folder else lasting_name(self.name, self.base.card), **known}
+        place = BASE if self.name is None or self.folder else lasting_name(self.name, self.base.card)
+        return {**self.recipe, "base": place, **known}
 
     @property
     def folder(self) -> Path | None:
         """Where the base lies, if it is a folder."""
+        if self.name is None:
+            return None
         source = parse_source(self.name)
         place = Path(source.rest).expanduser()
         return place if source.scheme in ("", "folder") and place.is_dir() else None
 
     def save_weights(self, path: Path) -> None:
-        """Write the map, and beside it the base if it is a folder: other bases are loaded by name."""
+        """Write the map, and beside it the base if it is a folder or has no name: other bases are loaded by name."""
         from safetensors.numpy import save_file
 
+        from .folder import save_encoder
+
         save_file({name: np.ascontiguousarray(values) for name, values in self.tensors.items()}, path)
-        if self.folder:
+        if self.name is None:
+            save_encoder(self.base, path.parent / BASE)
+        elif self.folder:
             shutil.copytree(self.folder, path.parent / BASE)
 
 
@@ -65,14 +85,20 @@ MAPS: Mapping[str, type[LinearMap] | type[ResidualMap]] = {"linear-map": LinearM
 _CALLED = {"linear-map": "linear compaction", "residual-map": "adapter"}
 
 
-def map_encoder(base: Encoder, name: str, change: LinearMap | ResidualMap, *, notes: str = "") -> MappedEncoder:
-    """Put a map on an encoder. `name` is the string that loads the encoder, or a folder."""
+def map_encoder(
+    base: Encoder, name: str | None, change: LinearMap | ResidualMap, *, called: str | None = None, notes: str = ""
+) -> MappedEncoder:
+    """Put a map on an encoder.
+
+    `name` is the string that loads the encoder, or a folder; None saves the encoder with the map. `called` is the name
+    on the card, by default what the map and the encoder are called.
+    """
     builder = next(key for key, kind in MAPS.items() if isinstance(change, kind))
     tensors = {key: np.ascontiguousarray(values, np.float32) for key, values in vars(change).items()}
     weights = tensors_digest(tensors)
     card = base.card.model_copy(
         update={
-            "name": f"{base.card.name} + {_CALLED[builder]}",
+            "name": called or f"{base.card.name} + {_CALLED[builder]}",
             "kind": "folder",
             "source": f"{_CALLED[builder]} on {base.card.source}",
             "revision": f"sha256:{weights[:16]} on {base.card.revision}",
@@ -96,9 +122,9 @@ def rebuild_mapped(
     return MappedEncoder(used, base, name, _map_of(builder, tensors), {"builder": builder}, tensors)
 
 
-def _map_of(builder: str, tensors: dict[str, np.ndarray]) -> Callable[[Vectors], Vectors]:
+def _map_of(builder: str, tensors: dict[str, np.ndarray]) -> LinearMap | ResidualMap:
     """Return the map of what the file holds, so that an encoder gives the same before and after it is saved."""
-    return MAPS[builder](**{key: values.astype(np.float64) for key, values in tensors.items()}).apply
+    return MAPS[builder](**{key: values.astype(np.float64) for key, values in tensors.items()})
 
 
 def lasting_name(name: str, card: EncoderCard) -> str:

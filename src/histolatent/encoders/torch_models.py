@@ -11,6 +11,7 @@ import torch
 from .._types import Tiles, Vectors
 from ..errors import EncoderError, OptionError
 from .card import EncoderCard, Pooling, Precision, Preprocessing
+from .dense import no_maps
 
 HALF: dict[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -48,12 +49,22 @@ class TorchEncoder:
 
     def forward(self, prepared: Tiles) -> Vectors:
         """Normalise on the device, run the model without gradients, pool; float32 whatever the precision."""
+        return self._run(prepared, lambda images: self.embed(self.model, images, self.card.pooling))
+
+    def dense(self, prepared: Tiles) -> np.ndarray:
+        """Return the map of features before pooling, float32 `(n, d, h, w)`. See `encode_dense`."""
+        stages = self.embed
+        if not isinstance(stages, Stages):
+            raise no_maps(self)
+        return self._run(prepared, lambda images: stages.grid(self.model, stages.features(self.model, images)))
+
+    def _run(self, prepared: Tiles, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         with torch.inference_mode():
             images = normalise(to_device(prepared, self.device), self.card.preprocessing)
             lower = HALF.get(self.card.precision)
             with torch.autocast(torch.device(self.device).type, dtype=lower, enabled=lower is not None):
-                vectors = self.embed(self.model, images, self.card.pooling)
-            return vectors.float().cpu().numpy()
+                found = network(images)
+            return found.float().cpu().numpy()
 
 
 def to_device(prepared: Tiles, device: str) -> torch.Tensor:

@@ -1,0 +1,70 @@
+"""Maps of features before pooling, for detection and segmentation."""
+
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from .._types import Tiles
+from ..errors import EncoderError, InputError, OptionError
+from .batches import prepare_many
+from .protocol import Encoder
+
+
+@runtime_checkable
+class DenseEncoder(Protocol):
+    """An encoder that gives what it pools, too."""
+
+    def dense(self, prepared: Tiles) -> Float32[np.ndarray, "n d h w"]:
+        """Return the map of features of tiles that `prepare` has brought to size.
+
+        Raises
+        ------
+        EncoderError
+            If the network has no such map.
+        """
+        ...
+
+
+def encode_dense(
+    encoder: Encoder, tiles: Iterable[np.ndarray], *, batch_size: int = 64
+) -> Float32[np.ndarray, "n d h w"]:
+    """Return the maps of features of raw uint8 RGB tiles: a vector for each place, in the order of `tiles`.
+
+    A place stands for `side / h` pixels of the prepared tile, and sees more than these. With mean pooling, the mean
+    over places is what `encode` gives. A linear compaction acts on each place as on the whole.
+
+    Raises
+    ------
+    InputError
+        If a tile is not uint8 RGB `(h, w, 3)`, or they come to several sizes.
+    EncoderError
+        If the encoder has no such maps.
+
+    >>> from histolatent.encoders import encoder
+    >>> small = encoder("timm-random:resnet18?pooling=mean")
+    >>> encode_dense(small, np.zeros((2, 224, 224, 3), np.uint8)).shape
+    (2, 512, 7, 7)
+    """
+    if batch_size < 1:
+        raise OptionError("batch_size is less than one", received=batch_size, valid="a whole number from 1")
+    if not isinstance(encoder, DenseEncoder):
+        raise no_maps(encoder)
+    prepared = prepare_many(tiles, encoder.card.preprocessing)
+    sizes = {tile.shape for tile in prepared}
+    if len(sizes) != 1:
+        found = ", ".join(f"{shape[1]} x {shape[0]} px" for shape in sorted(sizes)) or "no tile"
+        raise InputError("maps of features are of tiles of one size", received=found, fix="call it once for each size")
+    parts = [
+        encoder.dense(np.stack(prepared[start : start + batch_size])) for start in range(0, len(prepared), batch_size)
+    ]
+    return np.concatenate(parts)
+
+
+def no_maps(encoder: Encoder) -> EncoderError:
+    """Return the error of an encoder without maps of features."""
+    return EncoderError(
+        f"{encoder.card.name} gives one vector for a tile, and no map of features",
+        valid="encoders that compact has trained, timm models, and linear compactions on those with mean pooling",
+    )
