@@ -48,7 +48,7 @@ def test_an_encoder_trained_is_an_encoder(run, tmp_path):
     ("words", "said"),
     [
         (("--kind", "linaer", "--on", "toy:random-conv"), "no kind of compaction is called 'linaer'.*'linear'"),
-        (("--kind", "linear"), "lie on an encoder.*--kind linear --on ENCODER"),
+        (("--kind", "linear"), "lie on an encoder.*--on ENCODER"),
         (("--kind", "encoder", "--on", "toy:random-conv"), "the kind encoder on none"),
         (("--on", "toy:random-conv", "--prior", "guessed"), "no such prior.*fitted, fixed"),
         (("--on", "toy:random-conv", "--strength", "-1"), "strength of a compaction"),

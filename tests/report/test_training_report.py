@@ -32,7 +32,7 @@ def test_what_is_shown_is_of_held_out_tiles(trained):
 
 
 def test_the_page_stands_alone_and_says_what_the_card_says(trained, tmp_path):
-    write_training(tmp_path, trained.card, trained.history, trained.checks, trained.findings, trained.shown)
+    write_training(trained, tmp_path)
     page = (tmp_path / "training.html").read_text(encoding="utf-8")
     after = trained.card["after"]
     assert f"{after['twin_top1']:.0%} find themselves again" in " ".join(page.split())
@@ -51,7 +51,7 @@ def test_without_a_decoder_there_are_tiles_alone(tmp_path):
     plan = CompactionPlan().changed(**CHANGES, **{"objective.reconstruction": 0.0})
     made = train(prepare(open_tiles(TILES), plan, tmp_path), tmp_path)
     assert made.shown.decoded is None
-    write_training(tmp_path, made.card, made.history, made.checks, made.findings, made.shown)
+    write_training(made, tmp_path)
     page = (tmp_path / "training.html").read_text(encoding="utf-8")
     assert "This plan has no reconstruction" in page and "wanted" not in page
 

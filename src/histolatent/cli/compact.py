@@ -1,7 +1,6 @@
 """`histolatent compact`."""
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import OptionError, unknown
+from ..errors import OptionError
 from .console import (
     AllowOutside,
     Columns,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     from ..images import TileSource
 
 EXAMPLE = "Example: histolatent compact tiles/ --kind linear --on phikon --out lmc/"
-KINDS = ("linear", "adapter", "encoder")
 
 
 def compact(
@@ -82,6 +80,10 @@ def compact(
     devices: Annotated[
         int | None, typer.Option(min=1, help="For --kind encoder: devices of that kind to train on. Default: 1.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(help="For --kind encoder: a folder for TensorBoard, written while training goes on."),
+    ] = None,
     on_error: OnError = "stop",
     overwrite: Overwrite = False,
     restart: Restart = False,
@@ -89,21 +91,15 @@ def compact(
     quiet: Quiet = False,
 ) -> None:
     """Learn an embedding that does not react to staining and scanning, from one source. No target data is used."""
+    from ..compact.compactor import check_kind
     from ..encoders.folder import CONFIG, FORMAT
     from ..images import input_files
     from ..outputs import Mark, refuse_existing, refuse_inputs
 
     kind = kind or ("linear" if on else "encoder")
-    if kind not in KINDS:
-        raise unknown("kind of compaction", kind, KINDS)
-    if (on is None) != (kind == "encoder"):
-        raise OptionError(
-            "the kinds linear and adapter lie on an encoder, and the kind encoder on none",
-            received=f"--kind {kind}" + (f" --on {on}" if on else ""),
-            fix="--kind linear --on ENCODER, or --kind encoder",
-        )
+    check_kind(kind, on)
     frozen = {"--states": states, "--strength": strength, "--prior": prior, "--batch-size": batch_size}
-    trained = {"--plan": plan, "--set": change, "--devices": devices}
+    trained = {"--plan": plan, "--set": change, "--devices": devices, "--tensorboard": tensorboard}
     for option, value in (trained if on else frozen).items():
         if value not in (None, []):
             raise OptionError(f"{option} is not for --kind {kind}", received=value, fix="leave it out")
@@ -123,7 +119,7 @@ def compact(
         _frozen(source, on, out, device, overwrite, quiet, {"kind": kind, **options, **common, "seed": seed})
     else:
         given = {**common, "seed": seed, "device": device, "devices": devices or 1}
-        _encoder(source, plan or "demo", change or [], out, overwrite, quiet, given)
+        _encoder(source, plan or "demo", change or [], out, tensorboard, overwrite, quiet, given)
 
 
 def _frozen(
@@ -136,6 +132,7 @@ def _frozen(
     options: Mapping[str, Any],
 ) -> None:
     from ..compact.frozen import compact_frozen
+    from ..compact.saving import save_compaction
     from ..encoders import encoder
     from ..encoders.mapped import runs_code
     from ..outputs import remove
@@ -143,7 +140,7 @@ def _frozen(
     base = encoder(on, device=device)
     with progress_bar(f"embedding states with {base.card.name}", quiet=quiet) as progress:
         made = compact_frozen(source, base, on, out, progress=progress, **options)
-    _save(made.encoder, made.card, out, overwrite)
+    save_compaction(made.encoder, made.card, out, overwrite=overwrite)
     remove(out.with_name(out.name + ".partial"))
     before, after, kept = made.before, made.after, made.kept
     if options["kind"] == "linear":
@@ -169,30 +166,37 @@ def _encoder(
     plan: str,
     changes: list[str],
     out: Path,
+    tensorboard: Path | None,
     overwrite: bool,
     quiet: bool,
     given: Mapping[str, Any],
 ) -> None:
+    from ..compact.logs import TensorBoardLog
     from ..compact.plan import CompactionPlan
-    from ..errors import require
-    from ..outputs import remove
-
-    require("lightning_fabric", "compact")
     from ..compact.run import compact_encoder
+    from ..compact.saving import save_compaction
+    from ..outputs import remove
     from ..report.training import write_training
 
     wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
     work = out.with_name(out.name + ".training")
     first = os.environ.get("RANK", "0") == "0"  # torchrun numbers the processes that it starts
-    with training_bars(wanted.backbone, quiet=quiet or not first) as progress:
+    with contextlib.ExitStack() as open_until_trained:
+        told = [open_until_trained.enter_context(training_bars(wanted.backbone, quiet=quiet or not first))]
+        if tensorboard and first:
+            told.append(open_until_trained.enter_context(TensorBoardLog(tensorboard)))
+
+        def progress(*what: Any) -> None:
+            for tell in told:
+                tell(*what)
+
         made = compact_encoder(source, wanted, work, progress=progress, **given)
     if not first:
         return
 
-    def page(folder: Path) -> None:
-        write_training(folder, made.card, made.history, made.checks, made.findings, made.shown)
-
-    _save(made.encoder, made.card, out, overwrite, page)
+    save_compaction(
+        made.encoder, made.card, out, overwrite=overwrite, beside=lambda folder: write_training(made, folder)
+    )
     remove(work)
     before, after = made.card["before"], made.card["after"]
     say(f"twin retrieval {before['twin_top1']:.3f} -> {after['twin_top1']:.3f} under wider states, on held-out slides")
@@ -206,7 +210,11 @@ def training_bars(name: str, *, quiet: bool) -> Generator[Callable[..., None], N
     """Yield what `compact_encoder` tells its progress to: a bar for reading, one for steps, a line for each check."""
     with contextlib.ExitStack() as bars:
         open_bars: dict[str, Callable[[int, int], None]] = {}
-        titles = {"reading tiles": ("reading tiles", "tiles"), "training": (f"training {name}", "steps")}
+        titles = {
+            "reading tiles": ("reading tiles", "tiles"),
+            "training": (f"training {name}", "steps"),
+            "embedding states": ("embedding states", "tiles"),
+        }
 
         def told(what: str, done: int, total: int, values: Mapping[str, float]) -> None:
             if what in titles:
@@ -222,24 +230,6 @@ def training_bars(name: str, *, quiet: bool) -> Generator[Callable[..., None], N
                 )
 
         yield told
-
-
-def _save(
-    encoder: Any,
-    card: Mapping[str, Any],
-    out: Path,
-    overwrite: bool,
-    more: Callable[[Path], None] | None = None,
-) -> None:
-    from ..encoders import save_encoder
-
-    def beside(folder: Path) -> None:
-        text = json.dumps(card, indent=2, sort_keys=True, ensure_ascii=False)
-        (folder / "compaction.json").write_text(text + "\n", encoding="utf-8")
-        if more:
-            more(folder)
-
-    save_encoder(encoder, out, overwrite=overwrite, beside=beside)
 
 
 def _tell(findings: "tuple[Finding, ...]") -> None:

@@ -1,14 +1,12 @@
-"""Held-out tiles under wider states, looked at during training. Imports torch."""
+"""Held-out tiles under wider states, looked at during training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .._types import Tile
-from ..encoders import encode
-from ..encoders.torch_models import TorchEncoder
+from ..encoders import Encoder, encode
 from ..errors import InputError
 from ..images import Item, TileSource, stream_tiles
 from ..provenance import stream
@@ -28,14 +26,11 @@ class Checker:
         source: TileSource,
         held_out: Sequence[int],
         views: StateViews,
-        encoder: TorchEncoder,
         *,
         tile_px: int,
         seed: int,
-        device: str,
         workers: int = 0,
     ) -> None:
-        self.encoder, self.device = encoder, device
         rows = list(held_out)
         if len(rows) > CHECK_TILES:
             drawn = stream(seed, "check tiles").permutation(len(rows))[:CHECK_TILES]
@@ -48,15 +43,10 @@ class Checker:
             [np.concatenate([tile[0].mean(axis=(0, 1)), tile[0].std(axis=(0, 1))]) for tile in self.tiles]
         )
 
-    def __call__(self, model: torch.nn.Module) -> HeldOut:
-        """Look at the embedding of a model, which is left as it was."""
-        was = model.training
-        model.eval()
-        encoder = TorchEncoder(self.encoder.card, model, self.encoder.embed, self.device, None)
+    def __call__(self, encoder: Encoder) -> HeldOut:
+        """Look at an encoder."""
         flat = [view for tile in self.tiles for view in tile]
-        vectors = encode(encoder, flat).reshape(len(self.tiles), -1, encoder.card.dim)
-        model.train(was)
-        return look(vectors, self.colours)
+        return look(encode(encoder, flat).reshape(len(self.tiles), -1, encoder.card.dim), self.colours)
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,7 +98,7 @@ def fit_closed_form(
     if strength is not None and not 0 <= strength < np.inf:
         raise OptionError("the strength of a compaction is no number of 0 or more", received=strength)
     seen = vectors.shape[1] - held_out
-    scatters = [_scatter_of(vectors, fold, seen) for fold in folds]
+    scatters = [scatter_of(vectors, fold, seen) for fold in folds]
     tried = STRENGTHS if strength is None else (0.0, strength)
     parts: list[list[Judged]] = []
     for k, fold in enumerate(folds):
@@ -117,7 +117,8 @@ def fit_closed_form(
     return ClosedForm(shrink(directions, chosen), chosen, judged, directions)
 
 
-def _scatter_of(vectors: Float[np.ndarray, "n v d"], rows: Rows, seen: int) -> Scatter:
+def scatter_of(vectors: Float[np.ndarray, "n v d"], rows: Rows, seen: int) -> Scatter:
+    """Return the scatter of the first `seen` views of some rows, read in parts."""
     scatter = Scatter(vectors.shape[2])
     for start in range(0, len(rows), CHUNK):
         scatter.add(vectors[rows[start : start + CHUNK], :seen])

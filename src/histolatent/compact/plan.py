@@ -31,6 +31,7 @@ class StatePlan(_Part):
     - `strength`: the prior's standard deviations are multiplied by it.
     - `parts`: `stain`, `camera`, or both.
     - `batches`: virtual laboratories that states come from; `between`: their share of the variance.
+    - `render`: in `workers`, processes beside the one that trains, or on the `device` that trains (but for JPEG).
     """
 
     views: Annotated[int, Field(ge=2, le=16, strict=True)] = 2
@@ -39,19 +40,23 @@ class StatePlan(_Part):
     parts: tuple[Literal["stain", "camera"], ...] = ("stain", "camera")
     batches: Annotated[int, Field(ge=2, strict=True)] = 16
     between: Share = 0.5
+    render: Literal["workers", "device"] = "workers"
 
 
 class ObjectivePlan(_Part):
     """What is minimised: each part has a weight, and 0 takes it out.
 
     `reconstruction` is of the amounts of hematoxylin and eosin from the map of features; `adversary` is of a network
-    that tells the virtual laboratory and the state from the embedding, behind gradient reversal.
+    that tells the virtual laboratory and the state from the embedding, behind gradient reversal. With `neighbours`,
+    each tile meets one beside it on its slide, and all views of both are drawn together: for tissue that goes on from
+    tile to tile, never where what matters is smaller than a tile.
     """
 
     loss: LossName = "barlow"
     compaction: Weight = 1.0
     reconstruction: Weight = 1.0
     adversary: Weight = 0.0
+    neighbours: bool = False
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> "ObjectivePlan":
@@ -87,14 +92,17 @@ class CompactionPlan(_Part):
     """A training run of kind `encoder`, but for its tiles.
 
     `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
-    tiles); `geometry`: whether the views of a tile share crop, turn and mirror, or have their own.
+    tiles). For the share `same_place` of the tiles all views have one crop, turn and mirror; for the others each has
+    its own, so that what tissue it is counts for more than which tile. Vectors of the trained network are whitened by
+    how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are.
     """
 
     about: Mapping[str, str] = {}
     backbone: str = "conv-small"
     tile_px: Annotated[int, Field(ge=32, strict=True)] | None = None
     projector: Count = 512
-    geometry: Literal["shared", "independent"] = "shared"
+    same_place: Share = 0.25
+    whiten: Weight = 0.3
     states: StatePlan = StatePlan()
     objective: ObjectivePlan = ObjectivePlan()
     training: TrainingPlan = TrainingPlan()

@@ -14,9 +14,11 @@ from lightning_fabric import Fabric
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..encoders import Encoder
+from ..encoders.mapped import map_encoder
+from ..encoders.maps import LinearMap
 from ..encoders.torch_models import TorchEncoder
 from ..errors import CompactionError, InputError, OptionError
-from ..images import Item, TileSource, keep_tiles, stream_tiles
+from ..images import Item, TileSource, keep_tiles, select_rows, stream_tiles
 from ..images.kept import AsRead
 from ..outputs import remove
 from ..provenance import canonical_json, environment, now
@@ -32,6 +34,7 @@ from .showing import Shown, show
 from .states import StateViews
 from .training import Networks, Step, make_decoder, read_batches, run_step, steps_in
 from .training_views import TrainingViews
+from .whitening import STATES, fit_whitening
 
 #: Tiles that the spread of the amounts is taken from.
 SPREAD_TILES = 64
@@ -183,11 +186,13 @@ def train(
     """
     plan, views = prepared.views.plan, prepared.views
     fabric = fabric or make_fabric(None, plan.training.precision)
-    if plan.training.batch_size % fabric.world_size:
+    share = fabric.world_size * (2 if plan.objective.neighbours else 1)
+    if plan.training.batch_size % share:
         raise OptionError(
-            "a batch cannot be divided by the number of processes",
+            "a batch cannot be divided by the number of processes"
+            + (", in pairs" if share > fabric.world_size else ""),
             received=f"batches of {plan.training.batch_size} tiles, {fabric.world_size} processes",
-            fix=f"set training.batch_size to a multiple of {fabric.world_size}",
+            fix=f"set training.batch_size to a multiple of {share}",
         )
     given = (prepared, folder, workers, on_error)
     started_here = fabric.world_size > 1 and not started_outside()
@@ -195,13 +200,18 @@ def train(
     outcome = torch.load(io.BytesIO(left), weights_only=True, map_location="cpu")
     backbone, untrained = (make_backbone(plan.backbone, views.tile_px, views.seed) for _ in range(2))
     backbone.encoder.model.load_state_dict(outcome["weights"])
-    checks = outcome["checks"]
-    first, last = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
-    findings = tuple(judge(last, first))
     notes = f"Trained on {prepared.source.name} alone, by latent manifold compaction. Research use."
-    encoder = finished(
+    network = finished(
         backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
     )
+    encoder = network
+    if plan.whiten:
+        change = _whitening(fabric, prepared, network, folder, workers, on_error, progress)
+        encoder = map_encoder(network, None, change, called=network.card.name, notes=notes)
+    checks = outcome["checks"]
+    first, trained = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
+    last = _checker(prepared, workers)(encoder) if plan.whiten else trained
+    findings = tuple(judge(last, first))
     card = {
         "created": now(),
         "kind": "encoder",
@@ -214,17 +224,19 @@ def train(
         "steps": outcome["step"],
         "weights_of_step": outcome["of_step"],
         "before": asdict(first),
+        "trained": asdict(trained),
         "after": asdict(last),
         "findings": [asdict(finding) for finding in findings],
         "environment": environment(),
     }
-    backbone = replace(backbone, encoder=encoder)
     decoder = None
     if outcome["decoder"] is not None:
         decoder = make_decoder(backbone)
         decoder.load_state_dict(outcome["decoder"])
     before = finished(untrained.encoder, name="untrained", source="", notes="")
-    shown = show(prepared.source, prepared.held_out, views, before, backbone, decoder, outcome["spread"].numpy())
+    decoding = replace(backbone, encoder=network)
+    spread = outcome["spread"].numpy()
+    shown = show(prepared.source, prepared.held_out, views, before, encoder, decoding, decoder, spread)
     return Trained(encoder, tuple(outcome["history"]), tuple(checks), findings, card, shown)
 
 
@@ -241,7 +253,7 @@ def _loop(
     networks.spread.copy_(spread)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)
-    look, model = _make_checker(prepared, backbone.encoder, fabric, workers), backbone.encoder.model
+    look, model = _look(fabric, prepared, backbone.encoder, workers), backbone.encoder.model
     optimizer = torch.optim.AdamW(
         networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay
     )
@@ -283,7 +295,7 @@ def _loop(
             cost = run_step(
                 wrapped,
                 optimizer,
-                Step.of(seen, fabric.device),
+                Step.of(seen, prepared.manifold, fabric.device),
                 plan,
                 at=at,
                 steps=steps,
@@ -323,26 +335,55 @@ def _loop(
     return packed.getvalue()
 
 
-def _make_checker(
-    prepared: Prepared, encoder: TorchEncoder, fabric: Fabric, workers: int
+def _whitening(
+    fabric: Fabric,
+    prepared: Prepared,
+    network: TorchEncoder,
+    folder: Path,
+    workers: int,
+    on_error: str,
+    progress: Told | None,
+) -> LinearMap:
+    """Fit in the first process, and tell those that were started with it."""
+    change = None
+    if fabric.is_global_zero:
+        device, views = str(fabric.device), prepared.views
+        change = fit_whitening(
+            replace(network, model=network.model.to(device), device=device),
+            select_rows(prepared.source, np.array(prepared.rows)),
+            StateViews(prepared.manifold, views.slides, states=STATES, held_out=0, seed=views.seed),
+            folder,
+            views.plan.whiten,
+            workers=workers,
+            on_error=on_error,
+            progress=progress and (lambda done, total: progress("embedding states", done, total, {})),
+        )
+        network.model.cpu()
+    if started_outside():
+        change = fabric.broadcast(change)
+    assert change is not None  # the first process has made it
+    return change
+
+
+def _checker(prepared: Prepared, workers: int) -> Checker:
+    views = prepared.views
+    wider = StateViews(prepared.manifold, views.slides, states=0, held_out=2, seed=views.seed)
+    return Checker(prepared.source, prepared.held_out, wider, tile_px=views.tile_px, seed=views.seed, workers=workers)
+
+
+def _look(
+    fabric: Fabric, prepared: Prepared, encoder: TorchEncoder, workers: int
 ) -> Callable[[torch.nn.Module], dict[str, float]]:
     """Return what looks at a model in the first process, and tells all of them."""
-    views, checker = prepared.views, None
-    if fabric.is_global_zero:
-        wider = StateViews(prepared.manifold, views.slides, states=0, held_out=2, seed=views.seed)
-        checker = Checker(
-            prepared.source,
-            prepared.held_out,
-            wider,
-            encoder,
-            tile_px=views.tile_px,
-            seed=views.seed,
-            device=str(fabric.device),
-            workers=workers,
-        )
+    device = str(fabric.device)
+    checker = _checker(prepared, workers) if fabric.is_global_zero else None
 
     def look(model: torch.nn.Module) -> dict[str, float]:
-        found = {} if checker is None else asdict(checker(model))
+        found = {}
+        if checker is not None:
+            was = model.training
+            found = asdict(checker(TorchEncoder(encoder.card, model.eval(), encoder.embed, device)))
+            model.train(was)
         return fabric.broadcast(found) if fabric.world_size > 1 else found
 
     return look

@@ -26,7 +26,7 @@ class Shown:
 
     `seen[i, 0]` is tile i as it is; `wanted[i]` its amounts of hematoxylin and eosin under canonical staining, and
     `decoded` those that the decoder reads from each view (None without a decoder). `before` and `after` are positions
-    on the first two principal components of all views, by the network before and after training; `spans` is the share
+    on the first two principal components of all views, before and after training; `spans` is the share
     of the variance that these two have, before and after.
     """
 
@@ -43,7 +43,8 @@ def show(
     rows: Sequence[int],
     views: TrainingViews,
     untrained: Encoder,
-    trained: Backbone,
+    trained: Encoder,
+    backbone: Backbone,
     decoder: Decoder | None,
     spread: Float[np.ndarray, " 2"],
 ) -> Shown:
@@ -55,11 +56,11 @@ def show(
     seen = np.stack([pixels for _, pixels in found])
     flat = list(seen.reshape(-1, *seen.shape[2:]))
     before, first = _plane(encode(untrained, flat).reshape(*seen.shape[:2], -1))
-    after, second = _plane(encode(trained.encoder, flat).reshape(*seen.shape[:2], -1))
+    after, second = _plane(encode(trained, flat).reshape(*seen.shape[:2], -1))
     sheet = found[:: max(1, len(found) // SHEET_TILES)][:SHEET_TILES]
     pixels = np.stack([shown for _, shown in sheet])
     wanted = np.stack([_amounts(source, row, views) for row, _ in sheet])
-    decoded = None if decoder is None else _decode(trained, decoder, pixels) * spread[:, None, None]
+    decoded = None if decoder is None else _decode(backbone, decoder, pixels) * spread[:, None, None]
     return Shown(pixels, wanted, decoded, before, after, (first, second))
 
 

@@ -14,10 +14,13 @@ from torch import nn
 from ..encoders.torch_models import Stages, TorchEncoder, normalise
 from ..images import Skipped, TileSource, stream_tiles
 from ..provenance import stream
-from ..stain.manifold import AXES
+from ..stain.manifold import AXES, StainManifold
+from ..stain.manifold.camera import DEFAULT_MPP
+from ..stain.tensors.manifold import render_batch
 from .accumulate import accumulated
 from .gather import gather
 from .losses import LOSSES
+from .neighbours import Beside, find_beside, pair_up
 from .networks import Decoder, Discriminator, make_projector
 from .plan import CompactionPlan
 from .reversal import reversal_strength
@@ -52,15 +55,27 @@ class Step:
     laboratories: torch.Tensor
 
     @classmethod
-    def of(cls, seen: Sequence[Seen], device: torch.device | str = "cpu") -> "Step":
-        """Put tiles together."""
+    def of(cls, seen: Sequence[Seen], manifold: StainManifold, device: torch.device | str = "cpu") -> "Step":
+        """Put tiles together, and render those that are not yet, on the device."""
 
         def stack(name: str) -> torch.Tensor:
             return torch.from_numpy(np.stack([getattr(tile, name) for tile in seen], axis=1)).to(device)
 
-        return cls(
-            stack("pixels").permute(0, 1, 4, 2, 3), stack("amounts"), stack("coordinates"), stack("laboratories")
-        )
+        pixels = stack("pixels").permute(0, 1, 4, 2, 3)
+        waiting = [tile.to_render for tile in seen if tile.to_render]
+        if waiting:
+            each = [(tile, view) for view in range(len(pixels)) for tile in waiting]
+            rendered = render_batch(
+                pixels.flatten(0, 1),
+                [tile.states[view] for tile, view in each],
+                manifold,
+                mpp=[DEFAULT_MPP if tile.mpp is None else tile.mpp for tile, _ in each],
+                slides=[tile.slide for tile, _ in each],
+                tile_ids=[tile.names[view] for tile, view in each],
+                check=False,
+            )
+            pixels = rendered.unflatten(0, pixels.shape[:2])
+        return cls(pixels, stack("amounts"), stack("coordinates"), stack("laboratories"))
 
     def split(self, size: int) -> "list[Step]":
         """Cut into micro-batches of `size` tiles."""
@@ -129,6 +144,15 @@ def order_of(rows: Sequence[int], plan: CompactionPlan, seed: int, epoch: int) -
     return [rows[place] for place in shuffled[: len(rows) // size * size]]
 
 
+def draws(
+    rows: Sequence[int], plan: CompactionPlan, seed: int, beside: Beside | None = None
+) -> Iterator[tuple[int, int]]:
+    """Yield rows as steps take them, each with the number of the epoch, without end; pairs one after the other."""
+    for epoch in itertools.count():
+        order = order_of(rows, plan, seed, epoch) if beside is None else pair_up(beside, stream(seed, "pairs", epoch))
+        yield from ((row, epoch) for row in order)
+
+
 def read_batches(
     source: TileSource,
     rows: Sequence[int],
@@ -142,16 +166,14 @@ def read_batches(
 ) -> Generator[list[Seen], None, None]:
     """Yield the tiles of one step after the other, from `first_step` on: the share of this process of each batch."""
     plan, size = views.plan, views.plan.training.batch_size
-    per_epoch, own = len(rows) // size, size // world
+    own, last = size // world, steps_in(plan, len(rows))
     ids = [str(name) for name in source.table.index]
+    beside = find_beside(source.table, rows, size // 2) if plan.objective.neighbours else None
 
     def tasks() -> Iterator[tuple[int, str]]:
-        for epoch in range(first_step // per_epoch, plan.training.epochs):
-            order = order_of(rows, plan, views.seed, epoch)
-            start = first_step % per_epoch if epoch == first_step // per_epoch else 0
-            for batch in range(start, per_epoch):
-                at = batch * size + rank * own
-                yield from ((row, f"{epoch} {ids[row]}") for row in order[at : at + own])
+        drawn = itertools.islice(draws(rows, plan, views.seed, beside), first_step * size, last * size)
+        mine = itertools.cycle([rank * own <= place < (rank + 1) * own for place in range(size)])
+        yield from ((row, f"{epoch} {ids[row]}") for row, epoch in itertools.compress(drawn, mine))
 
     places, names = itertools.tee(tasks())
     results = stream_tiles(
@@ -169,6 +191,12 @@ def read_batches(
             if not batch:
                 return
             yield [result.value for result in batch if not isinstance(result, Skipped)]
+
+
+def as_pairs(z: torch.Tensor) -> torch.Tensor:
+    """Return projections `(v, n, d)` of tiles in pairs as `(2 v, n / 2, d)`: all views of both are views of one."""
+    v, n, d = z.shape
+    return z.reshape(v, n // 2, 2, d).transpose(1, 2).reshape(2 * v, n // 2, d)
 
 
 def rate_at(step: int, steps: int, plan: CompactionPlan) -> float:
@@ -197,7 +225,10 @@ def run_step(
     compare = LOSSES[plan.objective.loss]
 
     def loss(z: torch.Tensor) -> torch.Tensor:
-        return scale * compare(gather(z)) if scale else z.sum() * 0
+        if not scale:
+            return z.sum() * 0
+        whole = gather(z)
+        return scale * compare(as_pairs(whole) if plan.objective.neighbours else whole)
 
     optimizer.zero_grad()
     micro = plan.training.micro_batch or step.pixels.shape[1]

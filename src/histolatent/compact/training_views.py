@@ -21,22 +21,34 @@ _NORMAL = NormalDist()
 TARGET_STRIDE = 4
 
 
+@dataclass(frozen=True)
+class ToRender:
+    """What a device needs to render the views of a tile."""
+
+    states: tuple[ProtocolState, ...]
+    names: tuple[str, ...]
+    slide: str | None
+    mpp: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """One tile as a step sees it. `amounts` are those under canonical staining, at a quarter of the sides.
 
-    `coordinates` are in standard deviations of the prior; `laboratories` number the virtual laboratories.
+    `coordinates` are in standard deviations of the prior; `laboratories` number the virtual laboratories. `to_render`
+    is None where `pixels` are rendered already.
     """
 
     pixels: UInt8[np.ndarray, "v s s 3"]
     amounts: Float16[np.ndarray, "v 2 q q"]
     coordinates: Float32[np.ndarray, "v a"]
     laboratories: Int[np.ndarray, " v"]
+    to_render: ToRender | None
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingViews:
-    """Crop, turn and mirror a tile, and render it under states.
+    """Crop, turn and mirror a tile, and render it under states, or leave that to the device.
 
     Called with a name of the form `epoch tile-id`; everything random is keyed by (seed, epoch, tile, view). A state is
     drawn by way of a virtual laboratory: of the variance of the normal scores behind it, the share `between` is the
@@ -64,23 +76,24 @@ class TrainingViews:
         amounts = self.amounts(tile, slide)
         views = self.plan.states.views
         places = [self._place(tile.shape, rng)] * views
-        if self.plan.geometry == "independent":
+        if rng.random() >= self.plan.same_place:
             places = [places[0], *(self._place(tile.shape, rng) for _ in range(views - 1))]
-        pixels, targets, coordinates, laboratories = [], [], [], []
-        for view, place in enumerate(places):
-            laboratory = int(rng.integers(self.plan.states.batches))
-            state = self.state(laboratory, rng)
-            crop = np.ascontiguousarray(place.cut(tile))
-            shown = self.manifold.render(crop, state, mpp=mpp, slide=slide, tile_id=f"{name} {view}")
-            pixels.append(place.turn(shown))
-            targets.append(self.target(amounts, place))
-            coordinates.append(state.to_array() * self._inverse_sds)
-            laboratories.append(laboratory)
+        laboratories = rng.integers(self.plan.states.batches, size=views)
+        states = tuple(self.state(int(laboratory), rng) for laboratory in laboratories)
+        names = tuple(f"{name} {view}" for view in range(views))
+        pixels = [place.turn(place.cut(tile)) for place in places]
+        later = self.plan.states.render == "device"
+        if not later:
+            pixels = [
+                self.manifold.render(crop, state, mpp=mpp, slide=slide, tile_id=own)
+                for crop, state, own in zip(pixels, states, names, strict=True)
+            ]
         return Seen(
             np.stack(pixels),
-            np.stack(targets).astype(np.float16),
-            np.stack(coordinates).astype(np.float32),
-            np.array(laboratories),
+            np.stack([self.target(amounts, place) for place in places]).astype(np.float16),
+            np.stack([state.to_array() * self._inverse_sds for state in states]).astype(np.float32),
+            laboratories,
+            ToRender(states, names, slide, mpp) if later else None,
         )
 
     def state(self, laboratory: int, rng: np.random.Generator) -> ProtocolState:
@@ -114,10 +127,10 @@ class TrainingViews:
     def amounts(self, tile: Tile, slide: str | None) -> Float32[np.ndarray, "h w 2"]:
         """Return how much of each stain there is, relative to the slide's strongest."""
         anchor = self.manifold.anchor_of(slide)
-        table = np.log(anchor.white)[:, None] - np.log(np.maximum(np.arange(256) + anchor.offset, 1))
-        density = np.stack([table[c].astype(np.float32)[tile[..., c]] for c in range(3)], -1)
+        logs = np.log(anchor.white) - np.log(np.maximum(np.arange(256)[:, None] + anchor.offset, 1))
+        density = cv2.LUT(tile, logs.astype(np.float32)[:, None, :])
         unmix = np.linalg.inv(anchor.vectors)[:, :2] / np.maximum(anchor.max_concentrations, 1e-3)
-        return density @ unmix.astype(np.float32)
+        return cv2.transform(density, unmix.T.astype(np.float32))
 
 
 @dataclass(frozen=True)

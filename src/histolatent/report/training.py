@@ -4,14 +4,17 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compact.guards import MOST_COLOUR, Finding
+from ..compact.guards import MOST_COLOUR
 from ..compact.showing import Shown
 from ..stain import canonical_vectors
 from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, finish, panels, styled
+
+if TYPE_CHECKING:
+    from ..compact.run import Trained
 
 #: Of a curve of losses, a running mean over this share of the steps is drawn beside the steps.
 SMOOTH = 0.03
@@ -30,39 +33,32 @@ CHECKS = {
 }
 
 
-def write_training(
-    folder: Path,
-    card: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
-    checks: Sequence[Mapping[str, float]],
-    findings: Sequence[Finding],
-    shown: Shown,
-) -> None:
+def write_training(trained: "Trained", folder: str | Path) -> None:
     """Write `training.html`, which needs no other file, and `losses.csv` and `checks.csv` into a folder."""
     from markupsafe import Markup
 
     from .environment import make_environment  # Jinja loads late
 
-    environment = make_environment()
+    environment, card = make_environment(), trained.card
     figures = {
-        "curves": draw_curves(history, checks, card["weights_of_step"]),
-        "map": draw_map(shown),
-        "sheet": draw_sheet(shown),
+        "curves": draw_curves(trained.history, trained.checks, card["weights_of_step"]),
+        "map": draw_map(trained.shown),
+        "sheet": draw_sheet(trained.shown),
     }
     page = environment.get_template("training.html.j2").render(
         card=card,
-        checks=checks,
-        findings=findings,
+        checks=trained.checks,
+        findings=trained.findings,
         figures={name: Markup(drawn.svg) for name, drawn in figures.items()},
         said=in_words(card),
     )
-    (folder / "training.html").write_text(page, encoding="utf-8")
-    for name, rows in (("losses", history), ("checks", checks)):
+    (Path(folder) / "training.html").write_text(page, encoding="utf-8")
+    for name, rows in (("losses", trained.history), ("checks", trained.checks)):
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else ["step"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        (folder / f"{name}.csv").write_text(text.getvalue(), encoding="utf-8")
+        (Path(folder) / f"{name}.csv").write_text(text.getvalue(), encoding="utf-8")
 
 
 def in_words(card: Mapping[str, Any]) -> str:

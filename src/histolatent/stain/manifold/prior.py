@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -89,7 +90,7 @@ class Prior:
 
     def place(self, uniform: Float[np.ndarray, " a"], seed: int = 0) -> ProtocolState:
         """Return the state at quantiles of the law, one in 0 to 1 for each axis: `draw` without the randomness."""
-        factor = _factor(np.array(self.correlation))
+        factor = self._factor
         scores = np.zeros(len(AXES))
         values = []
         for k, (axis, sd) in enumerate(zip(AXES.values(), self.sds, strict=True)):
@@ -99,6 +100,10 @@ class Prior:
             value = sd * (before + width * scores[k])
             values.append(min(max(value, axis.limits[0]), axis.limits[1]))  # rounding, at the limits themselves
         return ProtocolState.from_array(values, seed)
+
+    @cached_property
+    def _factor(self) -> Square:
+        return _factor(np.array(self.correlation))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-able values; correlations of 0 are left out."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,10 @@ class StainManifold:
         slides = {slide: _read_model(model, f"slides.{slide}") for slide, model in document["slides"].items()}
         return cls(_read_model(document["anchor"], "anchor"), Prior.from_dict(document["prior"]), slides)
 
+    @cached_property
+    def _anchors(self) -> dict[str | None, Anchor]:
+        return {}
+
     def with_prior(self, prior: Prior) -> "StainManifold":
         """Return the manifold with another prior, such as `manifold.prior.only("stain").widened(2)`."""
         return StainManifold(self.anchor, prior, self.slides)
@@ -142,11 +147,12 @@ class StainManifold:
         OptionError
             If there are models of slides, and none is called so.
         """
-        if slide is None or not self.slides:
-            return anchor_of(self.anchor)
-        if slide not in self.slides:
+        if slide is not None and self.slides and slide not in self.slides:
             raise unknown("slide in the stain manifold", slide, self.slides)
-        return anchor_of(self.slides[slide], self.anchor)
+        own = slide if self.slides else None
+        if own not in self._anchors:
+            self._anchors[own] = anchor_of(*([] if own is None else [self.slides[own]]), self.anchor)
+        return self._anchors[own]
 
     def sample(self, seed: int, *names: str | int) -> ProtocolState:
         """Draw a state; the same seed and names (a tile, a view) give the same one, whatever was drawn before."""
