@@ -118,6 +118,8 @@ def compact(
         options = {key: value for key, value in given.items() if value is not None}
         _frozen(source, on, out, device, overwrite, quiet, {"kind": kind, **options, **common, "seed": seed})
     else:
+        # The process that trains works, too.
+        common["workers"] = max(1, worker_count(None) - 1) if workers is None else workers
         given = {**common, "seed": seed, "device": device, "devices": devices or 1}
         _encoder(source, plan or "demo", change or [], out, tensorboard, overwrite, quiet, given)
 

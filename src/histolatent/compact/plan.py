@@ -28,7 +28,7 @@ class StatePlan(_Part):
 
     - `views`: how many of each tile meet in a step.
     - `prior`: `fitted` to how the slides of the source differ, or `fixed`.
-    - `strength`: the prior's standard deviations are multiplied by it.
+    - `strength`: the prior's standard deviations are multiplied by it; 0 shows tiles as they are.
     - `parts`: `stain`, `camera`, or both.
     - `batches`: virtual laboratories that states come from; `between`: their share of the variance.
     - `render`: in `workers`, processes beside the one that trains, or on the `device` that trains (but for JPEG).
@@ -36,7 +36,7 @@ class StatePlan(_Part):
 
     views: Annotated[int, Field(ge=2, le=16, strict=True)] = 2
     prior: Literal["fitted", "fixed"] = "fitted"
-    strength: Positive = 1.0
+    strength: Weight = 1.0
     parts: tuple[Literal["stain", "camera"], ...] = ("stain", "camera")
     batches: Annotated[int, Field(ge=2, strict=True)] = 16
     between: Share = 0.5

@@ -35,8 +35,8 @@ def make_fabric(device: str | None, precision: str, devices: int = 1) -> Fabric:
         If there are not so many, or the kind cannot be divided.
     """
     chosen = torch.device(choose_device(device))
-    half = chosen.type == "cuda" and torch.cuda.is_bf16_supported()
-    precision = ("bf16" if half else "fp32") if precision == "auto" else precision
+    if precision == "auto":
+        precision = "bf16" if _fast_bf16(chosen.type) else "fp32"
     named: dict[str, Any] = {
         "accelerator": chosen.type,
         "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
@@ -56,6 +56,13 @@ def make_fabric(device: str | None, precision: str, devices: int = 1) -> Fabric:
             fix="give the kind alone: --device cuda --devices 2",
         )
     return Fabric(**named, devices=devices, strategy=DDPStrategy(start_method="spawn", timeout=PATIENCE))
+
+
+def _fast_bf16(device: str) -> bool:
+    """Whether a device computes in bfloat16 itself, so that it is faster there than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def launch(fabric: Fabric, run: Callable[..., bytes], *given: Any, told: Told | None) -> bytes:

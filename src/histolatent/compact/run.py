@@ -3,7 +3,7 @@
 import contextlib
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ from ..encoders.mapped import map_encoder
 from ..encoders.maps import LinearMap
 from ..encoders.torch_models import TorchEncoder
 from ..errors import CompactionError, InputError, OptionError
-from ..images import Item, TileSource, keep_tiles, select_rows, stream_tiles
+from ..images import Item, TileSource, cores, keep_tiles, select_rows, stream_tiles
 from ..images.kept import AsRead
 from ..outputs import remove
 from ..provenance import canonical_json, environment, now
-from ..stain.manifold import StainManifold
+from ..stain.manifold import AXES, Prior, StainManifold, fixed_prior
 from .backbones import finished, make_backbone
 from .checker import Checker
 from .checkpoint import CHECKPOINT, keep, resume
@@ -117,9 +117,15 @@ def prepare(
         )
     manifold = fit_manifold(source, prior=plan.states.prior, workers=workers, seed=seed, on_error=on_error)
     prior = manifold.prior.only(*plan.states.parts)
-    manifold = manifold.with_prior(prior.widened(plan.states.strength))
-    views = TrainingViews(manifold, slides_of(source), plan, tile_px, seed)
+    manifold = manifold.with_prior(prior.widened(plan.states.strength or 1.0))
+    seen = manifold if plan.states.strength else manifold.with_prior(no_states())
+    views = TrainingViews(seen, slides_of(source), plan, tile_px, seed)
     return Prepared(source, tuple(rows.tolist()), tuple(held_out.tolist()), manifold, views, column)
+
+
+def no_states() -> Prior:
+    """Return the prior under which a tile is seen as it is."""
+    return fixed_prior(**dict.fromkeys(AXES, 0.0))
 
 
 def compact_encoder(
@@ -236,7 +242,9 @@ def train(
     before = finished(untrained.encoder, name="untrained", source="", notes="")
     decoding = replace(backbone, encoder=network)
     spread = outcome["spread"].numpy()
-    shown = show(prepared.source, prepared.held_out, views, before, encoder, decoding, decoder, spread)
+    shown = show(
+        prepared.source, prepared.held_out, prepared.manifold, views, before, encoder, decoding, decoder, spread
+    )
     return Trained(encoder, tuple(outcome["history"]), tuple(checks), findings, card, shown)
 
 
@@ -255,7 +263,7 @@ def _loop(
         networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)
     look, model = _look(fabric, prepared, backbone.encoder, workers), backbone.encoder.model
     optimizer = torch.optim.AdamW(
-        networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay
+        networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay, fused=True
     )
     wrapped, optimizer = fabric.setup(networks, optimizer)
     steps, identity = steps_in(plan, len(prepared.rows)), _identity(prepared)
@@ -288,7 +296,7 @@ def _loop(
         workers=workers,
         on_error=on_error,
     )
-    with contextlib.closing(batches):
+    with contextlib.closing(batches), _threads(fabric, workers):
         for seen in batches if not _is_over(state, plan) else ():
             at = state["step"]
             networks.train()
@@ -333,6 +341,18 @@ def _loop(
     parts = {"decoder": decoder and decoder.state_dict(), "spread": spread}
     torch.save({**outcome, **parts, "of_step": chosen["step"], "weights": chosen["weights"]}, packed)
     return packed.getvalue()
+
+
+@contextlib.contextmanager
+def _threads(fabric: Fabric, workers: int) -> Iterator[None]:
+    """On a CPU, leave a core to each worker: threads that wait for one that works for another take longer than one."""
+    before = torch.get_num_threads()
+    if fabric.device.type == "cpu":
+        torch.set_num_threads(max(1, min(before, cores() // fabric.world_size - workers)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _whitening(

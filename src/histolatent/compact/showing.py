@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from ..encoders import Encoder, encode
 from ..encoders.torch_models import normalise, to_device
 from ..images import Item, TileSource, stream_tiles
+from ..stain.manifold import StainManifold
 from .checker import Crop
 from .networks import Decoder
 from .states import StateViews
@@ -41,6 +42,7 @@ class Shown:
 def show(
     source: TileSource,
     rows: Sequence[int],
+    manifold: StainManifold,
     views: TrainingViews,
     untrained: Encoder,
     trained: Encoder,
@@ -50,7 +52,7 @@ def show(
 ) -> Shown:
     """Look at some of `rows`, evenly spaced. `spread` is what amounts were divided by for the decoder."""
     chosen = [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, MAP_TILES).astype(int))]
-    states = StateViews(views.manifold, views.slides, states=STATES, held_out=0, seed=views.seed)
+    states = StateViews(manifold, views.slides, states=STATES, held_out=0, seed=views.seed)
     items = stream_tiles(source, chosen, Crop(states, views.tile_px), on_error="skip")
     found = [(item.index, np.stack(item.value)) for item in items if isinstance(item, Item)]
     seen = np.stack([pixels for _, pixels in found])

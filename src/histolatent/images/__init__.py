@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .kept import keep_tiles
     from .open import open_tiles
     from .selected import select_rows
-    from .stream import Skipped, default_workers, stream_tiles
+    from .stream import Skipped, cores, default_workers, stream_tiles
     from .tiles import KNOWN_COLUMNS, TileSource
     from .worker import Item
 
@@ -26,6 +26,7 @@ __all__ = [
     "Skipped",
     "TileSource",
     "TileWarning",
+    "cores",
     "decode",
     "default_workers",
     "input_files",
@@ -46,7 +47,7 @@ __getattr__ = lazy_names(
         "kept": ("keep_tiles",),
         "open": ("open_tiles",),
         "selected": ("select_rows",),
-        "stream": ("Skipped", "default_workers", "stream_tiles"),
+        "stream": ("Skipped", "cores", "default_workers", "stream_tiles"),
         "tiles": ("KNOWN_COLUMNS", "TileSource"),
         "worker": ("Item",),
     },

@@ -1,0 +1,212 @@
+"""What each part of a training plan is worth: variants of it, over seeds, on one cohort."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..compact.plan import CompactionPlan
+from ..encoders.embed import source_digest
+from ..errors import OptionError, unknown
+from ..images import TileSource
+from ..outputs import whole as whole_file
+from ..provenance import canonical_json, digest, environment, now
+from ..stats import Difference, paired_difference, weighted_mean
+from .unseen import SOURCE, Cohort, read_unseen, split_cohort
+
+#: The plan as it is.
+PRESET = "as planned"
+#: Each variant: what it changes in the plan.
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    PRESET: {},
+    "no states": {"states.strength": 0.0, "whiten": 0.0},
+    "no compaction": {"objective.compaction": 0.0, "whiten": 0.0},
+    "no whitening": {"whiten": 0.0},
+    "no reconstruction": {"objective.reconstruction": 0.0},
+    "no adversary": {"objective.adversary": 0.0},
+    "with adversary": {"objective.adversary": 0.1},
+    "barlow": {"objective.loss": "barlow"},
+    "infonce": {"objective.loss": "infonce"},
+    "vicreg": {"objective.loss": "vicreg"},
+    "ratio": {"objective.loss": "ratio"},
+    "4 views": {"states.views": 4},
+    "fixed prior": {"states.prior": "fixed"},
+    "stain states only": {"states.parts": ("stain",)},
+    "states half as strong": {"states.strength": 0.5},
+    "states 1.5 times as strong": {"states.strength": 1.5},
+    "states twice as strong": {"states.strength": 2.0},
+}
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One variant under one seed: figures, and whether the label of each tile was read, by site."""
+
+    variant: str
+    seed: int
+    figures: Mapping[str, float]
+    right: Mapping[str, Sequence[int]]
+    groups: Mapping[str, Sequence[int]]
+    seconds: float
+
+
+def variants_of(plan: CompactionPlan) -> dict[str, CompactionPlan]:
+    """Return the plan under every variant that changes something, and as it is."""
+    changed = {name: plan.changed(**changes) for name, changes in VARIANTS.items()}
+    return {name: other for name, other in changed.items() if name == PRESET or other != plan}
+
+
+def run_ablation(
+    cohort: TileSource,
+    plan: CompactionPlan,
+    out: Path,
+    *,
+    variants: Sequence[str] = (),
+    seeds: Sequence[int] = (0, 1, 2),
+    train_site: str | None = None,
+    device: str | None = None,
+    workers: int = 0,
+    progress: Told | None = None,
+) -> list[Cell]:
+    """Train every variant under every seed on one site, read it at the others, and keep each cell in `out`.
+
+    Cells that are there already, of the same plan and tiles, are not trained again; one that was interrupted goes on.
+    See `split_cohort` for what is trained on and what is read.
+
+    Raises
+    ------
+    OptionError
+        If there is no such variant, or the plan is that already.
+    InputError
+        If the cohort cannot be divided.
+    """
+    there = variants_of(plan)
+    for name in variants:
+        if name not in VARIANTS:
+            raise unknown("variant", name, tuple(there))
+        if name not in there:
+            raise OptionError("the plan is already so", received=name, valid=", ".join(there))
+    names = list(dict.fromkeys([PRESET, *(variants or there)]))
+    divided = split_cohort(cohort, train_site)
+    cells, total = [], len(names) * len(seeds)
+    for number, (seed, name) in enumerate((seed, name) for seed in seeds for name in names):
+        if progress:
+            progress(f"{name}, seed {seed}", number, total)
+        cells.append(_cell(divided, there[name], name, seed, out, device, workers))
+    if progress:
+        progress("done", total, total)
+    return cells
+
+
+def _cell(
+    cohort: Cohort, plan: CompactionPlan, name: str, seed: int, out: Path, device: str | None, workers: int
+) -> Cell:
+    """Return a cell from its file, or train and read it."""
+    import time
+
+    from ..compact.run import compact_encoder
+    from ..outputs import remove
+
+    key = digest({"plan": plan.model_dump(mode="json"), "tiles": source_digest(cohort.whole), "seed": seed})[:12]
+    path = out / "cells" / f"{name.replace(' ', '-')}-{seed}-{key}.json"
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Cell(**{field: found[field] for field in Cell.__dataclass_fields__})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work, clock = path.with_suffix(".training"), time.perf_counter()
+    made = compact_encoder(cohort.source, plan, work, seed=seed, device=device, workers=workers)
+    seconds = time.perf_counter() - clock
+    seen = read_unseen(cohort, made.encoder, seed=0, workers=workers)
+    figures = {**seen.figures, **{f"held_out_{key}": made.card["after"][key] for key in ("twin_top1", "ratio", "rank")}}
+    cell = Cell(
+        name,
+        seed,
+        figures,
+        {site: right.astype(int).tolist() for site, right in seen.right.items()},
+        {site: groups.tolist() for site, groups in seen.groups.items()},
+        round(seconds, 1),
+    )
+    document = {**vars(cell), "plan": plan.model_dump(mode="json"), "created": now(), "environment": environment()}
+    with whole_file(path) as part:
+        part.write_text(canonical_json(document) + "\n", encoding="utf-8")
+    remove(work)
+    return cell
+
+
+def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
+    """Return a row for each variant: means over seeds, and differences from the plan with 95 % intervals.
+
+    Intervals are of a bootstrap of patients, in which a patient's tiles are those of all seeds; `unseen` is the mean
+    over sites.
+    """
+    rows = []
+    for name in dict.fromkeys(cell.variant for cell in cells):
+        own = [cell for cell in cells if cell.variant == name]
+        keys = dict.fromkeys(key for cell in own for key in cell.figures)
+        row: dict[str, Any] = {"variant": name, "seeds": len(own)}
+        row |= {key: float(np.mean([cell.figures[key] for cell in own if key in cell.figures])) for key in keys}
+        row["seconds"] = float(np.mean([cell.seconds for cell in own]))
+        if name != PRESET:
+            for what in (SOURCE, "unseen"):
+                gap = difference(cells, name, PRESET, what)
+                row |= {
+                    f"{what}_change": gap.estimate.value,
+                    f"{what}_low": gap.estimate.low,
+                    f"{what}_high": gap.estimate.high,
+                    f"{what}_p": gap.p,
+                }
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("variant")
+
+
+def difference(cells: Sequence[Cell], first: str, second: str, what: str) -> Difference:
+    """Return how much more often a variant reads the label than another, over the same tiles and seeds."""
+    one, other, groups = (np.concatenate(part) for part in zip(*_paired(cells, first, second, what), strict=True))
+    codes = np.unique(groups, return_inverse=True)[1]
+    return paired_difference(weighted_mean(one), weighted_mean(other), codes)
+
+
+def _paired(cells: Sequence[Cell], first: str, second: str, what: str) -> list[tuple[np.ndarray, ...]]:
+    by_key = {(cell.variant, cell.seed): cell for cell in cells}
+    parts = []
+    for (variant, seed), cell in by_key.items():
+        if variant != first:
+            continue
+        against = by_key[second, seed]
+        for site in cell.right:
+            if (site == SOURCE) == (what == SOURCE):
+                pair = (np.array(each.right[site], float) for each in (cell, against))
+                # Patients of two sites are two; of the views of a virtual site they are the same.
+                parts.append((*pair, np.array([f"{group}" for group in cell.groups[site]])))
+    return parts
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """Return the table as Markdown: the figures that matter, and the changes with their intervals."""
+    columns = {
+        SOURCE: "source",
+        "unseen": "unseen sites",
+        "unseen_change": "unseen, against the plan",
+        "silhouette": "silhouette of sites",
+        "site_above_chance": "site, above chance",
+        "robustness": "robustness index",
+        "rank": "effective rank",
+        "held_out_twin_top1": "twin retrieval",
+    }
+    shown = [key for key in columns if key in table]
+    lines = [f"| variant | {' | '.join(columns[key] for key in shown)} |", "|---" * (len(shown) + 1) + "|"]
+    for row in table.reset_index().to_dict("records"):
+        cells = []
+        for key in shown:
+            value = float(row[key])
+            text = "" if np.isnan(value) else f"{value:.1f}" if key == "rank" else f"{value:.3f}"
+            if text and key == "unseen_change":
+                text = f"{value:+.3f} [{row['unseen_low']:+.3f}, {row['unseen_high']:+.3f}]"
+            cells.append(text)
+        lines.append(f"| {row['variant']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
