@@ -15,7 +15,7 @@ from _bench import start
 from histolatent import open_tiles
 from histolatent.benchmark.ablate import PRESET, difference, run_ablation, summarise
 from histolatent.compact.plan import CompactionPlan
-from histolatent.images import cores
+from histolatent.images import cores, keep_tiles
 from histolatent.stats import bootstrap
 
 SEEDS = {"quick": (0,), "full": (0, 1, 2, 3, 4)}
@@ -28,7 +28,7 @@ def main() -> None:
     bench = start("lmc", __doc__ or "")
     with tempfile.TemporaryDirectory() as folder:
         cells = run_ablation(
-            open_tiles(COHORT),
+            keep_tiles(open_tiles(COHORT), Path(folder), workers=cores()),
             CompactionPlan.read("demo"),
             Path(os.environ.get("HISTOLATENT_CELLS", folder)),
             variants=BASELINES,

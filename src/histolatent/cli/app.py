@@ -10,7 +10,7 @@ from types import FrameType
 import typer
 
 from ..errors import HistolatentError
-from . import audit, cohort, compact, compare, embed, export, gate, health, listing, pairs, perturb, stain
+from . import ablate, audit, cohort, compact, compare, embed, export, gate, health, listing, pairs, perturb, stain
 from .console import error_console
 
 #: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.command("demo", epilog=health.DEMO_EXAMPLE)(health.demo)
 app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
 app.command("compact", epilog=compact.EXAMPLE)(compact.compact)
+app.command("ablate", epilog=ablate.EXAMPLE)(ablate.ablate)
 app.command("pairs", epilog=pairs.EXAMPLE)(pairs.pairs)
 app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)

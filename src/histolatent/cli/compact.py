@@ -28,6 +28,7 @@ from .console import (
     parse_columns,
     progress_bar,
     say,
+    training_workers,
     worker_count,
 )
 
@@ -51,7 +52,7 @@ def compact(
         str | None, typer.Option("--on", help="The frozen encoder to compact. See: histolatent encoders.")
     ] = None,
     plan: Annotated[
-        str | None, typer.Option(help="For --kind encoder: a preset (demo) or a TOML file. Default: demo.")
+        str | None, typer.Option(help="For --kind encoder: a preset (demo, small, wsi) or a TOML file. Default: demo.")
     ] = None,
     change: Annotated[
         list[str] | None,
@@ -118,8 +119,7 @@ def compact(
         options = {key: value for key, value in given.items() if value is not None}
         _frozen(source, on, out, device, overwrite, quiet, {"kind": kind, **options, **common, "seed": seed})
     else:
-        # The process that trains works, too.
-        common["workers"] = max(1, worker_count(None) - 1) if workers is None else workers
+        common["workers"] = training_workers(workers)
         given = {**common, "seed": seed, "device": device, "devices": devices or 1}
         _encoder(source, plan or "demo", change or [], out, tensorboard, overwrite, quiet, given)
 
@@ -180,7 +180,7 @@ def _encoder(
     from ..outputs import remove
     from ..report.training import write_training
 
-    wanted = CompactionPlan.read(plan).changed(**_parse_changes(changes))
+    wanted = CompactionPlan.read(plan).changed(**parse_changes(changes))
     work = out.with_name(out.name + ".training")
     first = os.environ.get("RANK", "0") == "0"  # torchrun numbers the processes that it starts
     with contextlib.ExitStack() as open_until_trained:
@@ -246,7 +246,7 @@ def _tell(findings: "tuple[Finding, ...]") -> None:
         raise typer.Exit(1)
 
 
-def _parse_changes(pairs: list[str]) -> dict[str, Any]:
+def parse_changes(pairs: list[str]) -> dict[str, Any]:
     """Turn `training.epochs=60` into names and values, as TOML has them; a bare word is text."""
     import tomllib
 

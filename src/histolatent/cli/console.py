@@ -155,6 +155,11 @@ def worker_count(workers: int | None) -> int:
     return default_workers() if workers is None else workers
 
 
+def training_workers(workers: int | None) -> int:
+    """Return the number of workers asked for, or one less than there are cores: the process that trains works too."""
+    return max(1, worker_count(None) - 1) if workers is None else workers
+
+
 def printable(text: str) -> str:
     """Return the text with control characters written out: names come from files, and a terminal obeys them."""
     return "".join(

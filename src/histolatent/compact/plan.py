@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import InputError, OptionError, nearest, unknown
 
-PRESETS = ("demo",)
+PRESETS = ("demo", "small", "wsi")
 LossName = Literal["barlow", "infonce", "vicreg", "ratio"]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Weight = Annotated[float, Field(ge=0, strict=True)]

@@ -1,6 +1,7 @@
 """Training on several devices: one process each, started here or by torchrun. Imports torch."""
 
 import datetime
+import logging
 import multiprocessing
 import os
 import threading
@@ -37,6 +38,7 @@ def make_fabric(device: str | None, precision: str, devices: int = 1) -> Fabric:
     chosen = torch.device(choose_device(device))
     if precision == "auto":
         precision = "bf16" if _fast_bf16(chosen.type) else "fp32"
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells which precision it was given
     named: dict[str, Any] = {
         "accelerator": chosen.type,
         "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[precision],

@@ -1,0 +1,115 @@
+"""Reading at unseen sites: who is trained on and who is read, and figures of embeddings that are known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from histolatent.benchmark.unseen import SOURCE, read_unseen, split_cohort
+from histolatent.encoders.card import EncoderCard
+from histolatent.errors import InputError
+from histolatent.images import open_tiles, select_rows
+
+COHORT = "phantom:sites=3,patients=6,slides=1,tiles_per_site=60,tile_px=48"
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return open_tiles(COHORT)
+
+
+@dataclass
+class Told:
+    """An encoder that knows each tile of a cohort, and gives the vectors that it was told."""
+
+    card: EncoderCard
+    by_pixels: dict[bytes, np.ndarray]
+
+    def forward(self, prepared):
+        return np.stack([self.by_pixels[tile.tobytes()] for tile in prepared])
+
+
+def told(source, vectors):
+    known = {source.read(row).tobytes(): vectors[row].astype(np.float32) for row in range(len(vectors))}
+    card = EncoderCard(name="told", kind="toy", source="test", dim=vectors.shape[1], revision="1", licence="test")
+    return Told(card, known)
+
+
+def one_hot(values):
+    names, codes = np.unique(values, return_inverse=True)
+    return np.eye(len(names))[codes]
+
+
+def test_the_largest_site_is_trained_on_and_the_others_are_read(cohort):
+    divided = split_cohort(cohort)
+    assert set(cohort.table["site"].iloc[divided.train]) == {min(cohort.table["site"])}
+    assert not divided.virtual and len(divided.read) == 2
+    asked = split_cohort(cohort, "source")
+    assert set(cohort.table["site"].iloc[asked.train]) == {"source"} and "source" not in asked.read
+    assert len(asked.source.table) == 60
+
+
+def test_one_site_is_divided_by_patient_and_read_at_virtual_sites(cohort):
+    one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
+    divided = split_cohort(one)
+    patients = one.table["patient"].to_numpy()
+    kept = next(iter(divided.read.values()))
+    assert divided.virtual and len(divided.read) == 5
+    assert not set(patients[divided.train]) & set(patients[kept])
+    assert len(divided.train) + len(kept) == 60
+
+
+def test_an_encoder_of_the_label_alone_is_perfect_everywhere(cohort):
+    vectors = one_hot(cohort.table["label"]) + np.random.default_rng(0).normal(0, 0.05, (180, 1))
+    seen = read_unseen(split_cohort(cohort, "source"), told(cohort, vectors))
+    assert seen.figures["source"] == seen.figures["unseen"] == 1
+    assert seen.figures["robustness"] > 0.9 and abs(seen.figures["site_above_chance"]) < 0.25
+    assert set(seen.right) == {SOURCE, "new-scanner", "new-stain"}
+
+
+def test_an_encoder_whose_labels_turn_at_other_sites_fails_there(cohort):
+    sites = cohort.table["site"].to_numpy()
+    labels = one_hot(cohort.table["label"])
+    vectors = np.where((sites == "source")[:, None], labels, np.roll(labels, 1, axis=1))
+    seen = read_unseen(split_cohort(cohort, "source"), told(cohort, vectors))
+    assert seen.figures["source"] == 1 and seen.figures["unseen"] == 0
+
+
+def test_an_encoder_of_the_site_alone_is_found_out(cohort):
+    noise = np.random.default_rng(1).normal(0, 0.3, (180, 3))
+    seen = read_unseen(split_cohort(cohort, "source"), told(cohort, 3 * one_hot(cohort.table["site"]) + noise))
+    assert seen.figures["site_above_chance"] > 0.6 and seen.figures["silhouette"] > 0.5
+    assert seen.figures["robustness"] < 0.1 and seen.figures["unseen"] < 0.6
+
+
+def test_a_factor_that_is_there_is_read(cohort):
+    factor = cohort.truth["nuclear_area_um2"].to_numpy(float)[:, None]
+    factor = (factor - factor.mean()) / factor.std()
+    vectors = np.concatenate([factor, one_hot(cohort.table["label"])], axis=1)
+    assert read_unseen(split_cohort(cohort, "source"), told(cohort, vectors)).figures["r2_nuclear_area_um2"] > 0.9
+
+
+def test_virtual_sites_are_read_with_the_probe_of_the_tiles_as_they_are(cohort):
+    from histolatent.encoders import encoder
+
+    one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
+    seen = read_unseen(split_cohort(one), encoder("toy:random-conv"))
+    assert list(seen.right) == [SOURCE, "soft", "rose", "flat", "mixed", "strong"]
+    assert seen.figures["source"] >= seen.figures["unseen"]
+    assert "silhouette" not in seen.figures
+
+
+@pytest.mark.parametrize(
+    "site, spoil, match",
+    [
+        ("Source", lambda table: table, "no such site.*source"),
+        (None, lambda table: table.drop(columns="label"), "no label"),
+        (None, lambda table: table.drop(columns="site").assign(patient="p", slide="s"), "one site|label cannot|."),
+    ],
+)
+def test_a_cohort_that_cannot_be_divided(cohort, site, spoil, match):
+    from histolatent.images.selected import SelectedTiles
+
+    table = spoil(cohort.table)
+    with pytest.raises(InputError, match=match):
+        split_cohort(SelectedTiles(cohort, np.arange(len(table)), table), site)
