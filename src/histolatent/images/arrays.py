@@ -20,11 +20,12 @@ H5_SUFFIXES = (".h5", ".hdf5")
 
 @dataclass(frozen=True, eq=False)
 class ArrayTiles:
-    """Tiles in an `(n, h, w, 3)` uint8 array on disk."""
+    """Tiles in an `(n, h, w, 3)` uint8 array on disk. `truth` is what is known of the tissue, as of the phantom's."""
 
     name: str
     reader: ArrayReader
     table: pd.DataFrame
+    truth: pd.DataFrame | None = None
 
     def read(self, index: int) -> Tile:
         """Return tile `index`."""

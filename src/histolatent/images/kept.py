@@ -56,7 +56,8 @@ def keep_tiles(
         source, array, rows, most_bytes, workers, on_error, progress
     ):
         return source
-    whole = ArrayTiles(source.name, ArrayReader(str(array.resolve()), None), source.table)
+    truth = getattr(source, "truth", None)
+    whole = ArrayTiles(source.name, ArrayReader(str(array.resolve()), None), source.table, truth)
     found = np.load(rows)
     return whole if len(found) == n else select_rows(whole, found)
 
