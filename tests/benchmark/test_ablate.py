@@ -17,9 +17,9 @@ PLAN = CompactionPlan().changed(
 
 
 def cell(name, seed, source, unseen, groups=(0, 0, 1, 1, 2, 2, 3, 3)):
-    right = {"source": list(source), "b": list(unseen)}
+    right = {"source": list(map(int, source)), "b": list(map(int, unseen))}
     figures = {"source": float(np.mean(source)), "unseen": float(np.mean(unseen))}
-    return Cell(name, seed, figures, right, {site: list(groups) for site in right}, 1.0)
+    return Cell(name, seed, figures, right, {site: list(map(int, groups)) for site in right}, 1.0)
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_variants_that_change_nothing_are_left_out():
 
 
 def test_what_cannot_be_asked(tmp_path):
-    with pytest.raises(OptionError, match="no variant is called 'barlwo'.*'barlow'"):
+    with pytest.raises(OptionError, match="no variant is called 'barlwo'"):
         run_ablation(open_tiles(COHORT), PLAN, tmp_path, variants=["barlwo"])
     with pytest.raises(OptionError, match="already so"):
         run_ablation(open_tiles(COHORT), PLAN, tmp_path, variants=["barlow"])
