@@ -329,6 +329,25 @@ def compaction() -> str:
     return _table(("map", "lost on the source", "gained under wider states", "gained at virtual sites"), rows)
 
 
+def lmc() -> str:
+    """Return what training with states buys at unseen sites of the phantom, as the benchmark measured it."""
+    found = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))
+    columns = {
+        "source": "source",
+        "unseen": "unseen sites",
+        "silhouette": "silhouette of sites",
+        "site_above_chance": "site, above chance",
+        "robustness": "robustness index",
+        "rank": "effective rank",
+        "held_out_twin_top1": "twin retrieval",
+    }
+    rows = []
+    for name, row in found["measured"]["table"].items():
+        shown = (f"{row[key]:.0f}" if key == "rank" else f"{row[key]:.3f}" for key in columns)
+        rows.append((name, f"{row['seeds']:.0f}", *shown))
+    return _table(("plan", "seeds", *columns.values()), rows)
+
+
 def axes() -> str:
     """Return the coordinates of the stain manifold."""
     from histolatent.stain.manifold import AXES
@@ -396,6 +415,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 ALL = (
     *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
-    *(effects, policy, stains, reasons, planted, compaction, axes, commands),
+    *(effects, policy, stains, reasons, planted, compaction, lmc, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}
