@@ -29,7 +29,7 @@ def fit_whitening(
     on_error: str = "stop",
     progress: Callable[[int, int], None] | None = None,
 ) -> LinearMap:
-    """Return what whitens the vectors of an encoder, see `whiten`. What is embedded for it is kept in `folder`."""
+    """Return what whitens the vectors of an encoder, see `whiten`. What is embedded for it is kept in `folder` until then."""
     n = len(source.table)
     if n > MOST_TILES:
         source = select_rows(source, np.sort(stream(views.seed, "whitening tiles").permutation(n)[:MOST_TILES]))
@@ -44,4 +44,6 @@ def fit_whitening(
         progress=progress,
     )
     store = embedded.stores[0]
-    return whiten(scatter_of(store.vectors(), np.flatnonzero(store.kept), len(views.names)), share)
+    change = whiten(scatter_of(store.vectors(), np.flatnonzero(store.kept), len(views.names)), share)
+    store.remove()
+    return change

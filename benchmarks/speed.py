@@ -1,0 +1,100 @@
+"""The default network at work: tiles a second from JPEG files to vectors, and steps of training with states rendered.
+
+Inference is end to end: files of 224 px are read, decoded, embedded and stored by as many workers as a command takes.
+Training is the loop of the preset `demo`, without its checks; beside it the same step without reading and rendering.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from _bench import Bench, start
+from PIL import Image
+
+from histolatent import PhantomSpec, PhantomTiles, open_tiles
+from histolatent.compact.backbones import finished, make_backbone
+from histolatent.compact.plan import CompactionPlan
+from histolatent.compact.processes import make_fabric
+from histolatent.compact.run import prepare
+from histolatent.compact.training import Networks, Step, read_batches, run_step
+from histolatent.encoders.embed import embed_views
+from histolatent.images import cores, default_workers
+
+TILES, PIXELS, STEPS = 400, 224, 60
+
+
+def main() -> None:
+    """Measure and write `results/speed.json`."""
+    bench = start("speed", __doc__ or "")
+    repeats = 5 if bench.mode == "full" else 3
+    with tempfile.TemporaryDirectory() as folder:
+        check_inference(bench, Path(folder), repeats)
+        check_training(bench, Path(folder))
+    bench.finish()
+
+
+def check_inference(bench: Bench, folder: Path, repeats: int) -> None:
+    """Embed JPEG files with the network that compaction trains."""
+    cohort = PhantomTiles(PhantomSpec(sites=1, tile_px=PIXELS, tiles_per_site=TILES))
+    for i in range(TILES):
+        Image.fromarray(cohort.read(i)).save(folder / f"{i:04d}.jpg", quality=90)
+    source = open_tiles(folder)
+    encoder = finished(make_backbone("conv-small", PIXELS, 0).encoder, name="conv-small", source="", notes="")
+    found = []
+    for turn in range(repeats + 1):
+        embedded = embed_views(source, [encoder], [folder / f"e{turn}"], workers=default_workers())
+        found.append(TILES / embedded.seconds.total)
+    bench.measured["tiles_per_s"] = found[1:]
+    bench.check(
+        "inference_tiles_per_s",
+        sorted(found[1:])[repeats // 2],
+        ">= 150",
+        f"conv-small, {PIXELS} px JPEG to vectors, {cores()} cores, start of workers included",
+    )
+
+
+def check_training(bench: Bench, folder: Path) -> None:
+    """Time steps with reading and rendering, and the same steps on batches that are there."""
+    plan = CompactionPlan.read("demo")
+    workers = max(1, cores() - 1)
+    prepared = prepare(open_tiles("phantom:sites=1"), plan, folder / "kept", workers=workers)
+    torch.set_num_threads(max(1, cores() - workers))
+    fabric = make_fabric("cpu", plan.training.precision)
+    networks = Networks(make_backbone(plan.backbone, prepared.views.tile_px, 0), plan)
+    wrapped, optimizer = fabric.setup(
+        networks, torch.optim.AdamW(networks.parameters(), lr=plan.training.learning_rate, fused=True)
+    )
+
+    def step(batch: Step, at: int) -> None:
+        run_step(
+            wrapped,
+            optimizer,
+            batch,
+            plan,
+            at=at,
+            steps=2 * STEPS,
+            backward=fabric.backward,
+            no_sync=lambda: fabric.no_backward_sync(wrapped),
+        )
+
+    images = STEPS * plan.training.batch_size * plan.states.views
+    batches = read_batches(prepared.source, prepared.rows, prepared.views, workers=workers)
+    ready = Step.of(next(batches), prepared.manifold)
+    step(ready, 0)
+    clock = time.perf_counter()
+    for at in range(STEPS):
+        step(Step.of(next(batches), prepared.manifold), at)
+    whole = images / (time.perf_counter() - clock)
+    batches.close()
+    clock = time.perf_counter()
+    for at in range(STEPS):
+        step(ready, at)
+    bare = images / (time.perf_counter() - clock)
+    setting = f"{plan.training.batch_size} tiles of {prepared.views.tile_px} px under {plan.states.views} states a step"
+    bench.check("training_images_per_s", whole, None, f"{setting}, rendered by {workers} worker")
+    bench.check("training_share_of_bare_steps", whole / bare, ">= 0.9", "the same steps, nothing read or rendered")
+
+
+if __name__ == "__main__":
+    main()
