@@ -29,7 +29,7 @@ def fit_whitening(
     on_error: str = "stop",
     progress: Callable[[int, int], None] | None = None,
 ) -> LinearMap:
-    """Return what whitens the vectors of an encoder, see `whiten`. What is embedded for it is kept in `folder` until then."""
+    """Return what whitens the vectors of an encoder, see `whiten`. Until then, vectors are kept in `folder`."""
     n = len(source.table)
     if n > MOST_TILES:
         source = select_rows(source, np.sort(stream(views.seed, "whitening tiles").permutation(n)[:MOST_TILES]))
