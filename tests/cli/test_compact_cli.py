@@ -33,7 +33,7 @@ def test_an_encoder_compacted_is_an_encoder(run, tmp_path, kind, more):
 
 
 def test_an_encoder_trained_is_an_encoder(run, tmp_path):
-    done = run("compact", TILES, "--out", tmp_path / "lmc", *SHORT, *QUIETLY)
+    done = run("compact", TILES, "--out", tmp_path / "lmc", "--tensorboard", tmp_path / "runs", *SHORT, *QUIETLY)
     assert done.exit_code in (0, 1), done.output  # so short a training may end with the guards' word
     card = json.loads((tmp_path / "lmc" / "compaction.json").read_text())
     assert card["kind"] == "encoder" and card["plan"]["training"]["epochs"] == 2
@@ -41,7 +41,9 @@ def test_an_encoder_trained_is_an_encoder(run, tmp_path):
     loaded = encoder(f"{tmp_path / 'lmc'}?verify=yes")
     large = Image.fromarray(open_tiles(TILES).read(0)).resize((160, 128))
     assert encode(loaded, [np.asarray(large)]).shape == (1, loaded.card.dim)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lmc"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lmc", "runs"]
+    events = next((tmp_path / "runs").iterdir()).read_bytes()
+    assert b"training/compaction" in events and b"checked/twin_top1" in events
 
 
 @pytest.mark.parametrize(
