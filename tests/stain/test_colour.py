@@ -61,6 +61,14 @@ def test_a_shift_is_an_affine_change_in_the_space(space):
     np.testing.assert_allclose(to_space(moved, space), expected, atol=2e-4 * SPACES[space])
 
 
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (6.0, 3.0, -2.0), (-30.0, 20.0, 20.0), (60.0, -60.0, -90.0)])
+def test_levels_of_8_bits_are_changed_as_floats_are(shift):
+    """By tables to a level, and by the formulas where colours leave the tables, as those of the last shift do."""
+    change = "lab", np.array([0.9, 1.1, 1.3]), np.array(shift)
+    exact = shift_in_space(COLOURS.astype(np.float32), *change)
+    np.testing.assert_allclose(np.minimum(shift_in_space(COLOURS, *change), 255), np.minimum(exact, 255), atol=0.8)
+
+
 def whole(image: np.ndarray, space: str) -> ColourModel:
     """Fit to all pixels, as the peers do."""
     return fit_colour_samples([sample_pixels(image, np.ones(image.shape[:2], bool), limit=None)], space, white=255)

