@@ -20,7 +20,7 @@ $(READY): $(LOCK) requirements/bootstrap.lock pyproject.toml
 
 setup: $(READY)  ## the environment in .venv, from the hash-pinned lock
 
-demo: $(READY)  ## the main job on the embedded cohort: phantom, embed, audit, report
+demo: $(READY)  ## the main job on the embedded cohort: phantom, training, audit, report
 	@$(BIN)/histolatent demo --out demo
 
 test: $(READY)  ## every test that this machine can run

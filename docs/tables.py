@@ -342,10 +342,17 @@ def lmc() -> str:
         "held_out_twin_top1": "twin retrieval",
     }
     rows = []
-    for name, row in found["measured"]["table"].items():
+    for name, row in found["measured"]["phantom"]["table"].items():
         shown = (f"{row[key]:.0f}" if key == "rank" else f"{row[key]:.3f}" for key in columns)
         rows.append((name, f"{row['seeds']:.0f}", *shown))
     return _table(("plan", "seeds", *columns.values()), rows)
+
+
+def state() -> str:
+    """Return the table of what is there, from the README."""
+    text = RESULTS.parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    section = text.partition("## What is there, what is planned\n\n")[2]
+    return section.partition("\n\n")[0]
 
 
 def axes() -> str:
@@ -415,6 +422,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 ALL = (
     *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
-    *(effects, policy, stains, reasons, planted, compaction, lmc, axes, commands),
+    *(effects, policy, stains, reasons, planted, compaction, lmc, state, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}

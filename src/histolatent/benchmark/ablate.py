@@ -36,9 +36,10 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "4 views": {"states.views": 4},
     "fixed prior": {"states.prior": "fixed"},
     "stain states only": {"states.parts": ("stain",)},
-    "states half as strong": {"states.strength": 0.5},
-    "states 1.5 times as strong": {"states.strength": 1.5},
-    "states twice as strong": {"states.strength": 2.0},
+    "strength 0.5": {"states.strength": 0.5},
+    "strength 1": {"states.strength": 1.0},
+    "strength 1.5": {"states.strength": 1.5},
+    "strength 2": {"states.strength": 2.0},
 }
 Told = Callable[[str, int, int], None]
 
@@ -76,7 +77,7 @@ def run_ablation(
     """Train every variant under every seed on one site, read it at the others, and keep each cell in `out`.
 
     Cells that are there already, of the same plan and tiles, are not trained again; one that was interrupted goes on.
-    See `split_cohort` for what is trained on and what is read.
+    See `split_cohort` for what is trained on and what is read; with one site, seeds take turns in whom they keep.
 
     Raises
     ------
@@ -92,12 +93,12 @@ def run_ablation(
         if name not in there:
             raise OptionError("the plan is already so", received=name, valid=", ".join(there))
     names = list(dict.fromkeys([PRESET, *(variants or there)]))
-    divided = split_cohort(cohort, train_site)
+    divided = {seed: split_cohort(cohort, train_site, fold=seed) for seed in seeds}
     cells, total = [], len(names) * len(seeds)
     for number, (seed, name) in enumerate((seed, name) for seed in seeds for name in names):
         if progress:
             progress(f"{name}, seed {seed}", number, total)
-        cells.append(_cell(divided, there[name], name, seed, out, device, workers))
+        cells.append(_cell(divided[seed], there[name], name, seed, out, device, workers))
     if progress:
         progress("done", total, total)
     return cells
@@ -112,7 +113,8 @@ def _cell(
     from ..compact.run import compact_encoder
     from ..outputs import remove
 
-    key = digest({"plan": plan.model_dump(mode="json"), "tiles": source_digest(cohort.whole), "seed": seed})[:12]
+    facts = {"tiles": source_digest(cohort.whole), "trained": cohort.train.tolist(), "seed": seed}
+    key = digest({"plan": plan.model_dump(mode="json"), **facts})[:12]
     path = out / "cells" / f"{name.replace(' ', '-')}-{seed}-{key}.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -51,10 +51,11 @@ class Cohort:
         return select_rows(self.whole, self.train)
 
 
-def split_cohort(whole: TileSource, train_site: str | None = None, *, seed: int = 0) -> Cohort:
+def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int = 0) -> Cohort:
     """Divide a cohort by site; without a column `site`, or with one site, by patient, else slide.
 
-    Without `train_site` the site with most tiles is trained on, the first of these by name.
+    Without `train_site` the site with most tiles is trained on, the first of these by name. `fold` says which quarter
+    of the patients of one site is kept; after the last comes the first again.
 
     Raises
     ------
@@ -74,12 +75,12 @@ def split_cohort(whole: TileSource, train_site: str | None = None, *, seed: int 
         return Cohort(whole, np.flatnonzero(sites == chosen), others, False)
     groups = groups_of(table)
     labels = np.unique(table["label"].astype(str), return_inverse=True)[1]
-    folds = grouped_folds(labels, groups, min(KEPT, len(np.unique(groups))), seed)
+    folds = grouped_folds(labels, groups, min(KEPT, len(np.unique(groups))), 0)
     if len(np.unique(groups)) < 2 or not folds:
         raise InputError(
             "too few patients or slides to keep some out of training", received=len(np.unique(groups)), valid="2"
         )
-    rest, kept = folds[0]
+    rest, kept = folds[fold % len(folds)]
     return Cohort(whole, np.sort(rest), dict.fromkeys(virtual_sites(), np.sort(kept)), True)
 
 

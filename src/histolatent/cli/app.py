@@ -10,7 +10,7 @@ from types import FrameType
 import typer
 
 from ..errors import HistolatentError
-from . import ablate, audit, cohort, compact, compare, embed, export, gate, health, listing, pairs, perturb, stain
+from . import ablate, audit, cohort, compact, compare, demo, embed, export, gate, health, listing, pairs, perturb, stain
 from .console import error_console
 
 #: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: [bold]histolatent demo[/bold]",
 )
-app.command("demo", epilog=health.DEMO_EXAMPLE)(health.demo)
+app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
 app.command("compact", epilog=compact.EXAMPLE)(compact.compact)
 app.command("ablate", epilog=ablate.EXAMPLE)(ablate.ablate)
@@ -40,7 +40,7 @@ app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
 app.add_typer(stain.app, name="stain")
 app.add_typer(perturb.app, name="perturb")
 app.command("encoders", epilog=listing.EXAMPLE)(listing.encoders)
-app.command("doctor", epilog=health.DOCTOR_EXAMPLE)(health.doctor)
+app.command("doctor", epilog=health.EXAMPLE)(health.doctor)
 
 
 def _show_version(value: bool) -> bool:

@@ -34,6 +34,7 @@ from .console import (
 
 if TYPE_CHECKING:
     from ..compact.guards import Finding
+    from ..compact.plan import CompactionPlan
     from ..images import TileSource
 
 EXAMPLE = "Example: histolatent compact tiles/ --kind linear --on phikon --out lmc/"
@@ -93,6 +94,7 @@ def compact(
 ) -> None:
     """Learn an embedding that does not react to staining and scanning, from one source. No target data is used."""
     from ..compact.compactor import check_kind
+    from ..compact.plan import CompactionPlan
     from ..encoders.folder import CONFIG, FORMAT
     from ..images import input_files
     from ..outputs import Mark, refuse_existing, refuse_inputs
@@ -121,7 +123,8 @@ def compact(
     else:
         common["workers"] = training_workers(workers)
         given = {**common, "seed": seed, "device": device, "devices": devices or 1}
-        _encoder(source, plan or "demo", change or [], out, tensorboard, overwrite, quiet, given)
+        wanted = CompactionPlan.read(plan or "demo").changed(**parse_changes(change or []))
+        train_encoder(source, wanted, out, tensorboard=tensorboard, overwrite=overwrite, quiet=quiet, options=given)
 
 
 def _frozen(
@@ -163,28 +166,27 @@ def _frozen(
     say(f"{out}: use it as --encoder {out}{trust}")
 
 
-def _encoder(
+def train_encoder(
     source: "TileSource",
-    plan: str,
-    changes: list[str],
+    plan: "CompactionPlan",
     out: Path,
-    tensorboard: Path | None,
-    overwrite: bool,
-    quiet: bool,
-    given: Mapping[str, Any],
+    *,
+    tensorboard: Path | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    options: Mapping[str, Any],
 ) -> None:
+    """Train, write the encoder's folder, say what became of it; end with 1 if it is of no use."""
     from ..compact.logs import TensorBoardLog
-    from ..compact.plan import CompactionPlan
     from ..compact.run import compact_encoder
     from ..compact.saving import save_compaction
     from ..outputs import remove
     from ..report.training import write_training
 
-    wanted = CompactionPlan.read(plan).changed(**parse_changes(changes))
     work = out.with_name(out.name + ".training")
     first = os.environ.get("RANK", "0") == "0"  # torchrun numbers the processes that it starts
     with contextlib.ExitStack() as open_until_trained:
-        told = [open_until_trained.enter_context(training_bars(wanted.backbone, quiet=quiet or not first))]
+        told = [open_until_trained.enter_context(training_bars(plan.backbone, quiet=quiet or not first))]
         if tensorboard and first:
             told.append(open_until_trained.enter_context(TensorBoardLog(tensorboard)))
 
@@ -192,7 +194,7 @@ def _encoder(
             for tell in told:
                 tell(*what)
 
-        made = compact_encoder(source, wanted, work, progress=progress, **given)
+        made = compact_encoder(source, plan, work, progress=progress, **options)
     if not first:
         return
 

@@ -1,16 +1,13 @@
-"""`histolatent doctor` and `histolatent demo`."""
+"""`histolatent doctor`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import STATUS_COLOURS, Quiet, Workers, console, progress_bar, say, worker_count
+from .console import STATUS_COLOURS, console
 
-DOCTOR_EXAMPLE = "Example: histolatent doctor"
-DEMO_EXAMPLE = "Example: histolatent demo --out demo"
-DEMO_ENCODERS = ("timm-random:vit_tiny_patch16_224?img_size=96", "toy:od-moments", "toy:colour-histogram")
-DEMO_TILES = 40
+EXAMPLE = "Example: histolatent doctor"
 
 
 def doctor(
@@ -29,35 +26,3 @@ def doctor(
     console().print(table)
     if any(item.status == "FAIL" for item in found):
         raise typer.Exit(1)
-
-
-def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write; an older demo there is replaced.")] = Path(
-        "demo"
-    ),
-    workers: Workers = None,
-    quiet: Quiet = False,
-) -> None:
-    """Run the main job on the embedded synthetic cohort: draw, embed with three encoders, audit, report."""
-    from ..audit import Plan
-    from ..images import open_tiles
-    from ..images.phantom import PhantomSpec, write_phantom
-    from ..outputs import Mark, refuse_existing
-    from .audit import run_audit
-
-    refuse_existing(out, overwrite=True, mark=Mark("cohort/truth.parquet"))
-    spec = PhantomSpec(sites=5, patients=4, slides=1, tiles_per_site=DEMO_TILES)
-    with progress_bar("drawing the phantom cohort", quiet=quiet) as progress:
-        write_phantom(spec, out / "cohort", workers=worker_count(workers), progress=progress, overwrite=True)
-    source = open_tiles(out / "cohort")
-    run_audit(
-        source,
-        list(DEMO_ENCODERS),
-        out / "audit",
-        plan=Plan(),
-        workers=worker_count(workers),
-        overwrite=True,
-        restart=True,
-        quiet=quiet,
-    )
-    say("Synthetic tiles, untrained encoders: the figures show what an audit looks like, not what is good.")

@@ -85,7 +85,8 @@ def recolour(image: np.ndarray, change: ColourChange, *, layout: str = "HWC") ->
     """Return the image under a change, in the type and layout that it came in; the image itself is not changed.
 
     uint8 is rounded to the nearest level (in CIELab of a value that 16 bits bring within 0.75 of it); a float image in
-    0 to 1 comes back unrounded, in 0 to 1. With `keep_background`, pixels fade from their own colour to the new one between optical densities of 0.05 and 0.15.
+    0 to 1 comes back unrounded, in 0 to 1. With `keep_background`, pixels fade from their own colour to the new one
+    between optical densities of 0.05 and 0.15.
 
     Raises
     ------
