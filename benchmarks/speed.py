@@ -1,9 +1,11 @@
 """The default network at work: tiles a second from JPEG files to vectors, and steps of training with states rendered.
 
 Inference is end to end: files of 224 px are read, decoded, embedded and stored by as many workers as a command takes.
-Training is the loop of the preset `demo`, without its checks; beside it the same step without reading and rendering.
+Training is the loop of the preset `demo`, without its checks; beside it the same step without reading and rendering,
+and a step of lightly's Barlow Twins, where lightly is installed.
 """
 
+import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -55,11 +57,31 @@ def check_inference(bench: Bench, folder: Path, repeats: int) -> None:
 
 
 def check_training(bench: Bench, folder: Path) -> None:
-    """Time steps with reading and rendering, and the same steps on batches that are there."""
+    """Time steps with reading and rendering, the same steps on batches that are there, and lightly's."""
     plan = CompactionPlan.read("demo")
     workers = max(1, cores() - 1)
-    prepared = prepare(open_tiles("phantom:sites=1"), plan, folder / "kept", workers=workers)
     torch.set_num_threads(max(1, cores() - workers))
+    whole, bare = time_steps(plan, folder, workers)
+    setting = f"{plan.training.batch_size} tiles of {plan.tile_px} px under {plan.states.views} states a step"
+    bench.check("training_images_per_s", whole, None, f"{setting}, rendered by {workers} worker")
+    bench.check("training_share_of_bare_steps", whole / bare, ">= 0.9", "the same steps, nothing read or rendered")
+    alike = plan.changed(**{"objective.loss": "barlow", "objective.reconstruction": 0.0})
+    ours, _ = time_steps(alike, folder, workers)
+    for name, threads in (("", torch.get_num_threads()), ("_on_all_cores", cores())):
+        torch.set_num_threads(threads)
+        theirs = time_lightly(alike)
+        reason = f"its Barlow Twins on a batch that is there, {threads} of {cores()} cores; ours reads and renders"
+        bench.check(
+            f"training_times_lightly{name}",
+            theirs and ours / theirs,
+            None if name else ">= 0.95",
+            reason if theirs else "lightly is not there: pip install lightly",
+        )
+
+
+def time_steps(plan: CompactionPlan, folder: Path, workers: int) -> tuple[float, float]:
+    """Return images a second of steps with reading and rendering, and on a batch that is there."""
+    prepared = prepare(open_tiles("phantom:sites=1"), plan, folder / "kept", workers=workers)
     fabric = make_fabric("cpu", plan.training.precision)
     networks = Networks(make_backbone(plan.backbone, prepared.views.tile_px, 0), plan)
     wrapped, optimizer = fabric.setup(
@@ -79,21 +101,46 @@ def check_training(bench: Bench, folder: Path) -> None:
         )
 
     images = STEPS * plan.training.batch_size * plan.states.views
-    batches = read_batches(prepared.source, prepared.rows, prepared.views, workers=workers)
-    ready = Step.of(next(batches), prepared.manifold)
-    step(ready, 0)
-    clock = time.perf_counter()
-    for at in range(STEPS):
-        step(Step.of(next(batches), prepared.manifold), at)
-    whole = images / (time.perf_counter() - clock)
-    batches.close()
+    with contextlib.closing(read_batches(prepared.source, prepared.rows, prepared.views, workers=workers)) as batches:
+        ready = Step.of(next(batches), prepared.manifold)
+        step(ready, 0)
+        clock = time.perf_counter()
+        for at in range(STEPS):
+            step(Step.of(next(batches), prepared.manifold), at)
+        whole = images / (time.perf_counter() - clock)
     clock = time.perf_counter()
     for at in range(STEPS):
         step(ready, at)
-    bare = images / (time.perf_counter() - clock)
-    setting = f"{plan.training.batch_size} tiles of {prepared.views.tile_px} px under {plan.states.views} states a step"
-    bench.check("training_images_per_s", whole, None, f"{setting}, rendered by {workers} worker")
-    bench.check("training_share_of_bare_steps", whole / bare, ">= 0.9", "the same steps, nothing read or rendered")
+    return whole, images / (time.perf_counter() - clock)
+
+
+def time_lightly(plan: CompactionPlan) -> float | None:
+    """Return images a second of lightly's projection head and loss on the same network, batch and precision."""
+    try:
+        from lightly.loss import BarlowTwinsLoss
+        from lightly.models.modules import BarlowTwinsProjectionHead
+    except ImportError:
+        return None
+    network = make_backbone(plan.backbone, plan.tile_px or PIXELS, 0).encoder.model.train()
+    head = BarlowTwinsProjectionHead(network.dim, plan.projector, plan.projector)
+    model = torch.nn.Sequential(network, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), head)
+    fabric, compare = make_fabric("cpu", plan.training.precision), BarlowTwinsLoss()
+    wrapped, optimizer = fabric.setup(
+        model, torch.optim.AdamW(model.parameters(), lr=plan.training.learning_rate, fused=True)
+    )
+    shape = (plan.training.batch_size, 3, plan.tile_px, plan.tile_px)
+    batches = [torch.rand(shape).contiguous(memory_format=torch.channels_last) for _ in range(plan.states.views)]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        fabric.backward(compare(*(wrapped(batch).float() for batch in batches)))
+        optimizer.step()
+
+    step()
+    clock = time.perf_counter()
+    for _ in range(STEPS):
+        step()
+    return STEPS * len(batches) * plan.training.batch_size / (time.perf_counter() - clock)
 
 
 if __name__ == "__main__":
