@@ -192,6 +192,19 @@ def test_places_that_cannot_be(tmp_path):
             part.touch()
 
 
+def test_a_place_of_no_use_is_known_before_work(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="a file is where a folder is needed"):
+        refuse_existing(tmp_path / "file" / "a" / "b")
+
+    def refused(dir):
+        raise PermissionError(errno.EACCES, "no", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refused)
+    with pytest.raises(OutputError, match="writing there is not permitted"):
+        refuse_existing(tmp_path / "new" / "a")
+
+
 def test_removing(tmp_path):
     (tmp_path / "real" / "x").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")

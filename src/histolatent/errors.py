@@ -95,7 +95,7 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> OptionError:
     )
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
     """Return what an exception of somebody else's code says, and where it was raised, in one line."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

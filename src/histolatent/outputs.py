@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ _REASONS = {
     errno.EACCES: ("writing there is not permitted", _MOVE),
     errno.EPERM: ("writing there is not permitted", _MOVE),
     errno.EROFS: ("the file system is read-only", _MOVE),
+    errno.ENOENT: ("no folder can be made there", _MOVE),
     errno.EEXIST: ("a file is where a folder is needed", _MOVE),
     errno.ENOTDIR: ("a file is where a folder is needed", _MOVE),
     errno.EISDIR: ("a folder is where a file is needed", _MOVE),
@@ -77,7 +79,8 @@ def refuse_existing(path: Path, *, overwrite: bool = False, mark: Mark | None = 
     """
     with disk_errors(path):
         if not os.path.lexists(path):
-            path.exists()  # says what is wrong with the place
+            path.exists()  # says what is wrong with the name
+            _try_place(path)
             return
         folder = path.is_dir()
         if mark is None and folder:
@@ -101,6 +104,15 @@ def refuse_existing(path: Path, *, overwrite: bool = False, mark: Mark | None = 
             received=path,
             fix="choose another --out, or pass --overwrite to replace it",
         )
+
+
+def _try_place(path: Path) -> None:
+    """Write to the nearest folder that is there and remove it again, so that a place of no use is known before work."""
+    folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def refuse_inputs(out: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:

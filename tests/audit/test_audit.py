@@ -99,6 +99,7 @@ def test_the_constant_fails_for_its_null(audited):
     assert all(dose.metrics["displacement"].value is None for dose in constant.doses)
     assert all(dose.metrics["twin_rank"].value == 0.5 for dose in constant.doses)
     assert any("worth nothing" in finding for finding in audited.findings)
+    assert not any("toy:constant" in (item.first, item.second) for item in audited.comparisons)
 
 
 def test_the_random_projection_fails_on_the_phantom(audited):

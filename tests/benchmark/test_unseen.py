@@ -59,7 +59,9 @@ def test_one_site_is_divided_by_patient_and_read_at_virtual_sites(cohort):
     assert not set(patients[divided.train]) & set(patients[kept])
     assert len(divided.train) + len(kept) == 60
     folds = [next(iter(split_cohort(one, fold=fold).read.values())).tolist() for fold in range(5)]
-    assert sorted(sum(folds[:4], [])) == list(range(60)) and folds[4] == folds[0] == kept.tolist()
+    assert (
+        sorted(row for fold in folds[:4] for row in fold) == list(range(60)) and folds[4] == folds[0] == kept.tolist()
+    )
 
 
 def test_an_encoder_of_the_label_alone_is_perfect_everywhere(cohort):

@@ -134,6 +134,19 @@ def test_an_import_that_fails_is_said(file):
         encoder(f"callable:{file('import not_there_at_all')}:f")
 
 
+def test_a_function_may_write_into_its_tiles(file, tiles):
+    found = encoder(
+        f"callable:{file('def f(tiles):\\n    tiles[:] = 255 - tiles\\n    return tiles.mean((1, 2))\\n')}:f"
+    )
+    np.testing.assert_array_equal(encode(found, tiles), encode(found, tiles))
+
+
+def test_a_function_that_ends_the_program_is_said(file, tiles):
+    body = "def f(tiles):\n    if len(tiles) > 1:\n        raise SystemExit(0)\n    return tiles.mean((1, 2))\n"
+    with pytest.raises(EncoderError, match=r"mine\.py:f raised SystemExit \(0\) at mine\.py:3"):
+        encode(encoder(f"callable:{file(body)}:f"), tiles)
+
+
 def test_what_a_function_raises_is_said_in_one_line(file, tiles):
     lines = ("def f(tiles):", "    if len(tiles) > 1:", "        raise ValueError('no more\\nthan one')")
     broken = "\n".join([*lines, "    return tiles.mean((1, 2))", ""])

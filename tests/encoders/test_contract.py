@@ -108,6 +108,14 @@ def test_an_encoder_that_keeps_its_contract_passes(stained):
             "WARN",
             "levels 0 to 255, not scaled, and its",
         ),
+        (
+            lambda t: (
+                (levels(t) - torch.tensor(IMAGENET_MEAN)[:, None, None]) / torch.tensor(IMAGENET_STD)[:, None, None]
+            ),
+            {},
+            "FAIL",
+            r"levels 0 to 255, less ImageNet's mean and std of levels 0 to 1.*divide the levels by 255",
+        ),
         (lambda t: scaled(t, (0, 0, 0), (1, 1, 1)), NORMAL, "FAIL", "levels 0 to 1, without mean and std"),
         (lambda t: scaled(t, (0, 0, 0), (1, 1, 1)), {}, "WARN", "levels 0 to 1, without mean and std"),
         (lambda t: scaled(t, (0.5,) * 3, (0.5,) * 3), NORMAL, "FAIL", r"gets 0.5 and 0.5 .*mean 0.485 / 0.456 / 0.406"),
@@ -205,7 +213,7 @@ def test_swapped_channels_and_other_weights_are_told_apart(stained):
     assert slip is None and gap > 0.05
     other = answers(check_contract(made, stained, reference=encoder("toy:random-conv?seed=5")))
     (found,) = [value for name, value in other.items() if name.startswith("as ")]
-    assert found[0] == "FAIL" and "compare weights" in found[1]
+    assert found[0] == "FAIL" and "other scalings could not be tried" in found[1]
 
 
 def _thumbnail(tile: np.ndarray) -> np.ndarray:

@@ -89,3 +89,21 @@ def test_a_threshold_is_in_units_of_the_operation(audited, crossing, early, late
         never=None,
     )
     assert threshold_words(blur.model_copy(update={"steps": steps}), response) == says
+
+
+def test_bounds_of_a_threshold_rise_where_levels_fall(audited):
+    jpeg = next(operation for operation in audited.operations if operation.name == "blur")
+    steps = [
+        Step(severity=i + 1, level=level, pixels_sha256="") for i, level in enumerate((90.0, 70.0, 50.0, 30.0, 10.0))
+    ]
+    at = {name: Crossing(outcome="crosses", severity=value) for name, value in (("early", 2.0), ("crossing", 2.5))}
+    response = Response(
+        operation="blur",
+        monotonicity=audited.encoders[0].responses[0].monotonicity,
+        level=0.5,
+        late=Crossing(outcome="crosses", severity=3.0),
+        surely=Crossing(outcome="never crosses", severity=None),
+        never=None,
+        **at,
+    )
+    assert threshold_words(jpeg.model_copy(update={"steps": steps}), response).endswith("at 60 um [50,\xa070]")

@@ -30,6 +30,12 @@ def test_every_kind(cohort, book, tmp_path):
     assert find_reference(source, Fitter("reinhard")).fit.kind == "colour"
 
 
+@pytest.mark.data
+def test_a_slide_is_cut(data):
+    found = find_reference(data / "slides" / "CMU-1-Small-Region.svs", Fitter(), max_tiles=12)
+    assert found.kind == "tiles" and found.fit.valid and found.fit.tiles == 12
+
+
 def test_a_background_given_for_the_tiles_is_not_that_of_the_reference(cohort):
     reference = find_reference(next(cohort.rglob("*.png")), Fitter(white=255))
     assert reference.fit.white_source == "background"
@@ -39,6 +45,7 @@ def test_a_background_given_for_the_tiles_is_not_that_of_the_reference(cohort):
     ("to", "method", "says"),
     [
         ("phantm", "macenko", "there is no such reference. Received: phantm.*did you mean 'phantom'"),
+        ("", "macenko", "there is no such reference"),
         ("macenko", "reinhard", "'macenko' has no numbers for reinhard"),
         ("WHITE", "macenko", r"white.png cannot be a reference: fewer than 100 pixels of stained tissue"),
         ("BOOK:nowhere", "macenko", "no slide in the stain file is called 'nowhere'"),

@@ -68,6 +68,7 @@ def make_model() -> Callable[..., StainModel]:
             "tissue_pixels": 500,
             "tiles": 1,
             "tiles_used": 1,
+            "reason": "ok",
         }
         return StainModel(**(values | fields))
 

@@ -39,6 +39,7 @@ def manifold() -> StainManifold:
         tissue_pixels=1000,
         tiles=1,
         tiles_used=1,
+        reason="ok",
     )
     return StainManifold(model)
 

@@ -41,9 +41,9 @@ def stain_models(draw: Callable[..., Any], method: str) -> dict[str, Any]:
         "offset": draw(st.sampled_from([0, 1])),
         "tissue_colour": draw(triples),
         "stained_colour": draw(triples),
-        "tissue_pixels": draw(st.integers(0, 10**9)),
+        "tissue_pixels": draw(st.integers(100, 10**9)),
         "tiles": looked_at,
-        "tiles_used": draw(st.integers(0, looked_at)),
+        "tiles_used": draw(st.integers(1, looked_at)),
         "reason": draw(st.sampled_from([*REASONS])),
     }
 
@@ -153,6 +153,10 @@ def change(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (change("overall.white", [240, 240, 0]), r"field overall\.white\.2: .*greater than or equal to 1"),
         (change("overall.reason", "fine"), r"field overall\.reason: .*'too-little-tissue'.*fine"),
         (change("overall.vectrs", [[1, 0, 0]]), r"field overall\.vectrs: .*did you mean 'vectors'"),
+        (change("overall.reason", ...), r"field overall\.reason: Field required"),
+        (change("overall.white", [True, True, True]), r"field overall\.white\.0: .*number.*True"),
+        (change("overall.white", ["240", 240, 240]), r"field overall\.white\.0: .*number.*240"),
+        (change("overall.tissue_pixels", 0), r"field overall: a usable fit has at least 100 tissue_pixels"),
         (change("overall.kind", "colours"), r"field overall: .*'stain', 'colour'"),
         (change("slides.a/1.tiles", "many"), r"field slides\.a/1\.tiles: .*integer.*many"),
         (

@@ -22,12 +22,23 @@ def count_hits(tiles: PhantomTiles, indices: range) -> tuple[float, float]:
 
 @pytest.mark.parametrize(("tile_px", "mpp"), [(96, 0.5), (192, 0.25)])
 def test_nuclei_of_the_phantom_are_found_at_two_scales(tile_px, mpp):
-    # Measured on other seeds: recall 0.82 to 0.85, precision 0.82 to 0.87. Touching nuclei and those cut by the border
-    # are what is lost.
+    # Touching nuclei and those cut by the border are what is lost.
     tiles = PhantomTiles(PhantomSpec(sites=3, tiles_per_site=24, tile_px=tile_px, mpp=mpp, seed=9))
     recall, precision = count_hits(tiles, range(0, 72, 4))
-    assert recall > 0.75
-    assert precision > 0.72
+    assert recall > 0.78
+    assert precision > 0.78
+
+
+def test_nuclei_are_found_in_dark_tissue_and_in_pale():
+    """Beside a few nuclei that are far darker, and in a cytoplasm as blue as other tiles' nuclei."""
+    y, x = np.mgrid[0:120, 0:120]
+    centres = [(row, column) for row in (20, 60, 100) for column in (20, 60, 100)]
+    for ground, nucleus in (((225, 190, 215), (170, 130, 190)), ((120, 90, 160), (85, 60, 130))):
+        tile = np.full((120, 120, 3), ground, np.uint8)
+        for place, (row, column) in enumerate(centres):
+            tile[(y - row) ** 2 + (x - column) ** 2 < 7**2] = (30, 20, 60) if place < 2 else nucleus
+        count, labels = label_nuclei(tile, 0.5)
+        assert {int(labels[centre]) for centre in centres} == set(range(1, 10)) and count == 9
 
 
 def test_a_wrong_scale_is_noticed():

@@ -86,7 +86,7 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
         return None
     if len(ahead) == 1:
         return f"{ahead[0].name} is the only encoder that {words}."
-    every = "Every encoder" if len(encoders) == len(candidates(result)) else "Every other encoder"
+    every = "Every encoder" if len(encoders) == len(candidates(result)) else "Every encoder that tells tiles apart"
     opening = f"{every} {words}. " if len(ahead) == len(encoders) else ""
     names = [encoder.name for encoder in ahead]
     between = result.between(names)

@@ -18,6 +18,7 @@ from ..encoders.embed import Embedded, Progress, as_table, embed_views, source_c
 from ..encoders.vectors import VectorEncoder
 from ..errors import InputError, OptionError
 from ..images import TileSource, open_tiles
+from ..outputs import disk_errors
 from ..perturb import SEVERITIES, Ladder
 from ..provenance import combined_digest, environment, now, version
 from .comparison import PIXELS, compare_encoders, why_undecidable
@@ -104,7 +105,8 @@ def audit_encoders(
     donors = find_donors(source, chosen, seed=plan.seed, mpp=plan.mpp) if pixel else ()
     ladder = Ladder(chosen, plan.seed, plan.mpp, donors)
     folder = Path(work)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     targets = [folder / f"{file_name(names[i])}.zarr" for i, e in enumerate(encoders) if e in pixel]
     embedded = embed_views(
         source,
@@ -192,8 +194,9 @@ def measure_all(
     facts, warnings = describe_groups(measured.groups)
     said = [*warnings, *confounders(measured)[1], *_unprobed(results[0]), *_approximate(results)]
     by_tile = pd.concat(tables, ignore_index=True)
+    telling = by_tile["encoder"].isin([encoder.name for encoder in results if encoder.null.defined])
     comparisons = compare_encoders(
-        by_tile.assign(group=np.tile(measured.clusters, len(results))),
+        by_tile.assign(group=np.tile(measured.clusters, len(results)))[telling],
         measured.operations,
         resamples=plan.resamples,
         seed=plan.seed,

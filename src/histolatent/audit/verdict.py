@@ -208,6 +208,9 @@ def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
     """Answer a requirement by the figure that meets it least."""
     metric, wanted = METRICS[requirement.figure], requirement.key
     name = f"requires {requirement.describe()} {requirement.side}"
+    if not encoder.null.defined:
+        said = f"{requirement.describe()} says nothing of an encoder whose unrelated tiles lie together"
+        return Check(name=name, family="required", status="UNDEFINED", sentence=said)
     of_name = [(key, figure) for key, figure in encoder.figures() if key["metric"] == requirement.figure]
     found = [(key, figure) for key, figure in of_name if all(key[part] == value for part, value in wanted.items())]
     why = f" (asked: {requirement.why})" if requirement.why else ""

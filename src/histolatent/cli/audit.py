@@ -1,6 +1,7 @@
 """`histolatent audit`."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -261,6 +262,16 @@ def check_contracts(source, names: list[str], reference: str | None, *, device: 
         raise typer.Exit(1)
 
 
+@contextlib.contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    """Leave no folder for resuming where nothing was embedded."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def run_audit(
     source,
     names: list[str],
@@ -291,6 +302,7 @@ def run_audit(
     place = out.absolute()  # `--out .` has no name
     work = place.with_name(place.name + ".unfinished")
     with (
+        _gone_if_empty(work),
         progress_bar(f"embedding, {len(encoders)} encoders", quiet=quiet) as progress,
         progress_bar("measuring", unit="steps", quiet=quiet) as measuring,
     ):

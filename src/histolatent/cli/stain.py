@@ -92,6 +92,8 @@ def fit(
     from ..outputs import refuse_existing, refuse_inputs
     from ..restain import fit_source
 
+    if out.suffix.lower() != ".json":
+        raise OptionError("a stain file is JSON", received=out, valid="a name that ends in .json")
     cut = asked_cut(tile_px, tile_mpp, tissue)
     source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
     refuse_inputs(out, input_files(source))
@@ -128,7 +130,7 @@ def normalize(
         str,
         typer.Option(
             metavar="REFERENCE",
-            help="phantom, macenko, a stain.json (or FILE.json:SLIDE), an image, or a set of tiles.",
+            help="phantom, macenko, a stain.json (or FILE.json:SLIDE), an image, a slide, or a set of tiles.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder: PNG tiles, manifest.csv, stain.json, card.json.")],

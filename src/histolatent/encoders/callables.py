@@ -35,12 +35,12 @@ class CallableEncoder:
 
 
 def _call(function: Callable[[Tiles], Any], tiles: Tiles, name: str) -> Any:
-    """Call a user's function; what it raises becomes an EncoderError that says where."""
+    """Call a user's function with tiles of its own; what it raises becomes an EncoderError that says where."""
     try:
-        return function(tiles)
+        return function(tiles.copy())
     except (HistolatentError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise EncoderError(f"the function {name} raised {described(error)}", received=f"tiles {tiles.shape}") from error
 
 

@@ -34,6 +34,14 @@ NO_SCALING: dict[str, Scaling] = {
     "levels 0 to 1, without mean and std": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "levels divided by 255 twice": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
+#: Numbers for levels of 0 to 1, taken of levels of 0 to 255.
+UNDIVIDED: dict[str, Scaling] = {
+    f"levels 0 to 255, less {words} of levels 0 to 1": (
+        (mean[0] / 255, mean[1] / 255, mean[2] / 255),
+        (std[0] / 255, std[1] / 255, std[2] / 255),
+    )
+    for words, (mean, std) in SCALINGS.items()
+}
 COLOURS = ("red", "green", "blue")
 
 
@@ -85,8 +93,9 @@ def check_contract(
     if repeated.status != "FAIL":
         checks += [_order(encoder, prepared, vectors, unit), *_batches(encoder, prepared, vectors, unit)]
     checks.append(_input(encoder.card, network_input(encoder, prepared)))
+    suspect = checks[-1].status in ("WARN", "FAIL")
     checks += [_golden(encoder)] if encoder.card.golden else []
-    checks += [_like(vectors, raw, reference)] if reference is not None else []
+    checks += [_like(vectors, raw, reference, suspect)] if reference is not None else []
     return tuple(checks)
 
 
@@ -179,7 +188,7 @@ def _input(card: EncoderCard, found: NetworkInput | None) -> ContractCheck:
 def _scaling(rule: Preprocessing, found: NetworkInput) -> ContractCheck:
     name = "preprocessing"
     usual = next((words for words, scaling in SCALINGS.items() if _close(found, scaling)), None)
-    raw = next((words for words, scaling in NO_SCALING.items() if _close(found, scaling)), None)
+    raw = next((words for words, scaling in {**NO_SCALING, **UNDIVIDED}.items() if _close(found, scaling)), None)
     numbers = f"mean {_shown(found.mean)}, std {_shown(found.std)} on the 0-1 scale"
     what = usual or raw or numbers
     if rule.mean is not None and rule.std is not None:
@@ -189,6 +198,8 @@ def _scaling(rule: Preprocessing, found: NetworkInput) -> ContractCheck:
         return ContractCheck(name, "FAIL", said, "scale once, to 0-1, then subtract the mean and divide by the std")
     if usual is not None:
         return ContractCheck(name, "PASS", f"the network gets RGB at {_px(found)}, scaled by {usual}")
+    if raw in UNDIVIDED:
+        return ContractCheck(name, "FAIL", f"the network gets {raw}", "divide the levels by 255 first")
     said = f"the network gets {what}, and its card does not say what it was trained with"
     fix = "put mean and std of its training into the preprocessing of its card, and apply them"
     return ContractCheck(name, "WARN", said, fix)
@@ -216,8 +227,11 @@ def _golden(encoder: Encoder) -> ContractCheck:
     return ContractCheck("golden numbers", "PASS", "the numbers of its card are met")
 
 
-def _like(vectors: Vectors, tiles: Sequence[np.ndarray], reference: Encoder) -> ContractCheck:
-    """Compare with an encoder that should be the same, and look for the slip that turns one into the other."""
+def _like(vectors: Vectors, tiles: Sequence[np.ndarray], reference: Encoder, suspect: bool) -> ContractCheck:
+    """Compare with an encoder that should be the same, and look for the slip that turns one into the other.
+
+    `suspect` says that the preprocessing is to be mended first.
+    """
     slip, gap = explain_vectors(vectors, tiles, reference)
     name = f"as {reference.card.name}"
     if slip == AS_IT_IS:
@@ -225,7 +239,11 @@ def _like(vectors: Vectors, tiles: Sequence[np.ndarray], reference: Encoder) -> 
     if slip is None:
         said = f"does not give the vectors of {reference.card.name}, and no single slip in preprocessing explains it "
         said += f"(what comes nearest leaves {gap:.2g} of the distance between tiles)"
-        return ContractCheck(name, "FAIL", said, "compare weights, pooling and layer")
+        fix = "compare weights, pooling and layer"
+        if reference.card.preprocessing.mean is None:
+            said += "; its scaling is its own affair, so that other scalings could not be tried"
+            fix = "compare scaling, weights, pooling and layer"
+        return ContractCheck(name, "FAIL", said, "mend the preprocessing first, see above" if suspect else fix)
     said = f"gives the vectors of {reference.card.name} with a slip: {slip}"
     return ContractCheck(name, "FAIL", said, "mend that step, then run this check again")
 
@@ -267,7 +285,7 @@ def _slips(reference: Encoder, tiles: Sequence[np.ndarray]) -> Iterable[tuple[st
     yield AS_IT_IS, reference, tiles
     yield "red and blue swapped (BGR)", reference, [np.ascontiguousarray(tile[..., ::-1]) for tile in tiles]
     if rule.mean is not None and rule.std is not None:
-        for words, (mean, std) in {**NO_SCALING, **SCALINGS}.items():
+        for words, (mean, std) in {**NO_SCALING, **UNDIVIDED, **SCALINGS}.items():
             if (mean, std) != (rule.mean, rule.std):
                 yield words, _with(reference, mean=mean, std=std), tiles
     if rule.resize == "shorter-side-crop":

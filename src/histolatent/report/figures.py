@@ -195,6 +195,10 @@ def _cross(axis, across: Figure, up: Figure, style: dict[str, str], *, hollow: b
     return axis.plot([x], [y], **style, **face(hollow), markersize=8, linestyle="none", clip_on=False)[0]
 
 
+#: Keeps words legible where another line runs through them.
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+
+
 def _mark(axis, x: float, words: str) -> None:
     axis.axvline(x, color=GREY, linestyle="--", linewidth=1)
-    axis.text(x, -0.75, f" {words}", fontsize=8, color=GREY, va="center")
+    axis.text(x, -0.75, f" {words}", fontsize=8, color=GREY, va="center", bbox=BEHIND)

@@ -165,7 +165,10 @@ def threshold_words(operation: OperationResult, response: Response) -> str:
             else f"at {response.level:g} at once"
         )
     unit = f" {operation.unit}" if operation.unit else ""
-    early, late = (_place(operation, crossing) for crossing in (response.early, response.late))
+    bounds = (response.early, response.late)
+    if operation.steps[0].level > operation.steps[-1].level:
+        bounds = (response.late, response.early)
+    early, late = (_place(operation, crossing) for crossing in bounds)
     place = _place(operation, response.crossing)
     at = "" if place.startswith("before") else "at "
     # A space that does not break keeps the bounds together.

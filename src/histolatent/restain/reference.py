@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import OptionError, nearest
-from ..images import TileSource, decode
+from ..images import Cut, TileSource, decode, open_tiles
 from ..images.formats import SUFFIXES
+from ..images.slides import SLIDE_SUFFIXES
 from ..stain import NORMALIZERS, STAIN_SETS, Fit, StainBook, StainModel, read_book, reference_names, shipped_reference
 from ..stain.model import need_valid
 from .fit import fit_source
 from .fitter import Fitter
 
 STAIN_FILE = ".json"
+#: A slide that is a reference is cut into tiles of this side.
+REFERENCE_PX = 256
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ def find_reference(
     - `phantom`, `macenko`: shipped numbers;
     - `FILE.json`, `FILE.json:SLIDE`: the fit over all, or that of a slide, of a stain file;
     - an image file: fitted with `fitter`;
-    - a folder, manifest, array or TileSource: a reference slide, fitted over all its tiles. The phantom as a set of
-      tiles is `phantom:`, with a colon.
+    - a slide, folder, manifest, array or TileSource: fitted over all its tiles. The phantom as a set of tiles is
+      `phantom:`, with a colon.
 
     The background of a reference is looked for in it, also where `fitter` is given one for the tiles.
 
@@ -66,7 +69,10 @@ def find_reference(
         found = Reference(text, "stain file", book.overall if slide is None else book.of(slide))
     elif Path(text).suffix.lower() in SUFFIXES and not Path(text).is_dir():
         found = Reference(text, "image", own.fit_tile(decode(text)))
-    elif Path(text).exists() or ":" in text:
+    elif Path(text).suffix.lower() in SLIDE_SUFFIXES and Path(text).exists():
+        book = fit_source_as(own, open_tiles(text, cut=Cut(REFERENCE_PX)), max_tiles, workers, seed, on_error)
+        found = Reference(text, "tiles", book.overall)
+    elif (text and Path(text).exists()) or ":" in text:
         book = fit_source_as(own, text, max_tiles, workers, seed, on_error)
         found = Reference(text, "tiles", book.overall)
     else:
@@ -74,7 +80,7 @@ def find_reference(
         raise OptionError(
             "there is no such reference",
             received=text,
-            valid=f"{', '.join(reference_names())}, a stain.json (or FILE.json:SLIDE), an image, a folder, a manifest",
+            valid=f"{', '.join(reference_names())}, stain.json (or FILE.json:SLIDE), image, slide, folder or manifest",
             fix=f"did you mean {guess!r}?" if guess else None,
         )
     return _checked(found, fitter)

@@ -266,6 +266,7 @@ def _draw_template(model: RandStainNAModel, random: np.random.Generator) -> Colo
         tissue_pixels=0,
         tiles=1,
         tiles_used=1,
+        reason="ok",
     )
 
 

@@ -133,6 +133,8 @@ class _Tables:
 
 
 _STEPS = 65535
+#: A change that multiplies roots by more than this multiplies their rounding too: to more than a level.
+_LARGEST_GAIN = 2.0
 #: Light is kept between these, white being 1; roots between those of the same. About -330 to 380 levels.
 _DIMMEST, _BRIGHTEST = -0.1, 2.5
 _LOW, _HIGH = 4 / 29 + _DIMMEST / (3 * TOE**2), np.cbrt(_BRIGHTEST)
@@ -153,7 +155,9 @@ def _tables() -> _Tables:
 def _by_tables(
     levels: UInt8[np.ndarray, "_h _w 3"], change: Float[np.ndarray, "3 4"]
 ) -> Float32[np.ndarray, "_h _w 3"] | None:
-    """Do what `_levels` of the changed `_roots` does in CIELab; None where a root leaves the tables."""
+    """Do what `_levels` of the changed `_roots` does in CIELab; None where tables are too coarse or small."""
+    if not np.abs(change[:, :3]).max() <= _LARGEST_GAIN:
+        return None
     tables = _tables()
     roots = cv2.LUT(cv2.transform(cv2.LUT(levels, tables.light), XYZ), tables.roots)
     shift = (change[:, 3] + (change[:, :3].sum(axis=1) - 1) * _LOW) / (_HIGH - _LOW) * _STEPS

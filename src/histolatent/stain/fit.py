@@ -14,7 +14,7 @@ from ..errors import InputError, OptionError, unknown
 from .colour import SPACES, to_space
 from .density import check_white
 from .macenko import macenko_vectors, tail_percentile
-from .model import FAINTEST, FARTHEST_DEGREES, ColourModel, Fit, Reason, StainModel
+from .model import FAINTEST, FARTHEST_DEGREES, FEWEST_TISSUE, ColourModel, Fit, Reason, StainModel
 from .pixels import as_bytes, read_levels
 from .tissue import DEFAULT_WHITE, Densities, Pixels, absorbing, background_level, densities, tissue
 from .vahadane import CODE_PENALTY, sparse_codes, vahadane_vectors
@@ -34,7 +34,6 @@ from .vectors import (
     unmixing,
 )
 
-FEWEST_TISSUE = 100
 CLOSEST_DEGREES = 6.0
 #: How straight the way from one fitted vector to the other must lead from the first stain to the second (see `_lead`).
 LEAST_LEAD = 0.1

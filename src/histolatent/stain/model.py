@@ -16,15 +16,18 @@ from ..outputs import whole
 from .vectors import RUIFROK, STAIN_SETS, Rows, angle, flat, lead
 
 FORMAT = 1
-Vector = tuple[float, float, float]
-Level = Annotated[float, Field(ge=1, le=256)]
+#: Numbers are strict: JSON's true is no 1, and "240" is no 240.
+Number = Annotated[float, Field(strict=True)]
+Count = Annotated[int, Field(ge=0, strict=True)]
+Vector = tuple[Number, Number, Number]
+Level = Annotated[float, Field(ge=1, le=256, strict=True)]
 White = tuple[Level, Level, Level]
-Shade = Annotated[float, Field(ge=0, le=256)]
+Shade = Annotated[float, Field(ge=0, le=256, strict=True)]
 Colour = tuple[Shade, Shade, Shade]
-Degrees = Annotated[float, Field(ge=0, le=180)]
+Degrees = Annotated[float, Field(ge=0, le=180, strict=True)]
 #: Mean and spread of a component of a colour space. No space here has a component beyond 255.
-Component = Annotated[float, Field(ge=-1000, le=1000)]
-Spread = Annotated[float, Field(ge=0, le=1000)]
+Component = Annotated[float, Field(ge=-1000, le=1000, strict=True)]
+Spread = Annotated[float, Field(ge=0, le=1000, strict=True)]
 #: Why a fit is not usable; the first that applies. `ok` is the only one that is.
 REASONS: Mapping[str, str] = {
     "ok": "usable",
@@ -54,6 +57,8 @@ NORMALIZERS: Mapping[str, str] = MappingProxyType(
 KINDS = ("stain", "colour")
 #: How far a fitted vector may lie from its canonical one.
 FARTHEST_DEGREES = 45.0
+#: Fewer pixels of tissue are no fit.
+FEWEST_TISSUE = 100
 #: An amount of stain below which there is next to none.
 FAINTEST = 0.1
 
@@ -80,10 +85,10 @@ class _Fit(BaseModel):
     #: Mean colour of the tissue, and of all that is not background, ink included; levels.
     tissue_colour: Colour
     stained_colour: Colour
-    tissue_pixels: int = Field(ge=0)
-    tiles: int = Field(ge=1)
-    tiles_used: int = Field(ge=0)
-    reason: Reason = "ok"
+    tissue_pixels: Count
+    tiles: Annotated[int, Field(ge=1, strict=True)]
+    tiles_used: Count
+    reason: Reason
 
     @property
     def valid(self) -> bool:
@@ -109,7 +114,7 @@ class StainModel(_Fit):
     method: Literal["fixed", "given", "macenko", "vahadane"]
     stains: tuple[str, ...] = Field(min_length=2, max_length=3)
     vectors: tuple[Vector, ...]
-    max_concentrations: tuple[Annotated[float, Field(ge=0, le=100)], ...]
+    max_concentrations: tuple[Annotated[float, Field(ge=0, le=100, strict=True)], ...]
     canonical_degrees: tuple[Degrees, ...]
     spread_degrees: tuple[Degrees, ...]
 
@@ -127,6 +132,8 @@ class StainModel(_Fit):
         if self.valid and self.method in ("macenko", "vahadane") and min(self.max_concentrations) < FAINTEST:
             raise ValueError(f"max_concentrations of a usable fit must be at least {FAINTEST}")
         if self.valid and self.method in ("macenko", "vahadane"):
+            if self.tissue_pixels < FEWEST_TISSUE or self.tiles_used < 1:
+                raise ValueError(f"a usable fit has at least {FEWEST_TISSUE} tissue_pixels, of tiles_used")
             canonical = np.array([RUIFROK[stain] for stain in self.stains])
             if max(angle(*pair) for pair in zip(self.rows, canonical, strict=True)) > FARTHEST_DEGREES:
                 raise ValueError(f"vectors of a usable fit lie within {FARTHEST_DEGREES:g} degrees of canonical ones")

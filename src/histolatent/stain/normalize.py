@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ..errors import OptionError, unknown
-from .fit import FEWEST_TISSUE, Sample, find_tissue, fit_colour, fit_tile, sample_pixels
-from .model import FAINTEST, NORMALIZERS, AnyFit, ColourModel, Fit, StainModel, need_valid
+from .fit import Sample, find_tissue, fit_colour, fit_tile, sample_pixels
+from .model import FAINTEST, FEWEST_TISSUE, NORMALIZERS, AnyFit, ColourModel, Fit, StainModel, need_valid
 from .recolour import Change, ColourChange, DensityChange, NoChange, SpaceChange, SparseChange, change_levels, recolour
 from .vahadane import CODE_PENALTY
 from .vectors import complete, unmixing

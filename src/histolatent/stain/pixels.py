@@ -26,7 +26,7 @@ def read_levels(image: Any, layout: str = "HWC") -> Levels:
     """
     if layout not in ("HWC", "CHW"):
         raise OptionError("unknown layout of an image", received=layout, valid="HWC, CHW")
-    if not isinstance(image, np.ndarray):
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray):
         raise InputError("an image is a NumPy array", received=type(image).__name__, fix="np.asarray(image)")
     _check_shape(image.shape, layout)
     if layout == "CHW":

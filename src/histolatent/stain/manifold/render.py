@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...errors import OptionError
 from ..pixels import Levels, in_one_row, read_levels, write_levels
 from ..recolour import change_levels
 from .camera import blur, camera_of, cut_noise, noise_of, sense, through_jpeg, to_bytes
@@ -14,6 +15,8 @@ def render_image(
 ) -> np.ndarray:
     """Return the image of a slide under a state. See `StainManifold.render`."""
     levels = read_levels(image, layout)
+    if not isinstance(state, ProtocolState):
+        raise OptionError("a state is a ProtocolState", received=type(state).__name__, fix="ProtocolState(blur=0.5)")
     if state.is_tile:
         return np.array(image)
     shape = levels.shape
