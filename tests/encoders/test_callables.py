@@ -135,9 +135,8 @@ def test_an_import_that_fails_is_said(file):
 
 
 def test_a_function_may_write_into_its_tiles(file, tiles):
-    found = encoder(
-        f"callable:{file('def f(tiles):\\n    tiles[:] = 255 - tiles\\n    return tiles.mean((1, 2))\\n')}:f"
-    )
+    body = "def f(tiles):\n    tiles[:] = 255 - tiles\n    return tiles.mean((1, 2))\n"
+    found = encoder(f"callable:{file(body)}:f")
     np.testing.assert_array_equal(encode(found, tiles), encode(found, tiles))
 
 

@@ -192,7 +192,8 @@ NUCLEI_ERASED = register(
         limits=(0.0, 1.0),
         path=erase_nuclei,
         describes="nuclei replaced by the tissue around them",
-        misleads="tiles with few nuclei change little; the filled places are smoother than tissue",
+        misleads="tiles with few nuclei change little; on real tiles some nuclei are not found, and stay; the filled "
+        "places are smoother than tissue",
     )
 )
 NUCLEI_DILATED = register(
