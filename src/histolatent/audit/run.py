@@ -196,7 +196,7 @@ def measure_all(
     by_tile = pd.concat(tables, ignore_index=True)
     telling = by_tile["encoder"].isin([encoder.name for encoder in results if encoder.null.defined])
     comparisons = compare_encoders(
-        by_tile.assign(group=np.tile(measured.clusters, len(results)))[telling],
+        pd.DataFrame(by_tile.assign(group=np.tile(measured.clusters, len(results)))[telling]),
         measured.operations,
         resamples=plan.resamples,
         seed=plan.seed,

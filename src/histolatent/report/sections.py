@@ -166,7 +166,8 @@ def threshold_words(operation: OperationResult, response: Response) -> str:
         )
     unit = f" {operation.unit}" if operation.unit else ""
     bounds = (response.early, response.late)
-    if operation.steps[0].level > operation.steps[-1].level:
+    first, last = operation.steps[0].level, operation.steps[-1].level
+    if first is not None and last is not None and first > last:
         bounds = (response.late, response.early)
     early, late = (_place(operation, crossing) for crossing in bounds)
     place = _place(operation, response.crossing)

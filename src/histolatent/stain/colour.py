@@ -148,8 +148,8 @@ def _tables() -> _Tables:
     back = np.where(root > TOE, root**3, 3 * TOE**2 * (root - 4 / 29))
     bent = np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
     shares = (_LINEAR, (roots - _LOW) / (_HIGH - _LOW), (back - _DIMMEST) / (_BRIGHTEST - _DIMMEST))
-    steps = (np.rint(np.clip(part, 0, 1) * _STEPS).astype(np.uint16)[None] for part in shares)
-    return _Tables(*steps, (255 * bent).astype(np.float32)[None])
+    levels_in, roots_in, roots_out = (np.rint(np.clip(part, 0, 1) * _STEPS).astype(np.uint16)[None] for part in shares)
+    return _Tables(levels_in, roots_in, roots_out, (255 * bent).astype(np.float32)[None])
 
 
 def _by_tables(
