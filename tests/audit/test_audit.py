@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from histolatent.audit import METRICS, AuditResult, Plan, audit_encoders, space
+from histolatent.audit import METRICS, AuditResult, Plan, audit_encoders, readings, space
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.encoders.callables import CallableEncoder
 from histolatent.encoders.vectors import VectorEncoder
@@ -242,7 +242,8 @@ def test_what_is_slow_sees_a_part_of_many_tiles(monkeypatch):
     codes = np.unique(cohort.table["label"], return_inverse=True)[1]
     vectors = np.random.default_rng(0).normal(size=(120, 6)) + 3 * np.eye(6)[codes]
     whole = audit_encoders(cohort, [vector_encoder(vectors)], plan=QUICK).result.encoders[0]
-    monkeypatch.setattr(space, "SLOW_TILES", 100)
+    for module in (space, readings):
+        monkeypatch.setattr(module, "SLOW_TILES", 100)
     part = audit_encoders(cohort, [vector_encoder(vectors)], plan=QUICK).result.encoders[0]
     tiles_of = {item.probes[0].tiles: item.probes[0].target for item in (whole, part)}
     assert tiles_of == {120: "label", 100: "label"}

@@ -92,12 +92,12 @@ def fit(
     from ..outputs import refuse_existing, refuse_inputs
     from ..restain import fit_source
 
-    if out.suffix.lower() != ".json":
-        raise OptionError("a stain file is JSON", received=out, valid="a name that ends in .json")
     cut = asked_cut(tile_px, tile_mpp, tissue)
     source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
     refuse_inputs(out, input_files(source))
     refuse_existing(out, overwrite=overwrite)
+    if out.suffix.lower() != ".json":
+        raise OptionError("a stain file is JSON", received=out, valid="a name that ends in .json")
     with progress_bar("fitting stain", quiet=quiet) as progress:
         book = fit_source(
             source,
