@@ -48,6 +48,7 @@ def macenko() -> dict[str, Fit]:
         tissue_pixels=0,
         tiles=1,
         tiles_used=1,
+        reason="ok",
     )
     return {"macenko": fit, "vahadane": fit}
 

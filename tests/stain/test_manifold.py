@@ -40,6 +40,7 @@ def model_of(**changes) -> StainModel:
         "tissue_pixels": 5000,
         "tiles": 4,
         "tiles_used": 4,
+        "reason": "ok",
     }
     return StainModel.model_validate(values | changes)
 

@@ -42,6 +42,7 @@ def slide(state: ProtocolState | None = None, **changes) -> StainModel:
         "tissue_pixels": 5000,
         "tiles": 4,
         "tiles_used": 4,
+        "reason": "ok",
     }
     return StainModel.model_validate(values | changes)
 
