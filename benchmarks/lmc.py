@@ -21,6 +21,7 @@ from _bench import Bench, start
 
 from histolatent import open_tiles
 from histolatent.benchmark.ablate import PRESET, Cell, difference, run_ablation, summarise
+from histolatent.benchmark.unseen import SOURCE
 from histolatent.compact.plan import CompactionPlan
 from histolatent.images import Cut, TileSource, cores, keep_tiles
 from histolatent.stats import Estimate, bootstrap
@@ -61,20 +62,19 @@ def main() -> None:
                     f"{name}, {done} of {total}: {what}", flush=True
                 ),
             )
-            check_unseen(bench, part, found)
+            table = summarise(found)
+            check_unseen(bench, part, found, table)
             if part.train_site:
-                check_separation(bench, summarise(found))
+                check_separation(bench, table)
     bench.finish()
 
 
 def parts(mode: str) -> list[Part]:
     """Return what is measured."""
-    phantom = open_tiles("phantom:sites=5")
-    if mode == "quick":
-        return [Part("phantom", phantom, (PLAIN, NO_LOSS), 1, 0.8, "source")]
-    found = [Part("phantom", phantom, (PLAIN, NO_LOSS), 5, 0.8, "source")]
+    seeds = 1 if mode == "quick" else 5
+    found = [Part("phantom", open_tiles("phantom:sites=5"), (PLAIN, NO_LOSS), seeds, 0.8, SOURCE)]
     data = os.environ.get("HISTOLATENT_DATA")
-    if data:
+    if data and mode == "full":
         osteosarcoma = open_tiles(Path(data) / "osteosarcoma", cut=Cut(256))
         oral = open_tiles(Path(data) / "oral_cancer" / "manifest.csv")
         found += [
@@ -84,9 +84,8 @@ def parts(mode: str) -> list[Part]:
     return found
 
 
-def check_unseen(bench: Bench, part: Part, cells: Sequence[Cell]) -> None:
+def check_unseen(bench: Bench, part: Part, cells: Sequence[Cell], table: pd.DataFrame) -> None:
     """Compare what is read at sites that were not seen, and on the source."""
-    table = summarise(cells)
     bench.measured[part.name] = {
         "table": {name: row.dropna().to_dict() for name, row in table.iterrows()},
         "sites": {
@@ -99,7 +98,7 @@ def check_unseen(bench: Bench, part: Part, cells: Sequence[Cell]) -> None:
     }
     for name in part.variants:
         own = f"{part.name}: {{}} against {name}".format
-        share, lost = removed(cells, name), difference(cells, name, PRESET, "source").estimate
+        share, lost = removed(cells, name), difference(cells, name, PRESET, SOURCE).estimate
         asked = name == PLAIN
         bench.check(own("error_removed"), share.value, f">= {part.least}" if asked else None, f"95 % {share}")
         if asked and part.train_site:
@@ -129,7 +128,7 @@ def removed(cells: Sequence[Cell], against: str) -> Estimate:
     by_key = {(cell.variant, cell.seed): cell for cell in cells}
     for (name, seed), cell in by_key.items():
         if name == PRESET:
-            for site in (site for site in cell.right if site != "source"):
+            for site in (site for site in cell.right if site != SOURCE):
                 ours += cell.right[site]
                 theirs += by_key[against, seed].right[site]
                 whose += cell.groups[site]

@@ -121,14 +121,15 @@ def time_lightly(plan: CompactionPlan) -> float | None:
         from lightly.models.modules import BarlowTwinsProjectionHead
     except ImportError:
         return None
-    network = make_backbone(plan.backbone, plan.tile_px or PIXELS, 0).encoder.model.train()
+    side = plan.tile_px or PIXELS
+    network = make_backbone(plan.backbone, side, 0).encoder.model.train()
     head = BarlowTwinsProjectionHead(network.dim, plan.projector, plan.projector)
     model = torch.nn.Sequential(network, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), head)
     fabric, compare = make_fabric("cpu", plan.training.precision), BarlowTwinsLoss()
     wrapped, optimizer = fabric.setup(
         model, torch.optim.AdamW(model.parameters(), lr=plan.training.learning_rate, fused=True)
     )
-    shape = (plan.training.batch_size, 3, plan.tile_px, plan.tile_px)
+    shape = (plan.training.batch_size, 3, side, side)
     batches = [torch.rand(shape).contiguous(memory_format=torch.channels_last) for _ in range(plan.states.views)]
 
     def step() -> None:

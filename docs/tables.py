@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
 MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
 
 
@@ -350,7 +351,7 @@ def lmc() -> str:
 
 def state() -> str:
     """Return the table of what is there, from the README."""
-    text = RESULTS.parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    text = ROOT.joinpath("README.md").read_text(encoding="utf-8")
     section = text.partition("## What is there, what is planned\n\n")[2]
     return section.partition("\n\n")[0]
 

@@ -77,10 +77,15 @@ def refuse_existing(path: Path, *, overwrite: bool = False, mark: Mark | None = 
     Without `mark` the output is a file, and never replaces a folder. With it the output is a folder, and replaces an
     empty folder or one that bears the mark, never a file. Both hold with `overwrite` too.
     """
+    _refuse(path, overwrite, mark)
+    with disk_errors(path):
+        _try_place(path)
+
+
+def _refuse(path: Path, overwrite: bool, mark: Mark | None) -> None:
     with disk_errors(path):
         if not os.path.lexists(path):
             path.exists()  # says what is wrong with the name
-            _try_place(path)
             return
         folder = path.is_dir()
         if mark is None and folder:
@@ -129,7 +134,7 @@ def refuse_inputs(out: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
 
 def put(part: Path, target: Path, *, overwrite: bool = False, mark: Mark | None = None) -> None:
     """Move what is complete to its place. What came to be there meanwhile is kept as `refuse_existing` says."""
-    refuse_existing(target, overwrite=overwrite, mark=mark)
+    _refuse(target, overwrite, mark)
     if mark is None:
         part.replace(target)
         return
@@ -155,7 +160,7 @@ def whole(path: str | os.PathLike[str], *, overwrite: bool = False, mark: Mark |
         disk is full.
     """
     target = Path(path)
-    refuse_existing(target, overwrite=overwrite, mark=mark)
+    _refuse(target, overwrite, mark)
     part = target.with_name(f".{target.name}.{os.getpid()}.part{target.suffix}")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,8 @@
 """`histolatent demo`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -17,7 +18,7 @@ SOURCE_SITE = "source"
 #: Tiles of a site, and how many of these are audited.
 TILES, AUDITED = 400, 40
 #: Changes of the plan, for tests.
-CHANGES: tuple[str, ...] = ()
+CHANGES: Mapping[str, Any] = {}
 SEED = 0
 
 
@@ -40,10 +41,10 @@ def demo(
     from ..images.phantom import PhantomSpec, write_phantom
     from ..outputs import Mark, refuse_existing
     from .audit import run_audit
-    from .compact import parse_changes, train_encoder
+    from .compact import train_encoder
 
     refuse_existing(out, overwrite=True, mark=Mark("cohort/truth.parquet"))
-    plan = CompactionPlan.read("demo").changed(**parse_changes(list(CHANGES)))
+    plan = CompactionPlan.read("demo").changed(**CHANGES)
     count = worker_count(workers)
     with progress_bar("drawing the phantom cohort", quiet=quiet) as progress:
         spec = PhantomSpec(sites=5, tiles_per_site=TILES)
@@ -88,10 +89,11 @@ def _tell_unseen(cohort: "TileSource", encoders: "dict[str, Encoder]", workers: 
     from ..benchmark.unseen import read_unseen, split_cohort
 
     divided = split_cohort(cohort, SOURCE_SITE)
-    say("Read by fresh probes, chance 0.20; the label by one trained at the source:")
+    by_site, by_label = (1 / cohort.table[column].nunique() for column in ("site", "label"))
+    say(f"Read by fresh probes, the label by one of the source. Chance: label {by_label:.2f}, site {by_site:.2f}.")
     for name, encoder in encoders.items():
         found = read_unseen(divided, encoder, workers=workers).figures
         say(
             f"  {name:10s} label at the source {found['source']:.2f}, at {len(divided.read)} unseen sites "
-            f"{found['unseen']:.2f}; which of the sites it is {found['site_above_chance'] + 0.2:.2f}"
+            f"{found['unseen']:.2f}; which of the sites it is {found['site_above_chance'] + by_site:.2f}"
         )

@@ -42,6 +42,8 @@ UNDIVIDED: dict[str, Scaling] = {
     )
     for words, (mean, std) in SCALINGS.items()
 }
+#: What goes wrong between a tile and a network.
+SLIPS = {**NO_SCALING, **UNDIVIDED}
 COLOURS = ("red", "green", "blue")
 
 
@@ -188,7 +190,7 @@ def _input(card: EncoderCard, found: NetworkInput | None) -> ContractCheck:
 def _scaling(rule: Preprocessing, found: NetworkInput) -> ContractCheck:
     name = "preprocessing"
     usual = next((words for words, scaling in SCALINGS.items() if _close(found, scaling)), None)
-    raw = next((words for words, scaling in {**NO_SCALING, **UNDIVIDED}.items() if _close(found, scaling)), None)
+    raw = next((words for words, scaling in SLIPS.items() if _close(found, scaling)), None)
     numbers = f"mean {_shown(found.mean)}, std {_shown(found.std)} on the 0-1 scale"
     what = usual or raw or numbers
     if rule.mean is not None and rule.std is not None:
@@ -285,7 +287,7 @@ def _slips(reference: Encoder, tiles: Sequence[np.ndarray]) -> Iterable[tuple[st
     yield AS_IT_IS, reference, tiles
     yield "red and blue swapped (BGR)", reference, [np.ascontiguousarray(tile[..., ::-1]) for tile in tiles]
     if rule.mean is not None and rule.std is not None:
-        for words, (mean, std) in {**NO_SCALING, **UNDIVIDED, **SCALINGS}.items():
+        for words, (mean, std) in {**SLIPS, **SCALINGS}.items():
             if (mean, std) != (rule.mean, rule.std):
                 yield words, _with(reference, mean=mean, std=std), tiles
     if rule.resize == "shorter-side-crop":

@@ -20,6 +20,8 @@ from .canvas import (
 from .doses import draw_doses
 
 PANELS_PER_ROW = 3
+#: Keeps words legible where another line runs through them.
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 UNREAD = 0.05  # R2 of a factor that is not read
 
 
@@ -193,10 +195,6 @@ def _cross(axis, across: Figure, up: Figure, style: dict[str, str], *, hollow: b
     axis.plot([left, right], [y, y], color=style["color"], linewidth=1.4)
     axis.plot([x, x], [low, high], color=style["color"], linewidth=1.4)
     return axis.plot([x], [y], **style, **face(hollow), markersize=8, linestyle="none", clip_on=False)[0]
-
-
-#: Keeps words legible where another line runs through them.
-BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 
 
 def _mark(axis, x: float, words: str) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 from ..errors import OptionError, nearest
 from ..images import Cut, TileSource, decode, open_tiles
 from ..images.formats import SUFFIXES
-from ..images.slides import SLIDE_SUFFIXES
+from ..images.slides import is_slide
 from ..stain import NORMALIZERS, STAIN_SETS, Fit, StainBook, StainModel, read_book, reference_names, shipped_reference
 from ..stain.model import need_valid
 from .fit import fit_source
@@ -69,11 +69,9 @@ def find_reference(
         found = Reference(text, "stain file", book.overall if slide is None else book.of(slide))
     elif Path(text).suffix.lower() in SUFFIXES and not Path(text).is_dir():
         found = Reference(text, "image", own.fit_tile(decode(text)))
-    elif Path(text).suffix.lower() in SLIDE_SUFFIXES and Path(text).exists():
-        book = fit_source_as(own, open_tiles(text, cut=Cut(REFERENCE_PX)), max_tiles, workers, seed, on_error)
-        found = Reference(text, "tiles", book.overall)
     elif (text and Path(text).exists()) or ":" in text:
-        book = fit_source_as(own, text, max_tiles, workers, seed, on_error)
+        source = open_tiles(text, cut=Cut(REFERENCE_PX)) if is_slide(text) else text
+        book = fit_source_as(own, source, max_tiles, workers, seed, on_error)
         found = Reference(text, "tiles", book.overall)
     else:
         guess = nearest(text, reference_names())

@@ -76,7 +76,8 @@ def _roots(levels: Levels, space: str) -> Float32[np.ndarray, "_h _w 3"]:
     if space == "ruderman":
         cones = cv2.transform(levels.astype(np.float32), LMS)
         return cv2.log(at_least(cones, LEAST_CONE), dst=cones)
-    xyz = cv2.transform(cv2.LUT(levels, _LINEAR[None]) if levels.dtype == np.uint8 else _linear(levels), XYZ)
+    linear = cv2.LUT(levels, _LINEAR[None]) if levels.dtype == np.uint8 else _linear(levels)
+    xyz = cv2.transform(linear, XYZ)
     return _bend(np.cbrt(xyz), xyz, TOE**3, 1 / (3 * TOE**2), 4 / 29)
 
 
