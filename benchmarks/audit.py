@@ -2,7 +2,6 @@
 
 - Time with a tiny encoder, against the way that transformation tests are usually written: read the file again for every
   transformed view. Real tiles where HISTOLATENT_DATA names them, else phantom tiles of the same size and number.
-- Time with ViT-S/16 at 224 px, against the bare forward passes that the audit needs.
 - Neighbour metrics beside croma, scib-metrics and plismbench's way (`_audit_neighbours.py`); transport beside POT.
 - How often intervals exclude chance where nothing is true (`_audit_null.py`).
 """
@@ -34,12 +33,8 @@ def main() -> None:
     check_neighbours(bench)
     check_transport(bench)
     check_calibration(bench)
-    from _audit_overhead import check_overhead  # which loads torch
-
     with tempfile.TemporaryDirectory() as folder:
-        source = _tiles(Path(folder))
-        check_overhead(bench, source)
-        _measure(bench, source)
+        _measure(bench, _tiles(Path(folder)))
     bench.finish()
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float32, Int
 
 from .._types import Codes, GivenCodes, Matrix
 from ..errors import InputError, require
@@ -18,6 +18,8 @@ from .space import Space, is_collapsed, make_space
 SMALL = 4096
 CHUNK = 4096
 TRAINED_PER_LIST = 64
+#: So many more than asked for are ranked in float64: the search ranks in float32.
+SPARE = 3
 
 
 def approximate_neighbors(
@@ -34,6 +36,8 @@ def approximate_neighbors(
     seed: int = 0,
 ) -> TypedNeighbors:
     """Find neighbours as `find_neighbors` does, approximately: an inverted file per cell of label and confounder.
+
+    Worth it for several 100,000 tiles: below, the exact search is as fast (`benchmarks/million.py`).
 
     Each cell of 4,096 tiles or more is divided into about `sqrt(n)` lists, of which `probes` are searched. Those found
     are ranked by their float64 distance. `recall` in the result is the share of the exact neighbours found for `sample`
@@ -67,7 +71,7 @@ def approximate_neighbors(
         ordered = np.argsort(own, kind="stable")
         for start in range(0, n, CHUNK):
             part = ordered[start : start + CHUNK]
-            table.fill(space, *_found(faiss, indices, space, part, own, max(k, m)))
+            table.fill(space, *_found(faiss, indices, space, part, own, k, m))
         chosen = np.random.Generator(np.random.Philox(seed)).permutation(n)[:sample]
         exact = find_neighbors(
             vectors, k, m=m, labels=labels, confounders=confounders, groups=groups, metric=metric, rows=chosen
@@ -120,14 +124,16 @@ class _CellIndex:
         index.add(np.ascontiguousarray(fast[members]))
         return cls(members, index, options, groups, starts, stops)
 
-    def search(self, faiss: Any, queries: np.ndarray, group: int | None, k: int) -> Int[np.ndarray, "q _k"]:
-        """Return the nearest tiles of the cell, none of the group; -1 where there are fewer."""
+    def search(
+        self, faiss: Any, queries: np.ndarray, group: int | None, k: int
+    ) -> tuple[Int[np.ndarray, "q k"], Float32[np.ndarray, "q k"]]:
+        """Return the nearest tiles of the cell, none of the group, and how far; -1, infinity where there are fewer."""
         selector = None
         if group is not None:
             i = int(np.searchsorted(self.groups, group))
             selector = faiss.IDSelectorNot(faiss.IDSelectorRange(int(self.starts[i]), int(self.stops[i])))
-        place = self.index.search(queries, min(k, len(self.members)), params=self.options(selector))[1]
-        return np.where(place >= 0, self.members[place], -1)
+        distance, place = self.index.search(queries, k, params=self.options(selector))
+        return np.where(place >= 0, self.members[place], -1), np.where(place >= 0, distance, np.inf)
 
 
 def _flat_options(faiss: Any) -> Callable[[Any], Any]:
@@ -139,23 +145,30 @@ def _list_options(faiss: Any, probes: int) -> Callable[[Any], Any]:
 
 
 def _found(
-    faiss: Any, indices: list[_CellIndex], space: Space, rows: np.ndarray, own: Codes, k: int
+    faiss: Any, indices: list[_CellIndex], space: Space, rows: np.ndarray, own: Codes, k: int, m: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return all that the cells hold near these rows, which are sorted by group, as pairs of a row and a tile."""
+    """Return what may be among the `k` nearest of these rows, or the `m` of a type, as pairs of a row and a tile.
+
+    Rows are sorted by group.
+    """
     queries = np.ascontiguousarray(space.fast[rows, :-1])
     edges = [0, *(np.flatnonzero(np.diff(own[rows])) + 1), len(rows)]
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    for cell in indices:
+    width = max(k, m) + SPARE
+    tiles = np.full((len(rows), len(indices), width), -1)
+    far = np.full(tiles.shape, np.inf, np.float32)
+    for number, cell in enumerate(indices):
         shared = np.isin(own[rows], cell.groups)
         strangers = np.flatnonzero(~shared)
         batches = [(strangers, None)] if len(strangers) else []
         batches += [(np.arange(start, stop), int(own[rows[start]])) for start, stop in pairwise(edges) if shared[start]]
         for chosen, group in batches:
-            column = cell.search(faiss, queries[chosen], group, k)
-            at, place = np.nonzero(column >= 0)
-            parts.append((rows[chosen[at]], column[at, place]))
-    at, column = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return at, column
+            tiles[chosen, number], far[chosen, number] = cell.search(faiss, queries[chosen], group, width)
+    everything = far.reshape(len(rows), -1)
+    bound = np.partition(everything, k + SPARE - 1, axis=1)[:, k + SPARE - 1]
+    near = far <= bound[:, None, None]
+    near[:, :, : m + SPARE] = True
+    at, cell, place = np.nonzero(near & (tiles >= 0))
+    return rows[at], tiles[at, cell, place]
 
 
 def _recall(exact: np.ndarray, found: np.ndarray) -> float:
