@@ -62,9 +62,10 @@ def demo(
         options={"workers": training_workers(workers), "seed": SEED, "restart": True},
     )
     _tell_unseen(cohort, {path.name: load(str(path)) for path in (before, after)}, count)
-    unseen = [np.flatnonzero(sites == site)[:AUDITED] for site in np.unique(sites) if site != SOURCE_SITE]
+    unseen = [np.flatnonzero(sites == site) for site in np.unique(sites) if site != SOURCE_SITE]
+    some = [rows[np.linspace(0, len(rows) - 1, AUDITED).astype(int)] for rows in unseen]  # of all patients
     run_audit(
-        select_rows(cohort, np.sort(np.concatenate(unseen))),
+        select_rows(cohort, np.sort(np.concatenate(some))),
         [str(after), str(before), "toy:od-moments"],
         out / "audit",
         plan=Plan(),
