@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import eigh
 from sklearn.covariance import OAS
 
-from histolatent.compact.linear import find_directions, remove, shrink, shrunk
+from histolatent.compact.linear import find_directions, remove, shrink, shrunk, whiten, whiten_and_remove
 from histolatent.compact.scatter import Scatter
 from histolatent.errors import InputError, OptionError
 
@@ -153,3 +153,19 @@ def test_options_out_of_range():
     ):
         with pytest.raises(OptionError):
             make()
+
+
+def test_the_last_map_is_the_steps_one_after_the_other():
+    views, _ = planted()
+    scatter = scatter_of(views)
+    flat = views.reshape(-1, D)
+    white = whiten(scatter, 0.5).apply(flat)
+    np.testing.assert_allclose(whiten_and_remove(scatter, 0.5, 1.0).apply(flat), white, atol=1e-9)
+    only = remove(find_directions(scatter), 0.3).apply(flat)
+    np.testing.assert_allclose(whiten_and_remove(scatter, 0.0, 0.3).apply(flat), only, atol=1e-9)
+    after = find_directions(scatter_of(white.reshape(views.shape)))
+    both = whiten_and_remove(scatter, 0.5, 0.3).apply(flat)
+    np.testing.assert_allclose(both, remove(after, 0.3).apply(white), atol=1e-9)
+    assert (after.shares > 0.3).sum() == 2
+    assert np.linalg.matrix_rank(both - both.mean(axis=0), tol=1e-6) == D - 2
+    assert scatter_of(both.reshape(views.shape)).ratio < 0.1 < scatter_of(white.reshape(views.shape)).ratio

@@ -102,6 +102,12 @@ def test_vectors_are_whitened_and_saved_with_the_network(prepared, source, tmp_p
     assert not np.allclose(again, bare, atol=1e-3)
 
 
+def test_directions_go_in_which_states_are_most_of_the_variance(source, tmp_path):
+    plan = PLAN.changed(whiten=0, remove_above=0.5)
+    made = train(prepare(source, plan, tmp_path), tmp_path)
+    assert made.card["after"]["ratio"] < made.card["trained"]["ratio"]
+
+
 def test_the_law_of_states_is_the_prior_whatever_the_laboratories(prepared):
     views = prepared.views
     drawn = np.array([views.state(k % 16, stream(0, "test", k)).to_array() for k in range(4000)])

@@ -23,9 +23,10 @@ PRESET = "as planned"
 #: Each variant: what it changes in the plan.
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     PRESET: {},
-    "no states": {"states.strength": 0.0, "whiten": 0.0},
-    "no compaction": {"objective.compaction": 0.0, "whiten": 0.0},
+    "no states": {"states.strength": 0.0, "objective.adversary": 0.0, "whiten": 0.0, "remove_above": 1.0},
+    "no compaction": {"objective.compaction": 0.0, "whiten": 0.0, "remove_above": 1.0},
     "no whitening": {"whiten": 0.0},
+    "no removal": {"remove_above": 1.0},
     "no reconstruction": {"objective.reconstruction": 0.0},
     "no adversary": {"objective.adversary": 0.0},
     "with adversary": {"objective.adversary": 0.1},

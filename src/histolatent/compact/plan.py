@@ -94,7 +94,8 @@ class CompactionPlan(_Part):
     `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
     tiles). For the share `same_place` of the tiles all views have one crop, turn and mirror; for the others each has
     its own, so that what tissue it is counts for more than which tile. Vectors of the trained network are whitened by
-    how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are.
+    how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are. Then directions go
+    of which more than the share `remove_above` of the variance is that of states; 1 keeps all.
     """
 
     about: Mapping[str, str] = {}
@@ -103,9 +104,15 @@ class CompactionPlan(_Part):
     projector: Count = 512
     same_place: Share = 0.25
     whiten: Weight = 0.3
+    remove_above: Share = 1.0
     states: StatePlan = StatePlan()
     objective: ObjectivePlan = ObjectivePlan()
     training: TrainingPlan = TrainingPlan()
+
+    @property
+    def has_last_map(self) -> bool:
+        """Whether vectors of the trained network are changed at all."""
+        return self.whiten > 0 or self.remove_above < 1
 
     @classmethod
     def read(cls, origin: str | os.PathLike[str]) -> "CompactionPlan":

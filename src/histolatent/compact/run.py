@@ -34,7 +34,7 @@ from .showing import Shown, show
 from .states import StateViews
 from .training import Networks, Step, make_decoder, read_batches, run_step, steps_in
 from .training_views import TrainingViews
-from .whitening import STATES, fit_whitening
+from .whitening import STATES, fit_last_map
 
 #: Tiles that the spread of the amounts is taken from.
 SPREAD_TILES = 64
@@ -211,12 +211,12 @@ def train(
         backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
     )
     encoder = network
-    if plan.whiten:
-        change = _whitening(fabric, prepared, network, folder, workers, on_error, progress)
+    if plan.has_last_map:
+        change = _last_map(fabric, prepared, network, folder, workers, on_error, progress)
         encoder = map_encoder(network, None, change, called=network.card.name, notes=notes)
     checks = outcome["checks"]
     first, trained = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
-    last = _checker(prepared, workers)(encoder) if plan.whiten else trained
+    last = _checker(prepared, workers)(encoder) if plan.has_last_map else trained
     findings = tuple(judge(last, first))
     card = {
         "created": now(),
@@ -355,7 +355,7 @@ def _threads(fabric: Fabric, workers: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _whitening(
+def _last_map(
     fabric: Fabric,
     prepared: Prepared,
     network: TorchEncoder,
@@ -368,12 +368,13 @@ def _whitening(
     change = None
     if fabric.is_global_zero:
         device, views = str(fabric.device), prepared.views
-        change = fit_whitening(
+        change = fit_last_map(
             replace(network, model=network.model.to(device), device=device),
             select_rows(prepared.source, np.array(prepared.rows)),
             StateViews(prepared.manifold, views.slides, states=STATES, held_out=0, seed=views.seed),
             folder,
             views.plan.whiten,
+            views.plan.remove_above,
             workers=workers,
             on_error=on_error,
             progress=progress and (lambda done, total: progress("embedding states", done, total, {})),

@@ -1,4 +1,4 @@
-"""The last layer of a trained encoder: its vectors, whitened by how states move them."""
+"""The last layer of a trained encoder: its vectors, whitened and rid of directions by how states move them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,25 +11,26 @@ from ..encoders.maps import LinearMap
 from ..images import TileSource, select_rows
 from ..provenance import stream
 from .closed_form import scatter_of
-from .linear import whiten
+from .linear import whiten_and_remove
 from .states import StateViews
 
 #: Tiles, and states of each, that the covariance is taken from.
 MOST_TILES, STATES = 2_000, 4
 
 
-def fit_whitening(
+def fit_last_map(
     encoder: Encoder,
     source: TileSource,
     views: StateViews,
     folder: Path,
     share: float,
+    most: float,
     *,
     workers: int = 0,
     on_error: str = "stop",
     progress: Callable[[int, int], None] | None = None,
 ) -> LinearMap:
-    """Return what whitens the vectors of an encoder, see `whiten`. Until then, vectors are kept in `folder`."""
+    """Return a map of the vectors of an encoder, see `whiten_and_remove`. Until then, vectors are kept in `folder`."""
     n = len(source.table)
     if n > MOST_TILES:
         source = select_rows(source, np.sort(stream(views.seed, "whitening tiles").permutation(n)[:MOST_TILES]))
@@ -44,6 +45,7 @@ def fit_whitening(
         progress=progress,
     )
     store = embedded.stores[0]
-    change = whiten(scatter_of(store.vectors(), np.flatnonzero(store.kept), len(views.names)), share)
+    scatter = scatter_of(store.vectors(), np.flatnonzero(store.kept), len(views.names))
+    change = whiten_and_remove(scatter, share, most)
     store.remove()
     return change
