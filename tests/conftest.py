@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several share the cores: threads that wait for each other only cost
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 LOOPBACK = ("127.", "::1", "localhost")
 
 
