@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Run the main job on the embedded synthetic cohort: train an encoder on one site, audit it at sites it never saw.
 
-    Beside it stand the same network before training, and colour alone. About five minutes on two cores.
+    Beside it stand the same network before training, and colour alone. About six minutes on two cores.
     """
     from ..audit import Plan
     from ..compact.plan import CompactionPlan
@@ -74,7 +74,7 @@ def demo(
         restart=True,
         quiet=quiet,
     )
-    say("Synthetic tiles and five minutes of training: the figures show how it works, not what is good.")
+    say("Synthetic tiles and three minutes of training: the figures show how it works, not what is good.")
 
 
 def _untrained(plan) -> "Encoder":
