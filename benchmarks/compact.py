@@ -23,7 +23,7 @@ from histolatent.compact.states import StateViews
 from histolatent.encoders import encoder
 from histolatent.encoders.embed import embed_views
 from histolatent.errors import EncoderError
-from histolatent.images import Cut, default_workers, open_tiles, select_rows
+from histolatent.images import Cut, default_workers, open_tiles, select_rows, spaced
 from histolatent.perturb import VirtualSite, virtual_sites
 from histolatent.probes import FittedProbe, fit_probe, grouped_folds
 from histolatent.stats import paired_difference, weighted_mean
@@ -68,8 +68,7 @@ def check_frozen(bench: Bench) -> None:
         bench.check("linear_label_lost_on_the_source", None, "<= 0.01", str(error))
         return
     whole = open_tiles(Path(data or "data") / "osteosarcoma", cut=Cut(256))
-    rows = np.linspace(0, len(whole.table) - 1, TILES[bench.mode]).astype(int)
-    source = select_rows(whole, rows)
+    source = select_rows(whole, spaced(np.arange(len(whole.table)), TILES[bench.mode]))
     manifold = fit_manifold(source, prior="fitted", workers=default_workers(), seed=0, on_error="stop")
     states = StateViews(manifold, slides_of(source), states=STATES, held_out=HELD_OUT)
     views = StatesAndSites(states, tuple(virtual_sites().items()))

@@ -87,6 +87,9 @@ def audit(bench: Bench, folder: Path, name: str, *options: str) -> None:
     bench.measured[name] = {"seconds": spent, "largest_memory_gb": peak, "figures": figures}
     bench.check(f"{name}_minutes", spent / 60)
     bench.check(f"{name}_largest_memory_gb", peak, "< 16")
+    found = [item.recall for item in encoder.space if item.recall is not None]
+    if found:
+        bench.check(f"{name}_recall", min(found), None, "share of the exact neighbours of 500 tiles that were found")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from histolatent import Plan, audit_encoders, encoder, open_tiles
 from histolatent._types import Tiles, Vectors
 from histolatent.encoders.preprocess import prepare
 from histolatent.encoders.torch_models import TorchEncoder
-from histolatent.images import TileSource, default_workers, select_rows
+from histolatent.images import TileSource, default_workers, select_rows, spaced
 from histolatent.perturb import SEVERITIES
 
 VIT = "timm-random:vit_small_patch16_224"
@@ -52,7 +52,7 @@ def tiles() -> TileSource:
     """Return tiles from all over a cohort."""
     data = os.environ.get("HISTOLATENT_DATA")
     whole = open_tiles(Path(data) / "oral_cancer" / "manifest.csv" if data else "phantom:sites=1,tile_px=224")
-    return select_rows(whole, np.linspace(0, len(whole.table) - 1, VIT_TILES).astype(int))
+    return select_rows(whole, spaced(np.arange(len(whole.table)), VIT_TILES))
 
 
 def one_round(source: TileSource, loaded: TorchEncoder, plan: Plan, views: int, batch: Tiles) -> dict[str, float]:

@@ -17,8 +17,8 @@ from PIL import Image
 from histolatent import PhantomSpec, PhantomTiles, open_tiles
 from histolatent.compact.backbones import finished, make_backbone
 from histolatent.compact.plan import CompactionPlan
+from histolatent.compact.prepared import prepare
 from histolatent.compact.processes import make_fabric
-from histolatent.compact.run import prepare
 from histolatent.compact.training import Networks, Step, read_batches, run_step
 from histolatent.encoders.embed import embed_views
 from histolatent.images import cores, default_workers

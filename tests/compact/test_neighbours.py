@@ -7,7 +7,8 @@ import torch
 
 from histolatent.compact.neighbours import find_beside, pair_up
 from histolatent.compact.plan import CompactionPlan
-from histolatent.compact.run import prepare, train
+from histolatent.compact.prepared import prepare
+from histolatent.compact.run import train
 from histolatent.compact.training import as_pairs, draws
 from histolatent.errors import InputError, OptionError
 from histolatent.images import open_tiles

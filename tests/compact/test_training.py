@@ -8,7 +8,8 @@ import torch
 
 from histolatent.compact.checkpoint import CHECKPOINT
 from histolatent.compact.plan import CompactionPlan
-from histolatent.compact.run import prepare, train
+from histolatent.compact.prepared import prepare
+from histolatent.compact.run import train
 from histolatent.compact.training import Step, order_of, rate_at, read_batches, steps_in
 from histolatent.encoders import encode, encoder, save_encoder
 from histolatent.errors import CompactionError, InputError, OutputError
@@ -241,14 +242,14 @@ def test_a_part_whose_weight_is_0_is_not_there(source, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(prepared, tmp_path, monkeypatch):
-    from histolatent.compact import run
+    from histolatent.compact import loop
 
-    original = run.run_step
+    original = loop.run_step
 
     def poisoned(*args, at, **more):
         return {"compaction": float("nan")} if at == 4 else original(*args, at=at, **more)
 
-    monkeypatch.setattr(run, "run_step", poisoned)
+    monkeypatch.setattr(loop, "run_step", poisoned)
     with pytest.raises(CompactionError, match=r"no longer a number.*step 5.*last good state is kept"):
         train(prepared, tmp_path)
     assert (tmp_path / CHECKPOINT).exists()

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from histolatent.compact.plan import CompactionPlan
-from histolatent.compact.run import prepare, train
+from histolatent.compact.prepared import prepare
+from histolatent.compact.run import train
 from histolatent.images import open_tiles
-from histolatent.report.training import draw_curves, picture_of, write_training
+from histolatent.report.training import draw_curves, last_map, picture_of, write_training
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 CHANGES = {"training.epochs": 2, "training.batch_size": 6, "training.check_every": 1, "projector": 16, "tile_px": 32}
@@ -45,6 +46,16 @@ def test_the_page_stands_alone_and_says_what_the_card_says(trained, tmp_path):
     )
     assert [float(row["compaction"]) for row in rows] == [entry["compaction"] for entry in trained.history]
     assert len(checks) == len(trained.checks) == 3
+
+
+def test_the_page_says_what_was_done_to_the_vectors_last(trained, tmp_path):
+    write_training(trained, tmp_path)
+    page = " ".join((tmp_path / "training.html").read_text(encoding="utf-8").split())
+    assert "the vectors of the trained network, whitened by how states move them." in page
+    assert page.count("<td>last map</td>") == 1
+    assert last_map({"whiten": 0.0, "remove_above": 1.0}) == ""
+    assert last_map({"whiten": 0.0, "remove_above": 0.5}).endswith("more than 50% of the variance")
+    assert last_map({"whiten": 3.0, "remove_above": 0.5}).count(", without") == 1
 
 
 def test_without_a_decoder_there_are_tiles_alone(tmp_path):

@@ -17,7 +17,7 @@ from ..encoders.contract import MOST_TILES
 from ..encoders.embed import Embedded, Progress, as_table, embed_views, source_card, source_digest
 from ..encoders.vectors import VectorEncoder
 from ..errors import InputError, OptionError
-from ..images import TileSource, open_tiles
+from ..images import TileSource, open_tiles, spaced
 from ..outputs import disk_errors
 from ..perturb import SEVERITIES, Ladder
 from ..provenance import combined_digest, environment, now, version
@@ -291,8 +291,7 @@ def _matched(encoder: Encoder | VectorEncoder, source: TileSource, plan: Plan) -
 
 def contract_tiles(source: TileSource, rows: Codes) -> list[Tile]:
     """Return up to 16 tiles, spread over the rows that can be read, to check contracts with."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, MOST_TILES).astype(int))
-    return [source.read(int(row)) for row in rows[chosen]]
+    return [source.read(int(row)) for row in spaced(rows, MOST_TILES)]
 
 
 def contract_of(

@@ -37,7 +37,7 @@ def demo(
     from ..compact.plan import CompactionPlan
     from ..encoders import save_encoder
     from ..encoders.load import encoder as load
-    from ..images import open_tiles, select_rows
+    from ..images import open_tiles, select_rows, spaced
     from ..images.phantom import PhantomSpec, write_phantom
     from ..outputs import Mark, refuse_existing
     from .audit import run_audit
@@ -62,10 +62,9 @@ def demo(
         options={"workers": training_workers(workers), "seed": SEED, "restart": True},
     )
     _tell_unseen(cohort, {path.name: load(str(path)) for path in (before, after)}, count)
-    unseen = [np.flatnonzero(sites == site) for site in np.unique(sites) if site != SOURCE_SITE]
-    some = [rows[np.linspace(0, len(rows) - 1, AUDITED).astype(int)] for rows in unseen]  # of all patients
+    unseen = [spaced(np.flatnonzero(sites == site), AUDITED) for site in np.unique(sites) if site != SOURCE_SITE]
     run_audit(
-        select_rows(cohort, np.sort(np.concatenate(some))),
+        select_rows(cohort, np.sort(np.concatenate(unseen))),
         [str(after), str(before), "toy:od-moments"],
         out / "audit",
         plan=Plan(),

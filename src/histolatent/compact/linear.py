@@ -124,28 +124,19 @@ def whiten(scatter: Scatter, share: float) -> LinearMap:
 
 
 def whiten_and_remove(scatter: Scatter, share: float, most: float) -> LinearMap:
-    """Whiten, then take out what is still nuisance: see `whiten` and `remove`. A share of 0 whitens not.
+    """Whiten, then take out what is still nuisance: see `whiten` and `remove`. A share of 0 does not whiten.
 
     Raises
     ------
     OptionError, InputError
         As these do.
     """
-    change = np.eye(scatter.dim)
-    if share:
-        change = _matrix(whiten(scatter, share))
-    if most < 1:
-        after = Scatter(scatter.dim, scatter.tiles, scatter.views)
-        after.mean = scatter.mean
-        after.within, after.between = (change.T @ part @ change for part in (scatter.within, scatter.between))
-        change = change @ _matrix(remove(find_directions(after), most))
-    same = np.eye(scatter.dim)
-    return LinearMap(scatter.mean, change - same, same, np.full(scatter.dim, 2.0))
-
-
-def _matrix(change: LinearMap) -> Float[np.ndarray, "d d"]:
-    """Return what a vector about the mean is multiplied by, from the right."""
-    return np.eye(len(change.mean)) + change.read * (change.gains - 1) @ change.write.T
+    if not share:
+        return remove(find_directions(scatter), most)
+    white = whiten(scatter, share)
+    if most == 1:
+        return white
+    return white.then(remove(find_directions(scatter.under(white.matrix)), most))
 
 
 def _map(directions: Directions, gains: Float[np.ndarray, " d"]) -> LinearMap:

@@ -71,6 +71,13 @@ class Scatter:
         self.tiles, self.views = self.tiles + other.tiles, both
         return self
 
+    def under(self, matrix: Square) -> "Scatter":
+        """Return the scatter of the vectors that are multiplied, about the mean, by a matrix from the right."""
+        mapped = Scatter(self.dim, self.tiles, self.views)
+        mapped.mean = self.mean
+        mapped.within, mapped.between = (matrix.T @ part @ matrix for part in (self.within, self.between))
+        return mapped
+
     @property
     def total(self) -> Square:
         """The scatter of all views about the mean of all."""

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 
 from ..encoders import Encoder, encode
 from ..encoders.torch_models import normalise, to_device
-from ..images import Item, TileSource, stream_tiles
+from ..images import Item, TileSource, spaced, stream_tiles
 from ..stain.manifold import StainManifold
 from .checker import Crop
 from .networks import Decoder
@@ -51,7 +51,7 @@ def show(
     spread: Float[np.ndarray, " 2"],
 ) -> Shown:
     """Look at some of `rows`, evenly spaced. `spread` is what amounts were divided by for the decoder."""
-    chosen = [rows[k] for k in np.unique(np.linspace(0, len(rows) - 1, MAP_TILES).astype(int))]
+    chosen = spaced(np.array(rows), MAP_TILES).tolist()
     states = StateViews(manifold, views.slides, states=STATES, held_out=0, seed=views.seed)
     items = stream_tiles(source, chosen, Crop(states, views.tile_px), on_error="skip")
     found = [(item.index, np.stack(item.value)) for item in items if isinstance(item, Item)]

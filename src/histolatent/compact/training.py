@@ -1,4 +1,4 @@
-"""The loop that trains an encoder: batches, steps, checks, checkpoints. Imports torch."""
+"""What a step of training sees, and what it does: networks, batches, losses, the rate. Imports torch."""
 
 import contextlib
 import itertools

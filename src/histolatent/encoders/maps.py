@@ -23,6 +23,16 @@ class LinearMap:
         moved = ((vectors - self.mean) @ self.read * (self.gains - 1)) @ self.write.T
         return (vectors + moved).astype(vectors.dtype)
 
+    @property
+    def matrix(self) -> Float[np.ndarray, "d d"]:
+        """What a vector about the mean is multiplied by, from the right."""
+        return np.eye(len(self.mean)) + self.read * (self.gains - 1) @ self.write.T
+
+    def then(self, other: "LinearMap") -> "LinearMap":
+        """Return one map that does both, this one first. Both have one mean."""
+        same = np.eye(len(self.mean))
+        return LinearMap(self.mean, self.matrix @ other.matrix - same, same, np.full(len(same), 2.0))
+
 
 @dataclass(frozen=True, eq=False)
 class ResidualMap:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .inputs import input_files
     from .kept import keep_tiles
     from .open import open_tiles
-    from .selected import select_rows
+    from .selected import select_rows, spaced
     from .stream import Skipped, cores, default_workers, stream_tiles
     from .tiles import KNOWN_COLUMNS, TileSource
     from .worker import Item
@@ -34,6 +34,7 @@ __all__ = [
     "known_mpp",
     "open_tiles",
     "select_rows",
+    "spaced",
     "stream_tiles",
 ]
 
@@ -46,7 +47,7 @@ __getattr__ = lazy_names(
         "inputs": ("input_files",),
         "kept": ("keep_tiles",),
         "open": ("open_tiles",),
-        "selected": ("select_rows",),
+        "selected": ("select_rows", "spaced"),
         "stream": ("Skipped", "cores", "default_workers", "stream_tiles"),
         "tiles": ("KNOWN_COLUMNS", "TileSource"),
         "worker": ("Item",),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from .._types import Codes, Tile
 from .columns import check_table, rename_columns
@@ -38,6 +39,11 @@ class SelectedTiles:
 def select_rows(source: TileSource, rows: Codes) -> SelectedTiles:
     """Return some rows of a source, in the order of `rows`."""
     return SelectedTiles(source, rows, pd.DataFrame(source.table.iloc[rows]))
+
+
+def spaced(rows: Codes, most: int) -> Int[np.ndarray, " _k"]:
+    """Return up to `most` of some rows, evenly spaced from the first to the last."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, most).astype(int))]
 
 
 def with_columns(source: TileSource, columns: Mapping[str, str]) -> TileSource:

@@ -40,6 +40,8 @@ def write_training(trained: "Trained", folder: str | Path) -> None:
     from .environment import make_environment  # Jinja loads late
 
     environment, card = make_environment(), trained.card
+    last = last_map(card["plan"])
+    kept = [("last map", card["after"])] if last else []
     figures = {
         "curves": draw_curves(trained.history, trained.checks, card["weights_of_step"]),
         "map": draw_map(trained.shown),
@@ -47,7 +49,8 @@ def write_training(trained: "Trained", folder: str | Path) -> None:
     }
     page = environment.get_template("training.html.j2").render(
         card=card,
-        checks=trained.checks,
+        checks=[*((check["step"], check) for check in trained.checks), *kept],
+        last=last,
         findings=trained.findings,
         figures={name: Markup(drawn.svg) for name, drawn in figures.items()},
         said=in_words(card),
@@ -70,6 +73,16 @@ def in_words(card: Mapping[str, Any]) -> str:
         f"variance of the embedding (before: {before['ratio']:.0%}), which uses {after['rank']:.0f} dimensions "
         f"(before: {before['rank']:.0f})."
     )
+
+
+def last_map(plan: Mapping[str, Any]) -> str:
+    """Return what was done to the vectors of the trained network; nothing where nothing was."""
+    done = []
+    if plan["whiten"]:
+        done.append("whitened by how states move them")
+    if plan["remove_above"] < 1:
+        done.append(f"without directions of which states are more than {plan['remove_above']:.0%} of the variance")
+    return ", ".join(done)
 
 
 @styled

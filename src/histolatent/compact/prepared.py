@@ -1,0 +1,95 @@
+"""What is the same for each step of a training: tiles, who is held out, the manifold, views. Imports torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..images import Item, TileSource, keep_tiles, stream_tiles
+from ..images.kept import AsRead
+from ..stain.manifold import AXES, Prior, StainManifold, fixed_prior
+from .checker import Checker
+from .frozen import fit_manifold, leave_out, make_folds, slides_of
+from .plan import CompactionPlan
+from .states import StateViews
+from .training_views import TrainingViews
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that is the same for each step: tiles, rows to train and to check on, manifold, views."""
+
+    source: TileSource
+    rows: tuple[int, ...]
+    held_out: tuple[int, ...]
+    manifold: StainManifold
+    views: TrainingViews
+    column: str
+
+    def checker(self, workers: int) -> Checker:
+        """Return what looks at an encoder on the held-out tiles, under wider states."""
+        views = self.views
+        wider = StateViews(self.manifold, views.slides, states=0, held_out=2, seed=views.seed)
+        return Checker(self.source, self.held_out, wider, tile_px=views.tile_px, seed=views.seed, workers=workers)
+
+
+def prepare(
+    source: TileSource,
+    plan: CompactionPlan,
+    folder: Path,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    on_error: str = "stop",
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Read the tiles once, fit the manifold, hold slides out, and check that there is enough to train on.
+
+    Tiles are kept in `folder` for the epochs to come, see `keep_tiles`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer tiles than a batch, tiles are smaller than the crop, or there is no H&E.
+    """
+    source = keep_tiles(source, folder, workers=workers, on_error=on_error, progress=progress)
+    groups = max(2, round(1 / plan.training.held_out))
+    folds, column = make_folds(source.table, groups, seed)
+    held_out, rows = leave_out(folds, plan.training.held_out)
+    if len(rows) < plan.training.batch_size:
+        raise InputError(
+            "there are fewer tiles than a batch",
+            received=f"{len(rows)} tiles to train on, {len(held_out)} held out by {column}",
+            valid=f"at least {plan.training.batch_size}",
+            fix=f"set training.batch_size to {max(4, len(rows) // 2)} or less, or bring more tiles",
+        )
+    first = next(
+        item.value
+        for item in stream_tiles(source, rows.tolist(), AsRead(), on_error=on_error)
+        if isinstance(item, Item)
+    )
+    tile_px = plan.tile_px or min(first.shape[:2])
+    if min(first.shape[:2]) < tile_px:
+        raise InputError(
+            "the tiles are smaller than the crop to train on",
+            received=f"{first.shape[1]} x {first.shape[0]} px",
+            valid=f"at least {tile_px} px",
+            fix="set tile_px to less, or leave it out",
+        )
+    if plan.backbone != "conv-small" and first.shape[:2] != (tile_px, tile_px):
+        raise InputError(
+            f"{plan.backbone} takes whole square tiles, and no crops of them",
+            received=f"tiles of {first.shape[1]} x {first.shape[0]} px and crops of {tile_px} px",
+            fix="cut square tiles of one size, and leave tile_px out",
+        )
+    manifold = fit_manifold(source, prior=plan.states.prior, workers=workers, seed=seed, on_error=on_error)
+    prior = manifold.prior.only(*plan.states.parts)
+    manifold = manifold.with_prior(prior.widened(plan.states.strength or 1.0))
+    seen = manifold if plan.states.strength else manifold.with_prior(no_states())
+    views = TrainingViews(seen, slides_of(source), plan, tile_px, seed)
+    return Prepared(source, tuple(rows.tolist()), tuple(held_out.tolist()), manifold, views, column)
+
+
+def no_states() -> Prior:
+    """Return the prior under which a tile is seen as it is."""
+    return fixed_prior(**dict.fromkeys(AXES, 0.0))
