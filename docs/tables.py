@@ -332,21 +332,13 @@ def compaction() -> str:
 
 def lmc() -> str:
     """Return what training with states buys at unseen sites of the phantom, as the benchmark measured it."""
-    found = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))
-    columns = {
-        "source": "source",
-        "unseen": "unseen sites",
-        "silhouette": "silhouette of sites",
-        "site_above_chance": "site, above chance",
-        "robustness": "robustness index",
-        "rank": "effective rank",
-        "held_out_twin_top1": "twin retrieval",
-    }
-    rows = []
-    for name, row in found["measured"]["phantom"]["table"].items():
-        shown = (f"{row[key]:.0f}" if key == "rank" else f"{row[key]:.3f}" for key in columns)
-        rows.append((name, f"{row['seeds']:.0f}", *shown))
-    return _table(("plan", "seeds", *columns.values()), rows)
+    import pandas as pd
+
+    from histolatent.benchmark.ablate import as_markdown
+
+    found = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))["measured"]["phantom"]["table"]
+    table = pd.DataFrame.from_dict(found, orient="index").rename_axis("variant")
+    return f"{as_markdown(table)}\nSeeds: {table['seeds'].max():.0f}."
 
 
 def state() -> str:

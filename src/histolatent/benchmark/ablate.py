@@ -202,7 +202,7 @@ def as_markdown(table: pd.DataFrame) -> str:
         "held_out_twin_top1": "twin retrieval",
     }
     shown = [key for key in columns if key in table]
-    lines = [f"| variant | {' | '.join(columns[key] for key in shown)} |", "|---" * (len(shown) + 1) + "|"]
+    lines = [f"| variant | {' | '.join(columns[key] for key in shown)} |", "|" + " --- |" * (len(shown) + 1)]
     for row in table.reset_index().to_dict("records"):
         cells = []
         for key in shown:
