@@ -422,6 +422,18 @@ def test_a_site_that_is_the_label_is_not_probed():
     assert any(said.startswith("Give tiles of each label from several sites: site") for said in result.findings)
 
 
+def test_tiles_that_are_nearly_empty_are_counted(small):
+    assert not any(
+        "tissue" in said for said in audit_encoders(small, [encoder("toy:od-moments")], plan=QUICK).result.warnings
+    )
+    pixels = small.pixels.copy()
+    pixels[:3] = 244
+    pixels[:3, 10:14, 10:14] = 60  # dust
+    result = audit_encoders(Memory(pixels, small.table), [encoder("toy:od-moments")], plan=QUICK).result
+    (said,) = (said for said in result.warnings if "tissue" in said)
+    assert said.startswith(f"3 of {len(pixels)} tiles that were looked at hold less than 5% tissue")
+
+
 def test_copies_of_a_tile_are_no_fault_of_the_encoder(small):
     pixels = np.repeat(small.pixels[:1], len(small.pixels), axis=0)
     result = audit_encoders(Memory(pixels, small.table), [encoder("toy:od-moments")], plan=QUICK).result

@@ -131,6 +131,17 @@ def test_a_slide_is_cut_where_there_is_tissue(slide, field):
     assert set(half.table["x"]) == {0}  # the one from 400 to 800 is half glass
 
 
+def test_of_an_image_every_square_is_taken_unless_tissue_is_asked_for(tmp_path, field):
+    Image.fromarray(field).save(tmp_path / "one.png")
+    assert len(open_tiles(tmp_path, cut=Cut(200)).table) == 20
+    stained = open_tiles(tmp_path, cut=Cut(200, tissue=0.25))
+    assert sorted(set(stained.table["x"])) == [0, 200, 400] and len(stained.table) == 12
+    pd.DataFrame({"path": ["one.png"], "mpp": [0.5]}).to_csv(tmp_path / "m.csv", index=False)
+    assert len(open_tiles(tmp_path / "m.csv", cut=Cut(200, tissue=0.25)).table) == 12
+    (tmp_path / "two.png").write_bytes((tmp_path / "one.png").read_bytes()[:5000])
+    assert list(open_tiles(tmp_path, cut=Cut(200, tissue=0.25)).table.index)[-1] == "two_x0_y0"
+
+
 def test_a_slide_is_read_from_the_coarsest_level_that_will_do(slide, field):
     source = open_tiles(slide, cut=Cut(100, mpp=0.5))
     assert source.table["mpp"].tolist() == pytest.approx([0.5] * 12)

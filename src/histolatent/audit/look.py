@@ -11,6 +11,7 @@ from ..encoders import Encoder, encode
 from ..errors import EncoderError, InputError, OptionError
 from ..images import TileSource, known_mpp
 from ..perturb import ASSUMED_MPP
+from ..stain import tissue_mask
 from .discordance import discordant_pairs
 from .measured import Measured
 from .result import DiscordanceResult, PairOfTiles, SensitivityResult, WorstTile, rounded
@@ -20,12 +21,27 @@ from .sensitivity import PATCH_UM, sensitivity_map
 COMPARED_TILES, THUMB_PX, SHOWN_PAIRS = 300, 48, 6
 REFERENCE_PAIRS = 5000
 SENSITIVE_TILES, GRID = 2, 16
+#: A tile with less tissue is nearly empty.
+LEAST_TISSUE = 0.05
 
 
 def thumbnails(source: TileSource, rows: Sequence[int] | np.ndarray) -> Tiles:
     """Return tiles of the source at 48 px, made smaller by area."""
     read = (source.read(int(row)) for row in rows)
     return np.stack([cv2.resize(tile, (THUMB_PX, THUMB_PX), interpolation=cv2.INTER_AREA) for tile in read])
+
+
+def nearly_empty(shown: Tiles | None) -> str | None:
+    """Return what to say of thumbnails with next to no tissue; None where there are none."""
+    if shown is None:
+        return None
+    count = sum(tissue_mask(tile).mean() < LEAST_TISSUE for tile in shown)
+    if not count:
+        return None
+    return (
+        f"{count} of {len(shown)} tiles that were looked at hold less than {LEAST_TISSUE:.0%} tissue: dust decides how "
+        "far they move (leave them out; of larger images that are cut, --tissue does)"
+    )
 
 
 def compare_by_eye(vectors: Vectors, shown: Tiles, chosen: np.ndarray, measured: Measured) -> DiscordanceResult | None:

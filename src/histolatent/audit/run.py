@@ -24,7 +24,7 @@ from ..provenance import combined_digest, environment, now, version
 from .comparison import PIXELS, compare_encoders, why_undecidable
 from .donors import find_donors
 from .findings import find
-from .look import COMPARED_TILES, thumbnails
+from .look import COMPARED_TILES, nearly_empty, thumbnails
 from .measure import Pixels, measure_encoder, steps_of
 from .measured import Measured, ViewStack
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
@@ -202,7 +202,7 @@ def measure_all(
         seed=plan.seed,
     )
     barred = why_undecidable(comparisons, int(measured.clusters.max()) + 1, plan.resamples)
-    said += [note for note in (_copies(tiles), barred) if note]
+    said += [note for note in (_copies(tiles), pixels and nearly_empty(pixels.thumbnails), barred) if note]
     result = AuditResult(
         histolatent=version(),
         created=now(),

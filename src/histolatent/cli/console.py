@@ -59,7 +59,9 @@ TileMpp = Annotated[
 ]
 Tissue = Annotated[
     float | None,
-    typer.Option("--tissue", help="Least share of tissue in a tile that is cut from a slide, 0 to 1. Default: 0.25."),
+    typer.Option(
+        "--tissue", help="Least share of tissue in a tile that is cut, 0 to 1. Default: 0.25 of a slide, 0 of an image."
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Default: the best there is.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
@@ -125,7 +127,7 @@ def asked_cut(tile_px: int | None, tile_mpp: float | None, tissue: float | None)
     from ..images import Cut
 
     if tile_px is not None:
-        return Cut(tile_px, tile_mpp) if tissue is None else Cut(tile_px, tile_mpp, tissue)
+        return Cut(tile_px, tile_mpp, tissue)
     for option, value in (("--tile-mpp", tile_mpp), ("--tissue", tissue)):
         if value is not None:
             raise OptionError(f"{option} says how tiles are cut, and none are", fix=f"{option} with --tile-px")

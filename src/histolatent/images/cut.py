@@ -8,19 +8,21 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from .._types import Tile
 from ..errors import InputError, OptionError
 from .columns import check_table, known_mpp
 from .files import FileTiles
-from .formats import MAX_SIDE_PX, MIN_SIDE_PX, TileWarning
-from .slides import find_tissue, is_slide, open_slide, slide_mpp
+from .formats import MAX_SIDE_PX, MIN_SIDE_PX, TileWarning, decode
+from .slides import find_tissue, find_tissue_in, is_slide, open_slide, slide_mpp
 from .squares import CutReader
 
 #: How far the resolution of a file may be from the one that is asked for without being changed.
 NEAR = 0.02
+#: Least share of tissue in a square of a slide, if nothing is said.
+SLIDE_TISSUE = 0.25
 _TURNED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 
@@ -29,12 +31,13 @@ _ORIENTATION = 0x0112
 class Cut:
     """How files are cut: squares of `tile_px`, at `mpp` um per pixel if given, else as the file has them.
 
-    Of a slide those squares are taken of which at least the share `tissue` is stained; of an image all.
+    Those squares are taken of which at least the share `tissue` is stained. By default that is a quarter of a slide's,
+    most of which is glass, and all of an image's, which somebody chose.
     """
 
     tile_px: int
     mpp: float | None = None
-    tissue: float = 0.25
+    tissue: float | None = None
 
     def __post_init__(self) -> None:
         """Raise OptionError where a number is out of its range."""
@@ -44,8 +47,14 @@ class Cut:
             )
         if self.mpp is not None and not 0 < self.mpp < np.inf:
             raise OptionError("um per pixel must be above 0", received=self.mpp)
-        if not 0 <= self.tissue <= 1:
+        if self.tissue is not None and not 0 <= self.tissue <= 1:
             raise OptionError("a share of tissue lies in 0 to 1", received=self.tissue)
+
+    def least_tissue(self, slide: bool) -> float:
+        """Return the share of a square that has to be stained, of a slide or of an image."""
+        if self.tissue is None:
+            return SLIDE_TISSUE if slide else 0.0
+        return self.tissue
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +132,11 @@ def _lay_grid(file: str, slide: bool, name: str, known: float | None, cut: Cut) 
         for row in range(int((size[1] + 0.5) // side))
         for column in range(int((size[0] + 0.5) // side))
     ]
-    if slide and cut.tissue > 0 and places:
+    least = cut.least_tissue(slide)
+    if least > 0 and places:
         try:
-            places = _with_tissue(file, own, places, side, cut.tissue)
+            stained, step = find_tissue(file, own) if slide else find_tissue_in(decode(file), own)
+            places = _with_tissue(stained, step, places, side, least)
         except InputError:  # it opens, and its pixels cannot be read
             return _Grid([(0, 0)], 0.0, own)
     return _Grid(places, side, None if own is None else own * scale)
@@ -153,9 +164,8 @@ def _scale(name: str, own: float | None, cut: Cut) -> float:
 
 
 def _with_tissue(
-    file: str, mpp: float | None, places: Sequence[tuple[int, int]], side: float, least: float
+    stained: Bool[np.ndarray, "_h _w"], step: float, places: Sequence[tuple[int, int]], side: float, least: float
 ) -> list[tuple[int, int]]:
-    stained, step = find_tissue(file, mpp)
     summed = np.asarray(cv2.integral(stained.astype(np.uint8)))
     height, width = stained.shape
     kept = []

@@ -135,21 +135,35 @@ def read_damaged(path: str) -> Tile:
 
 
 def find_tissue(path: str, mpp: float | None) -> tuple[Bool[np.ndarray, "_h _w"], float]:
-    """Return where a slide is stained, seen small, and how many pixels of level 0 a pixel of that is wide.
-
-    Stained is what is coloured after a median of 5 px, and not black. Pen is coloured too.
-    """
+    """Return where a slide is stained, seen small, and how many pixels of level 0 a pixel of that is wide."""
     slide = open_slide(path)
-    width, height = slide.dimensions
-    scale = max(1.0 if mpp is None else MASK_MPP / mpp, max(width, height) / MASK_SIDE_PX, 1.0)
+    scale = _mask_scale(slide.dimensions, mpp)
     level = slide.get_best_level_for_downsample(scale * 1.001)
     size = tuple(slide.level_dimensions[level])
     with _reading(path):
         small = _read_small(slide, level, size, scale)
+    return _stained(small), slide.dimensions[0] / small.shape[1]
+
+
+def find_tissue_in(image: Tile, mpp: float | None) -> tuple[Bool[np.ndarray, "_h _w"], float]:
+    """Return where an image is stained, as `find_tissue` does of a slide."""
+    height, width = image.shape[:2]
+    scale = _mask_scale((width, height), mpp)
+    size = tuple(max(1, round(side / scale)) for side in (width, height))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return _stained(small), width / small.shape[1]
+
+
+def _mask_scale(size: tuple[int, int], mpp: float | None) -> float:
+    return max(1.0 if mpp is None else MASK_MPP / mpp, max(size) / MASK_SIDE_PX, 1.0)
+
+
+def _stained(small: Tile) -> Bool[np.ndarray, "_h _w"]:
+    """Return what is coloured after a median of 5 px, and not black. Pen is coloured too."""
     small = np.asarray(cv2.medianBlur(small, 5))
     low, high = small.min(axis=2).astype(np.int32), small.max(axis=2).astype(np.int32)
     saturation = 255 * (high - low) / np.maximum(high, 1)
-    return (saturation >= LEAST_SATURATION) & (high >= BLACK), width / small.shape[1]
+    return (saturation >= LEAST_SATURATION) & (high >= BLACK)
 
 
 def _read_small(slide: Any, level: int, size: tuple[int, int], scale: float) -> Tile:
