@@ -7,6 +7,8 @@ import pytest
 
 from histolatent.benchmark.ablate import PRESET, Cell, as_markdown, difference, run_ablation, summarise, variants_of
 from histolatent.compact.plan import PRESETS, CompactionPlan
+from histolatent.compact.saving import read_provenance
+from histolatent.encoders import encoder
 from histolatent.errors import OptionError
 from histolatent.images import open_tiles
 
@@ -19,7 +21,7 @@ PLAN = CompactionPlan().changed(
 def cell(name, seed, source, unseen, groups=(0, 0, 1, 1, 2, 2, 3, 3)):
     right = {"source": list(map(int, source)), "b": list(map(int, unseen))}
     figures = {"source": float(np.mean(source)), "unseen": float(np.mean(unseen))}
-    return Cell(name, seed, figures, right, {site: list(map(int, groups)) for site in right}, 1.0)
+    return Cell(name, seed, figures, right, {site: list(map(int, groups)) for site in right}, 1.0, "")
 
 
 @pytest.mark.slow
@@ -35,8 +37,10 @@ def test_cells_are_trained_once_and_kept(tmp_path):
         ("no compaction", 1),
     ]
     assert told[0][1:] == (0, 4) and told[-1] == ("done", 4, 4)
-    files = sorted((tmp_path / "cells").iterdir())
-    assert len(files) == 4 and all(file.suffix == ".json" for file in files)
+    files = sorted((tmp_path / "cells").glob("*.json"))
+    assert len(files) == 4 and len(list((tmp_path / "cells").iterdir())) == 8
+    trained = encoder(str(tmp_path / "cells" / cells[0].encoder))
+    assert read_provenance(tmp_path / "cells" / cells[0].encoder)["plan"]["projector"] == 16 and trained.card.dim > 16
     stamps = [file.stat().st_mtime_ns for file in files]
     assert run_ablation(*given, **options) == cells
     assert [file.stat().st_mtime_ns for file in files] == stamps
@@ -47,7 +51,7 @@ def test_cells_are_trained_once_and_kept(tmp_path):
     assert "| no compaction |" in as_markdown(table)
     # Another plan is another cell.
     run_ablation(open_tiles(COHORT), PLAN.changed(projector=8), tmp_path, **{**options, "seeds": [0]})
-    assert len(list((tmp_path / "cells").iterdir())) == 6
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 6
 
 
 def test_variants_that_change_nothing_are_left_out():

@@ -47,7 +47,10 @@ Told = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant under one seed: figures, and whether the label of each tile was read, by site."""
+    """One variant under one seed: figures, and whether the label of each tile was read, by site.
+
+    `encoder` is the folder of what was trained, in the folder of the cells.
+    """
 
     variant: str
     seed: int
@@ -55,6 +58,7 @@ class Cell:
     right: Mapping[str, Sequence[int]]
     groups: Mapping[str, Sequence[int]]
     seconds: float
+    encoder: str
 
 
 def variants_of(plan: CompactionPlan) -> dict[str, CompactionPlan]:
@@ -75,7 +79,7 @@ def run_ablation(
     workers: int = 0,
     progress: Told | None = None,
 ) -> list[Cell]:
-    """Train every variant under every seed on one site, read it at the others, and keep each cell in `out`.
+    """Train every variant under every seed on one site, read it at the others, and keep each cell in `out/cells`.
 
     Cells that are there already, of the same plan and tiles, are not trained again; one that was interrupted goes on.
     See `split_cohort` for what is trained on and what is read; with one site, seeds take turns in whom they keep.
@@ -112,6 +116,7 @@ def _cell(
     import time
 
     from ..compact.run import compact_encoder
+    from ..compact.saving import save_compaction
     from ..outputs import remove
 
     facts = {"tiles": source_digest(cohort.whole), "trained": cohort.train.tolist(), "seed": seed}
@@ -133,7 +138,9 @@ def _cell(
         {site: right.astype(int).tolist() for site, right in seen.right.items()},
         {site: groups.tolist() for site, groups in seen.groups.items()},
         round(seconds, 1),
+        path.stem,
     )
+    save_compaction(made.encoder, made.card, path.with_suffix(""), overwrite=True)
     document = {**vars(cell), "plan": plan.model_dump(mode="json"), "created": now(), "environment": environment()}
     with whole_file(path) as part:
         part.write_text(canonical_json(document) + "\n", encoding="utf-8")

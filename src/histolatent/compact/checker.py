@@ -14,7 +14,7 @@ from .guards import HeldOut, look
 from .states import StateViews
 from .training_views import Place
 
-#: Held-out tiles that a check looks at.
+#: Held-out tiles that a check looks at, at most.
 CHECK_TILES = 400
 
 
@@ -30,10 +30,11 @@ class Checker:
         tile_px: int,
         seed: int,
         workers: int = 0,
+        most: int = CHECK_TILES,
     ) -> None:
         rows = list(held_out)
-        if len(rows) > CHECK_TILES:
-            drawn = stream(seed, "check tiles").permutation(len(rows))[:CHECK_TILES]
+        if len(rows) > most:
+            drawn = stream(seed, "check tiles").permutation(len(rows))[:most]
             rows = [rows[place] for place in np.sort(drawn)]
         items = stream_tiles(source, rows, Crop(views, tile_px), workers=workers, on_error="skip")
         self.tiles = [item.value for item in items if isinstance(item, Item)]
