@@ -102,6 +102,27 @@ def test_a_linear_compaction_acts_on_each_place(conv, tmp_path):
     assert not np.allclose(maps, encode_dense(conv, TILES), atol=1e-3)
 
 
+@pytest.mark.slow
+def test_the_largest_over_places_stands_beside_the_mean(conv, tmp_path):
+    from histolatent.compact.backbones import pooled
+
+    both = pooled(conv, "mean+max", conv.card.dim)
+    places = encode_dense(conv, TILES)
+    expected = np.concatenate([places.mean(axis=(2, 3)), places.max(axis=(2, 3))], axis=1)
+    np.testing.assert_allclose(encode(both, TILES), expected, rtol=1e-4, atol=1e-5)
+    assert both.card.identity != conv.card.identity and pooled(conv, "own", conv.card.dim) is conv
+    save_encoder(both, tmp_path / "both")
+    loaded = encoder(str(tmp_path / "both"), device="cpu")
+    np.testing.assert_allclose(encode(loaded, TILES), expected, rtol=1e-4, atol=1e-5)
+    # A place is embedded as a tile of that place alone, and a linear map acts on it as on the whole.
+    one = [tile[:32, :32] for tile in TILES]
+    made = map_encoder(loaded, str(tmp_path / "both"), linear(both.card.dim))
+    np.testing.assert_allclose(encode_dense(made, one)[:, :, 0, 0], encode(made, one), rtol=1e-3, atol=1e-4)
+    export_onnx(made, tmp_path / "m.onnx")
+    again = encode(encoder(f"onnx:{tmp_path / 'm.onnx'}", device="cpu"), TILES)
+    np.testing.assert_allclose(again, encode(made, TILES), rtol=1e-3, atol=1e-4 * np.abs(again).max())
+
+
 @pytest.mark.parametrize(
     "made",
     [

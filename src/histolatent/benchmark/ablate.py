@@ -25,6 +25,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     PRESET: {},
     "no states": {"states.strength": 0.0, "objective.adversary": 0.0, "whiten": 0.0, "remove_above": 1.0},
     "no compaction": {"objective.compaction": 0.0, "whiten": 0.0, "remove_above": 1.0},
+    "own pooling": {"pooling": "own"},
     "no whitening": {"whiten": 0.0},
     "no removal": {"remove_above": 1.0},
     "no reconstruction": {"objective.reconstruction": 0.0},

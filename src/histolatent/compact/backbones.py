@@ -1,5 +1,7 @@
 """Networks to train, by name. Imports torch."""
 
+from dataclasses import replace
+
 import torch
 
 from ..encoders.card import EncoderCard, Preprocessing
@@ -62,6 +64,14 @@ def _timm(name: str, tile_px: int, seed: int) -> Backbone:
         grid = loaded.embed.grid(model, loaded.embed.features(model, torch.zeros(1, 3, tile_px, tile_px)))
     trained = TorchEncoder(card, model, loaded.embed, "cpu", loaded.recipe)
     return Backbone(trained, loaded.embed, grid.shape[1], tile_px // grid.shape[2])
+
+
+def pooled(encoder: TorchEncoder, pooling: str, channels: int) -> TorchEncoder:
+    """Return the encoder with another pooling of its map of features, which has so many channels."""
+    if pooling == "own":
+        return encoder
+    card = encoder.card.model_copy(update={"pooling": pooling, "dim": 2 * channels})
+    return replace(encoder, card=card)
 
 
 def finished(encoder: TorchEncoder, *, name: str, source: str, notes: str) -> TorchEncoder:

@@ -93,7 +93,8 @@ class CompactionPlan(_Part):
 
     `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
     tiles). For the share `same_place` of the tiles all views have one crop, turn and mirror; for the others each has
-    its own, so that what tissue it is counts for more than which tile. Vectors of the trained network are whitened by
+    its own, so that what tissue it is counts for more than which tile. `pooling` is that of the trained network: its
+    `own`, which it is trained with, or `mean+max`, the largest over places beside their mean. Vectors are whitened by
     how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are. Then directions go
     of which more than the share `remove_above` of the variance is that of states; 1 keeps all.
     """
@@ -103,6 +104,7 @@ class CompactionPlan(_Part):
     tile_px: Annotated[int, Field(ge=32, strict=True)] | None = None
     projector: Count = 512
     same_place: Share = 0.25
+    pooling: Literal["own", "mean+max"] = "own"
     whiten: Weight = 0.3
     remove_above: Share = 1.0
     states: StatePlan = StatePlan()

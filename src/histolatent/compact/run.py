@@ -18,7 +18,7 @@ from ..errors import OptionError
 from ..images import TileSource, select_rows
 from ..outputs import remove
 from ..provenance import environment, now
-from .backbones import finished, make_backbone
+from .backbones import finished, make_backbone, pooled
 from .guards import Finding, HeldOut, judge
 from .last_map import STATES, fit_last_map
 from .loop import run_loop
@@ -124,6 +124,7 @@ def train(
     network = finished(
         backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
     )
+    network = pooled(network, plan.pooling, backbone.grid_dim)
     encoder = network
     if plan.has_last_map:
         change = _last_map(fabric, prepared, network, folder, workers, on_error, progress)

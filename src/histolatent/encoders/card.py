@@ -10,7 +10,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Resize = Literal["none", "squash", "shorter-side-crop"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Pooling = Literal["cls", "mean", "cls+mean", "pooled", "image-features", "none"]
+Pooling = Literal["cls", "mean", "cls+mean", "mean+max", "pooled", "image-features", "none"]
 Precision = Literal["fp32", "fp16", "bf16"]
 #: What weights were trained on: tissue, images of everyday things, or neither is known.
 Domain = Literal["pathology", "general", "unknown"]

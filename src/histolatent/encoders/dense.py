@@ -32,8 +32,9 @@ def encode_dense(
 ) -> Float32[np.ndarray, "n d h w"]:
     """Return the maps of features of raw uint8 RGB tiles: a vector for each place, in the order of `tiles`.
 
-    A place stands for `side / h` pixels of the prepared tile, and sees more than these. With mean pooling, the mean
-    over places is what `encode` gives. A linear compaction acts on each place as on the whole.
+    A place stands for `side / h` pixels of the prepared tile, and sees more than these. It is embedded as a tile of
+    that place alone: with mean pooling, the mean over places is what `encode` gives; with `mean+max`, features come
+    twice, as both. A linear compaction acts on each place as on the whole.
 
     Raises
     ------
@@ -66,5 +67,5 @@ def no_maps(encoder: Encoder) -> EncoderError:
     """Return the error of an encoder without maps of features."""
     return EncoderError(
         f"{encoder.card.name} gives one vector for a tile, and no map of features",
-        valid="encoders that compact has trained, timm models, and linear compactions on those with mean pooling",
+        valid="encoders that compact has trained, timm models, and linear compactions on those that pool by mean or mean+max",
     )

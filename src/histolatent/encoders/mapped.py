@@ -42,11 +42,11 @@ class MappedEncoder:
         return self.map.apply(self.base.forward(prepared))
 
     def dense(self, prepared: Tiles) -> np.ndarray:
-        """Return the map of features of the base, each place mapped as the whole is: `(n, d, h, w)`.
+        """Return the map of features of the base, each place mapped as a tile of that place alone is: `(n, d, h, w)`.
 
-        Only of a linear map, and a base with mean pooling: only there do the two ways come to the same.
+        Only of a linear map, and a base that pools by mean, or by mean and largest.
         """
-        linear = isinstance(self.map, LinearMap) and self.base.card.pooling == "mean"
+        linear = isinstance(self.map, LinearMap) and self.base.card.pooling in ("mean", "mean+max")
         if not (linear and isinstance(self.base, DenseEncoder)):
             raise no_maps(self)
         found = np.moveaxis(self.base.dense(prepared), 1, -1)

@@ -22,7 +22,8 @@ Embed = Callable[[torch.nn.Module, torch.Tensor, Pooling], torch.Tensor]
 class Stages:
     """A network in two steps, so that what lies between them can be had too: features, and what is pooled of them.
 
-    `grid` turns features into a map `(n, d, h, w)`.
+    `grid` turns features into a map `(n, d, h, w)`. The pooling `mean+max` is of that map, whatever the network: the
+    mean and the largest over places, `(n, 2 d)`. The largest of a larger tile is larger.
     """
 
     features: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
@@ -31,7 +32,11 @@ class Stages:
 
     def __call__(self, model: torch.nn.Module, images: torch.Tensor, pooling: Pooling) -> torch.Tensor:
         """Return the embedding, `(n, d)`."""
-        return self.pool(model, self.features(model, images), pooling)
+        features = self.features(model, images)
+        if pooling != "mean+max":
+            return self.pool(model, features, pooling)
+        grid = self.grid(model, features).float()
+        return torch.cat([grid.mean(dim=(2, 3)), grid.amax(dim=(2, 3))], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +61,10 @@ class TorchEncoder:
         stages = self.embed
         if not isinstance(stages, Stages):
             raise no_maps(self)
-        return self._run(prepared, lambda images: stages.grid(self.model, stages.features(self.model, images)))
+        times = 2 if self.card.pooling == "mean+max" else 1  # where there is one place, the largest is the mean
+        return self._run(
+            prepared, lambda images: stages.grid(self.model, stages.features(self.model, images)).repeat(1, times, 1, 1)
+        )
 
     def _run(self, prepared: Tiles, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         with torch.inference_mode():
