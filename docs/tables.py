@@ -341,6 +341,31 @@ def lmc() -> str:
     return f"{as_markdown(table)}\nSeeds: {table['seeds'].max():.0f}."
 
 
+def unseen() -> str:
+    """Return what is read at unseen sites with and without compaction, by cohort. The README has it too."""
+    found = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))
+    rows = []
+    for cohort, part in found["measured"].items():
+        plain, ours = (part["table"][name] for name in ("no states", "as planned"))
+        check = found["checks"][f"{cohort}: error_removed against no states"]
+        shares = (f"{table[what]:.3f}" for what in ("source", "unseen") for table in (plain, ours))
+        gone = check["reason"].removeprefix("95 % ")
+        rows.append((cohort, f"{ours['seeds']:.0f}", *shares, gone, check["target"]))
+    head = ("cohort", "seeds", "source, without", "source, with", "unseen, without", "unseen, with")
+    return _table((*head, "error removed", "asked"), rows)
+
+
+def targets() -> str:
+    """Return every figure of training that a bound was set for beforehand, missed ones too."""
+    checks = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))["checks"]
+    rows = [
+        (name.replace("_", " "), f"{check['value']:.3g}", check["target"], "yes" if check["ok"] else "**no**")
+        for name, check in checks.items()
+        if check["target"] is not None
+    ]
+    return _table(("figure", "measured", "asked", "met"), rows)
+
+
 def state() -> str:
     """Return the table of what is there, from the README."""
     text = ROOT.joinpath("README.md").read_text(encoding="utf-8")
@@ -415,6 +440,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 ALL = (
     *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
-    *(effects, policy, stains, reasons, planted, compaction, lmc, state, axes, commands),
+    *(effects, policy, stains, reasons, planted, compaction, lmc, unseen, targets, state, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}

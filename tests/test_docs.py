@@ -225,6 +225,11 @@ def test_every_mark_becomes_a_table() -> None:
         assert "| --- |" in filled and "<!--" not in filled
 
 
+def test_the_readme_has_the_figures_of_training() -> None:
+    """After a benchmark, the table in the README is to be replaced by what is printed here."""
+    assert tables().unseen() in text_of(ROOT / "README.md")
+
+
 def anchors_of(page: Path) -> set[str]:
     slugs = [re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in HEADING.findall(prose_of(page))]
     return {re.sub(r"[-\s]+", "-", slug) for slug in slugs}

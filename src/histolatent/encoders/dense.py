@@ -67,5 +67,5 @@ def no_maps(encoder: Encoder) -> EncoderError:
     """Return the error of an encoder without maps of features."""
     return EncoderError(
         f"{encoder.card.name} gives one vector for a tile, and no map of features",
-        valid="encoders that compact has trained, timm models, and linear compactions on those that pool by mean or mean+max",
+        valid="encoders that compact has trained, timm models, and linear compactions on those (by mean, mean+max)",
     )
