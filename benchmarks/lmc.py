@@ -147,10 +147,9 @@ def check_twins(bench: Bench, cells: Sequence[Cell], folder: Path) -> None:
     found: dict[str, list[float]] = {PRESET: [], PLAIN: []}
     for seed in dict.fromkeys(cell.seed for cell in cells):
         own = {cell.variant: folder / cell.encoder for cell in cells if cell.seed == seed}
-        manifold = StainManifold.from_dict(read_provenance(own[PRESET])["manifold"])
+        trained = read_provenance(own[PRESET])
+        manifold, side = StainManifold.from_dict(trained["manifold"]), trained["plan"]["tile_px"]
         views = StateViews(manifold, slides_of(fresh.table), states=0, held_out=2, seed=seed)
-        side = CompactionPlan.read("demo").tile_px
-        assert side is not None  # the preset has one
         look = Checker(fresh, range(TWINS), views, tile_px=side, seed=seed, workers=cores(), most=TWINS)
         for name in found:
             found[name].append(look(encoder(str(own[name]))).twin_top1)

@@ -148,7 +148,7 @@ def figures() -> str:
 
 def calibration() -> str:
     """Return how often intervals exclude chance where nothing is true, from the benchmark of the audit."""
-    found = json.loads((RESULTS / "audit.json").read_text(encoding="utf-8"))["measured"]["calibration"]
+    found = _results("audit")["measured"]["calibration"]
     rows = [
         (item["what"], item["figure"], f"{item['share']:.1%}".replace("%", " %"), item["by"]) for item in found["cases"]
     ]
@@ -296,7 +296,7 @@ def reasons() -> str:
 
 def planted() -> str:
     """Return how far fitted vectors lie from planted ones, as the benchmark measured it."""
-    found = json.loads(RESULTS.joinpath("stain.json").read_text(encoding="utf-8"))["measured"]["planted_degrees"]
+    found = _results("stain")["measured"]["planted_degrees"]
     slides = {
         "with pure pixels, noiseless": "pure pixels, no noise",
         "with pure pixels, lossless": "pure pixels, camera noise",
@@ -319,7 +319,7 @@ def planted() -> str:
 
 def compaction() -> str:
     """Return what compactions of a frozen encoder keep and gain, as the benchmark measured it."""
-    found = json.loads(RESULTS.joinpath("compact.json").read_text(encoding="utf-8"))
+    found = _results("compact")
     where = ("label_lost_on_the_source", "label_gained_at_wider_states", "label_gained_at_virtual_sites")
     ways = ("linear", "adapter", "adapter, probe of before", "64 directions out", "whitened")
     rows = []
@@ -336,14 +336,14 @@ def lmc() -> str:
 
     from histolatent.benchmark.ablate import as_markdown
 
-    found = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))["measured"]["phantom"]["table"]
+    found = _results("lmc")["measured"]["phantom"]["table"]
     table = pd.DataFrame.from_dict(found, orient="index").rename_axis("variant")
     return f"{as_markdown(table)}\nSeeds: {table['seeds'].max():.0f}."
 
 
 def unseen() -> str:
     """Return what is read at unseen sites with and without compaction, by cohort. The README has it too."""
-    found = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))
+    found = _results("lmc")
     rows = []
     for cohort, part in found["measured"].items():
         plain, ours = (part["table"][name] for name in ("no states", "as planned"))
@@ -357,7 +357,7 @@ def unseen() -> str:
 
 def targets() -> str:
     """Return every figure of training that a bound was set for beforehand, missed ones too."""
-    checks = json.loads(RESULTS.joinpath("lmc.json").read_text(encoding="utf-8"))["checks"]
+    checks = _results("lmc")["checks"]
     rows = [
         (name.replace("_", " "), f"{check['value']:.3g}", check["target"], "yes" if check["ok"] else "**no**")
         for name, check in checks.items()
@@ -430,6 +430,11 @@ def _option(parameter: Any) -> tuple[object, ...]:
 
 def _bound(value: float | None) -> str:
     return "unbounded" if value is None else f"{value:g}"
+
+
+def _results(name: str) -> dict[str, Any]:
+    """Return what a benchmark wrote."""
+    return json.loads(RESULTS.joinpath(f"{name}.json").read_text(encoding="utf-8"))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -38,6 +38,11 @@ class Stages:
         grid = self.grid(model, features).float()
         return torch.cat([grid.mean(dim=(2, 3)), grid.amax(dim=(2, 3))], dim=1)
 
+    def dense(self, model: torch.nn.Module, images: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+        """Return the map of features, each place as a tile of that place alone is pooled: its mean is its largest."""
+        grid = self.grid(model, self.features(model, images))
+        return torch.cat([grid, grid], dim=1) if pooling == "mean+max" else grid
+
 
 @dataclass(frozen=True, eq=False)
 class TorchEncoder:
@@ -61,10 +66,7 @@ class TorchEncoder:
         stages = self.embed
         if not isinstance(stages, Stages):
             raise no_maps(self)
-        times = 2 if self.card.pooling == "mean+max" else 1  # where there is one place, the largest is the mean
-        return self._run(
-            prepared, lambda images: stages.grid(self.model, stages.features(self.model, images)).repeat(1, times, 1, 1)
-        )
+        return self._run(prepared, lambda images: stages.dense(self.model, images, self.card.pooling))
 
     def _run(self, prepared: Tiles, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         with torch.inference_mode():
