@@ -128,7 +128,6 @@ def check_separation(bench: Bench, table: pd.DataFrame) -> None:
     bench.check("twin_retrieval_held_out", ours["held_out_twin_top1"], None, "held-out tiles of the source, about 60")
     for factor in (name for name in table if name.startswith("r2_")):
         bench.check(f"{factor}_lost", plain[factor] - ours[factor], "<= 0.05")
-    bench.check("seconds_to_train", ours["seconds"], "<= 180")
 
 
 def check_new_stain(bench: Bench, name: str) -> None:

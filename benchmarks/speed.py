@@ -1,8 +1,8 @@
 """The default network at work: tiles a second from JPEG files to vectors, and steps of training with states rendered.
 
 Inference is end to end: files of 224 px are read, decoded, embedded and stored by as many workers as a command takes.
-Training is the loop of the preset `demo`, without its checks; beside it the same step without reading and rendering,
-and a step of lightly's Barlow Twins, where lightly is installed.
+Training is the preset `demo` from tiles to encoder; then its loop without checks, beside it the same step without
+reading and rendering, and a step of lightly's Barlow Twins, where lightly is installed.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from _bench import Bench, start
+from _bench import Bench, seconds, start
 from PIL import Image
 
 from histolatent import PhantomSpec, PhantomTiles, open_tiles
@@ -19,6 +19,7 @@ from histolatent.compact.backbones import finished, make_backbone
 from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.prepared import prepare
 from histolatent.compact.processes import make_fabric
+from histolatent.compact.run import compact_encoder
 from histolatent.compact.training import Networks, Step, read_batches, run_step
 from histolatent.encoders.embed import embed_views
 from histolatent.images import cores, default_workers
@@ -32,6 +33,7 @@ def main() -> None:
     repeats = 5 if bench.mode == "full" else 3
     with tempfile.TemporaryDirectory() as folder:
         check_inference(bench, Path(folder), repeats)
+        check_demo(bench, Path(folder))
         check_training(bench, Path(folder))
     bench.finish()
 
@@ -54,6 +56,13 @@ def check_inference(bench: Bench, folder: Path, repeats: int) -> None:
         ">= 150",
         f"conv-small, {PIXELS} px JPEG to vectors, {cores()} cores, start of workers included",
     )
+
+
+def check_demo(bench: Bench, folder: Path) -> None:
+    """Time the preset `demo` on the source of the phantom, reading, checks and the last map included."""
+    source, plan = open_tiles("phantom:sites=1"), CompactionPlan.read("demo")
+    taken = seconds(lambda: compact_encoder(source, plan, folder / "demo", workers=max(1, cores() - 1)))
+    bench.check("seconds_to_train_demo", taken, "<= 180", f"{len(source)} tiles, {cores()} cores")
 
 
 def check_training(bench: Bench, folder: Path) -> None:

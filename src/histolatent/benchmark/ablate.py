@@ -121,7 +121,7 @@ def _cell(
     from ..outputs import remove
 
     facts = {"tiles": source_digest(cohort.whole), "trained": cohort.train.tolist(), "seed": seed}
-    key = digest({"plan": plan.model_dump(mode="json"), **facts})[:12]
+    key = digest({"plan": plan.model_dump(mode="json", exclude={"about"}), **facts})[:12]
     path = out / "cells" / f"{name.replace(' ', '-')}-{seed}-{key}.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
