@@ -12,8 +12,8 @@ from pathlib import Path
 
 from .errors import OutputError
 
-_MOVE = "choose another --out"
-_FREE = "free space or choose another --out, then run the same command again"
+_MOVE = "choose another path"
+_FREE = "free space or choose another path, then run the same command again"
 _REASONS = {
     errno.ENOSPC: ("the disk is full", _FREE),
     errno.EDQUOT: ("the disk quota is used up", _FREE),
@@ -92,7 +92,7 @@ def _refuse(path: Path, overwrite: bool, mark: Mark | None) -> None:
             raise OutputError(
                 "the output is a file, and a folder is there, which is not replaced",
                 received=path,
-                fix="choose another --out",
+                fix="choose another path",
             )
         if mark is not None and folder and not any(path.iterdir()):
             return
@@ -101,13 +101,13 @@ def _refuse(path: Path, overwrite: bool, mark: Mark | None) -> None:
                 "the output exists and was not written by this command, so it is not replaced",
                 received=path,
                 valid=f"a new folder, or an older one with its {mark.name}",
-                fix="choose another --out",
+                fix="choose another path",
             )
     if not overwrite:
         raise OutputError(
             "the output exists already, and is not overwritten",
             received=path,
-            fix="choose another --out, or pass --overwrite to replace it",
+            fix="choose another path, or pass --overwrite to replace it",
         )
 
 
@@ -129,7 +129,7 @@ def refuse_inputs(out: Path, inputs: Iterable[str | os.PathLike[str]]) -> None:
         real = os.path.realpath(file)
         if real == place or real.startswith(place.rstrip(os.sep) + os.sep):
             what = "the output is what is read" if real == place else "what is read lies in the output"
-            raise OutputError(what, received=out, fix="choose another --out")
+            raise OutputError(what, received=out, fix="choose another path")
 
 
 def put(part: Path, target: Path, *, overwrite: bool = False, mark: Mark | None = None) -> None:

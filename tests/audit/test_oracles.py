@@ -10,7 +10,7 @@ from histolatent.encoders import EncoderCard, encoder
 from histolatent.encoders.callables import CallableEncoder
 from histolatent.encoders.vectors import VectorEncoder
 from histolatent.images.phantom import PhantomSpec, PhantomTiles
-from histolatent.perturb import OPERATIONS, perturb
+from histolatent.perturb import OPERATIONS, SUITES, perturb
 
 PARTS = ("discordance", "sensitivity", "distances", "neighbours", "factors", "transfer")
 
@@ -126,6 +126,16 @@ def test_a_constant_is_undefined_and_fails(cohort):
     assert found.selectivity is None
 
 
+@pytest.mark.parametrize("suite", ["quick", "standard", "must-react"])
+def test_a_random_projection_fails_on_selectivity(cohort, suite):
+    """Turning a tile moves its pixels further than taking its nuclei out does, whatever else there is in a suite."""
+    found = audit_encoders(cohort, [encoder("toy:random-projection")], plan=plan(*SUITES[suite])).result.encoders[0]
+    assert status(found, "selectivity against geometric") == "FAIL"
+    (check,) = [item for item in found.checks if item.name == "selectivity against geometric"]
+    assert check.sentence.startswith("nuclei-") and "moves tiles less far than geometric changes do" in check.sentence
+    assert found.verdict == "FAIL"
+
+
 @pytest.mark.slow
 def test_every_measure_of_a_leak_grows_with_a_planted_site_shift():
     rng = np.random.default_rng(0)
@@ -133,7 +143,7 @@ def test_every_measure_of_a_leak_grows_with_a_planted_site_shift():
     patient = rng.permutation(np.repeat(np.arange(groups), n // groups))
     site, label = patient % 2, rng.integers(0, 2, n)
     noise = rng.normal(size=(n, 16))
-    noise[:, 0] += 2.5 * (2 * label - 1)
+    noise[:, 0] += 2 * label - 1
     table = pd.DataFrame(
         {"label": label.astype(str), "site": site.astype(str), "patient": patient.astype(str)},
         index=pd.Index([f"t{i}" for i in range(n)], name="tile"),
@@ -167,6 +177,9 @@ def test_every_measure_of_a_leak_grows_with_a_planted_site_shift():
 
 RISING = (
     "balanced_accuracy",
+    "auroc",
+    "neighbour_accuracy",
+    "leak",
     "batch_silhouette",
     "batch_silhouette_euclidean",
     "margin_confounded",
@@ -183,5 +196,10 @@ FALLING = (
     "margin_median",
     "margin_worst",
     "ilisi",
+    "kbet",
+    "clustering_score",
+    "performance_drop",
+    "unseen_accuracy",
+    "transfer_gap",
     "batch_silhouette_scib",
 )

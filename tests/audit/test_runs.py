@@ -127,6 +127,27 @@ def test_groups_of_either_run_are_kept_whole(audit: AuditRun):
     np.testing.assert_array_equal(joined_groups(np.array([3, 3, 9]), np.array([1, 1, 1])), [0, 0, 0])
 
 
+def collapsed(audit: AuditRun) -> AuditResult:
+    """The result with the first encoder one that gives every tile the same vector."""
+    first, *others = audit.result.encoders
+    first = first.model_copy(update={"null": first.null.model_copy(update={"defined": False})})
+    return audit.result.model_copy(update={"encoders": [first, *others]})
+
+
+def test_an_encoder_that_tells_nothing_apart_is_not_the_better_one(audit: AuditRun):
+    after = Run("b", collapsed(audit), audit.tiles)
+    found = compared(run(audit), after, NAMES)
+    assert found.collapsed == ["toy:od-moments"]
+    assert {item.first for item in found.changes} == {"toy:random-conv"}
+    assert found.left_out == ["toy:od-moments: every tile has practically the same embedding in b"]
+    alone = compared(run(audit), after)
+    assert (alone.changes, alone.collapsed) == ([], ["toy:od-moments"])
+    mended = compared(after, run(audit), NAMES)
+    assert mended.collapsed == []
+    with pytest.raises(InputError, match=r"nothing can be compared.*the same embedding in b and b"):
+        compared(after, after)
+
+
 def test_another_truth_is_another_question(audit: AuditRun):
     tiles = audit.tiles.copy()
     tiles["label: true"] = np.where(tiles.index % 2, "a", "b")

@@ -62,8 +62,19 @@ def reading(target: str, value: float, low: float | None, high: float | None, ch
 
 def encoder(**given) -> EncoderResult:
     """An encoder that was asked nothing, but for what is given."""
-    lists = ("contract", "doses", "responses", "equivariance", "flips", "parts", "selectivities", "probes", "transfer")
-    lists += ("space", "batches", "factors", "sensitivity", "checks", "families", "worst")
+    lists = ("contract", "doses", "responses", "equivariance", "flips", "parts", "selectivities")
+    lists += (
+        "selectivity_against",
+        "probes",
+        "transfer",
+        "space",
+        "batches",
+        "factors",
+        "sensitivity",
+        "checks",
+        "families",
+        "worst",
+    )
     plain = {"name": "e", "card": {}, "identity": "", "baseline": False, "null": NULL, "verdict": "UNDEFINED"}
     nothing = {"selectivity": None, "leak": None, "discordance": None}
     return EncoderResult(**{**{name: [] for name in lists}, **plain, **nothing, **given})
@@ -91,9 +102,8 @@ def ask(name: str, **given):
         (0.75, 0.70, 0.80, "WARN"),
         (0.75, 0.70, 0.799, "FAIL"),
         (0.30, 0.20, 0.40, "FAIL"),
-        (0.96, None, None, "PASS"),
-        (0.90, None, None, "WARN"),
-        (0.79, None, None, "FAIL"),
+        (0.96, None, None, "UNDEFINED"),
+        (0.79, None, None, "UNDEFINED"),
     ],
 )
 def test_a_change_is_ignored_by_the_bounds_of_its_interval(value, low, high, status):
@@ -272,7 +282,7 @@ def test_a_result_carries_its_answers():
         (0.4, 0.3, 0.5, "WARN"),
         (0.4, 0.3, 0.499, "FAIL"),
         (0.5, 0.5, 0.5, "WARN"),
-        (0.4, None, None, "FAIL"),
+        (0.4, None, None, "UNDEFINED"),
     ],
 )
 def test_selectivity_is_judged_against_one_half(value, low, high, status):
@@ -298,13 +308,38 @@ def test_without_selectivity_the_question_is_open(nothing):
         (0.51, 0.45, 0.53, "WARN"),
         (0.5, 0.45, 0.52, "FAIL"),
         (0.4, 0.3, 0.45, "FAIL"),
-        (0.7, None, None, "PASS"),
+        (0.7, None, None, "UNDEFINED"),
     ],
 )
 def test_a_label_is_kept_where_it_is_read_above_chance(value, low, high, status):
     check = ask("keeps label", probes=[reading("label", value, low, high)])
     assert check.status == status
-    assert "chance 0.50" in check.sentence
+    assert ("cannot be judged, for want of an interval" if low is None else "chance 0.50") in check.sentence
+
+
+def test_the_weakest_of_what_destroys_biology_is_set_against_each_family():
+    shares = {
+        ("nuclei-erased", "geometric"): (0.1, 0.05, 0.2),
+        ("tissue-swap", "geometric"): (0.9, 0.8, 1.0),
+        ("nuclei-erased", "stain"): (0.6, 0.4, 0.7),
+        ("nuclei-erased", "pair"): (0.6, 0.55, 0.7),
+        ("nuclei-erased", "artefact"): (0.0, 0.0, 0.0),
+    }
+    found = [
+        {"operation": operation, "family": family, "share": Figure(value=value, low=low, high=high)}
+        for (operation, family), (value, low, high) in shares.items()
+    ]
+    asked = {check.name: check for check in answers(selectivity_against=found) if "against" in check.name}
+    assert {name.split()[-1]: check.status for name, check in asked.items()} == {
+        "geometric": "FAIL",
+        "stain": "WARN",
+        "pair": "PASS",
+    }
+    geometric = asked["selectivity against geometric"]
+    assert geometric.family == "must-react"
+    assert geometric.sentence == (
+        "nuclei-erased moves tiles less far than geometric changes do: further than 0.10 [0.05, 0.20] of them"
+    )
 
 
 def test_a_label_has_to_be_above_what_dealt_labels_give():

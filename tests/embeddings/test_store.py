@@ -160,7 +160,7 @@ def test_an_archived_store_of_format_1_opens(tmp_path):
 def test_what_exists_is_kept_unless_told_otherwise(tmp_path, form):
     path = tmp_path / f"a{form}"
     write_table(example(), path)
-    with pytest.raises(OutputError, match=r"exists already.*Fix: choose another --out, or pass --overwrite"):
+    with pytest.raises(OutputError, match=r"exists already.*Fix: choose another path, or pass --overwrite"):
         write_table(example(d=2), path)
     assert read_table(path).n_vars == 3
     write_table(example(d=2), path, overwrite=True)

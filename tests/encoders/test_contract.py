@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from histolatent.encoders import EncoderCard, Preprocessing, encoder
+from histolatent.encoders import EncoderCard, Preprocessing, encode, encoder
 from histolatent.encoders.card import IMAGENET_MEAN, IMAGENET_STD
 from histolatent.encoders.contract import check_contract, explain_vectors
 from histolatent.encoders.toys import convolve_randomly
@@ -121,6 +121,12 @@ def test_an_encoder_that_keeps_its_contract_passes(stained):
         (lambda t: scaled(t, (0.5,) * 3, (0.5,) * 3), NORMAL, "FAIL", r"gets 0.5 and 0.5 .*mean 0.485 / 0.456 / 0.406"),
         (lambda t: scaled(t, (0.5,) * 3, (0.5,) * 3), {}, "PASS", "scaled by 0.5 and 0.5"),
         (lambda t: scaled(t, (0.3,) * 3, (0.4,) * 3), {}, "WARN", r"gets mean 0.3\d* / 0.3"),
+        (
+            lambda t: scaled(t, [255 * value for value in IMAGENET_MEAN], [255 * value for value in IMAGENET_STD]),
+            {},
+            "FAIL",
+            r"divided by 255 twice, less ImageNet's mean and std.*divide the levels by 255 once",
+        ),
         (lambda t: scaled(t) / 255, NORMAL, "FAIL", "gets mean 0.485 / 0.456 / 0.406, std 58.4"),
         (lambda t: scaled(t[:, ::2, ::2]), NORMAL, "FAIL", "sees 32 x 32 px, its card says 64"),
         (lambda t: scaled(t[:, 8:56, 8:56]), NORMAL, "FAIL", "sees 48 x 48 px, its card says 64"),
@@ -164,6 +170,58 @@ def test_rows_out_of_order_and_precision(stained):
 
     found = answers(check_contract(Wrapped(inner.card, coarse), stained))
     assert found["batch size"][0] in ("WARN", "FAIL") and "alone" in found["batch size"][1]
+
+
+def made_of_torch(precision: str = "fp32"):
+    from histolatent.encoders.torch_models import TorchEncoder
+
+    told = card(96, **NORMAL).model_copy(update={"precision": precision})
+    return TorchEncoder(told, network(), lambda model, images, pooling: model(images), "cpu")
+
+
+def test_a_lower_precision_is_measured_against_fp32(stained):
+    assert "precision" not in answers(check_contract(made_of_torch(), stained))
+    status, said = answers(check_contract(made_of_torch("bf16"), stained))["precision"]
+    assert status in ("PASS", "WARN") and "bf16 moves vectors by up to 0.0" in said and "against fp32" in said
+    drifting = made_of_torch("bf16")
+    drifting = replace(drifting, embed=lambda model, images, pooling: coarser(model(images)))
+    status, said = answers(check_contract(drifting, stained))["precision"]
+    assert status == "FAIL" and "precision=fp32" in said
+
+
+def coarser(vectors: torch.Tensor) -> torch.Tensor:
+    """A layer that loses what bfloat16 does not hold."""
+    return (vectors + 64) - 64 if vectors.dtype == torch.bfloat16 else vectors
+
+
+@pytest.mark.parametrize(("lower", "name"), [(torch.bfloat16, "bf16"), (torch.float16, "fp16")])
+def test_a_network_that_is_not_in_the_precision_of_its_card(stained, lower, name):
+    inner = network()
+
+    def function(tiles):
+        with torch.inference_mode(), torch.autocast("cpu", dtype=lower):
+            return inner(scaled(tiles)).float().numpy()
+
+    half = network().to(lower)
+    inside = lambda tiles: half(scaled(tiles).to(lower)).detach().float().numpy()  # noqa: E731
+    for made in (Wrapped(card(96), function), Wrapped(card(96), inside)):
+        status, said = answers(check_contract(made, stained))["precision"]
+        assert status == "FAIL" and f"computes in {name}, its card says fp32" in said
+
+
+def test_a_reference_that_is_nearly_met_or_of_another_size(stained):
+    right = made_of_torch()
+    unit = float(torch.pdist(torch.from_numpy(encode(right, stained))).median())
+    near = replace(right, embed=lambda model, images, pooling: off_by(0.02 * unit, model(images)))
+    status, said = answers(check_contract(near, stained, reference=right))["as mine"]
+    assert status == "WARN" and "compare precision" in said
+    found = answers(check_contract(right, stained, reference=encoder("toy:od-moments")))
+    assert found["as toy:od-moments"][0] == "FAIL" and "vectors of 96 numbers" in found["as toy:od-moments"][1]
+    assert found["preprocessing"][0] == "PASS"
+
+
+def off_by(distance: float, vectors: torch.Tensor) -> torch.Tensor:
+    return vectors + distance / vectors.shape[1] ** 0.5 * torch.sign(torch.sin(1e3 * vectors))
 
 
 def test_a_constant_encoder_is_said_first(stained):

@@ -6,9 +6,9 @@ import pytest
 
 from histolatent.audit import METRICS
 from histolatent.audit.result import Crossing, Response, Step
+from histolatent.audit.words import threshold_words
 from histolatent.report.methods import limits_of, measured_metrics, methods_of
 from histolatent.report.model_card import model_card
-from histolatent.report.sections import threshold_words
 
 
 def test_every_reference_is_cited_and_every_citation_has_one(audited):
@@ -66,9 +66,9 @@ def test_a_name_is_no_markup_in_the_card(audited):
 @pytest.mark.parametrize(
     ("crossing", "early", "late", "says"),
     [
-        (2.5, 2.0, 3.0, "reaches 0.5 at 0.625 um [0.5,\xa00.75]"),
-        (4.0, 3.5, None, "reaches 0.5 at 1 um [0.875,\xa0never]"),
-        (0.4, 0.2, 1.5, "reaches 0.5 before 0.25 um [before 0.25,\xa00.375]"),
+        (2.5, 2.0, 3.0, "reaches 0.5 at Gaussian sigma 0.625 um (early: 0.5, late: 0.75)"),
+        (4.0, 3.5, None, "reaches 0.5 at Gaussian sigma 1 um (early: 0.875, late: never)"),
+        (0.4, 0.2, 1.5, "reaches 0.5 before 0.25 um (early: before 0.25, late: 0.375)"),
         (None, 4.0, None, "never reaches 0.5"),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_threshold_is_in_units_of_the_operation(audited, crossing, early, late
     assert threshold_words(blur.model_copy(update={"steps": steps}), response) == says
 
 
-def test_bounds_of_a_threshold_rise_where_levels_fall(audited):
+def test_where_levels_fall_early_is_the_larger(audited):
     jpeg = next(operation for operation in audited.operations if operation.name == "blur")
     steps = [
         Step(severity=i + 1, level=level, pixels_sha256="") for i, level in enumerate((90.0, 70.0, 50.0, 30.0, 10.0))
@@ -106,4 +106,4 @@ def test_bounds_of_a_threshold_rise_where_levels_fall(audited):
         never=None,
         **at,
     )
-    assert threshold_words(jpeg.model_copy(update={"steps": steps}), response).endswith("at 60 um [50,\xa070]")
+    assert threshold_words(jpeg.model_copy(update={"steps": steps}), response).endswith("60 um (early: 70, late: 50)")

@@ -23,6 +23,7 @@ from ..stats import (
     weighted_mean,
 )
 from .result import Comparison, Figure, OperationResult
+from .words import counted
 
 LEVEL = 0.05
 #: Columns of the table of tiles: `displacement: jpeg`, `selectivity`, and `label: true` with `label: read`.
@@ -123,9 +124,11 @@ def why_undecidable(found: Sequence[Comparison], groups: int, resamples: int) ->
         return None
     enough = next(count for count in count_from(groups) if most * least_p(count, math.inf) < LEVEL)
     if enough > groups:
-        return f"{groups} groups are too few to decide {most} comparisons of one family: it takes {enough}"
+        return f"{groups} groups are too few to decide {counted(most, 'comparison')} of one family: it takes {enough}"
     enough = math.ceil(2 * most / LEVEL)
-    return f"{resamples} resamples are too few to decide {most} comparisons of one family: --resamples {enough}"
+    return (
+        f"{resamples} resamples are too few to decide {counted(most, 'comparison')} of one family: --resamples {enough}"
+    )
 
 
 def figures_of(left: pd.DataFrame, right: pd.DataFrame, operations: Sequence[OperationResult]) -> Iterable[Compared]:

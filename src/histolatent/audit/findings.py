@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .result import AuditResult, Check, Comparison, EncoderResult, Figure, show
 from .steps import next_steps
-from .words import joined, listed, weight
+from .words import counted, joined, listed, weight
 
 KEPT_REASONS, KEPT_STEPS = 7, 5
 #: Encoders whose failures are told; the answers of all stand beside.
@@ -87,7 +87,13 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
     if len(ahead) == 1:
         return f"{ahead[0].name} is the only encoder that {words}."
     every = "Every encoder" if len(encoders) == len(candidates(result)) else "Every encoder that tells tiles apart"
-    opening = f"{every} {words}. " if len(ahead) == len(encoders) else ""
+    opening = ""
+    if len(ahead) == len(encoders):
+        opening = (
+            f"No encoder{every.removeprefix('Every encoder')} fails a check. "
+            if ahead[0].verdict == "WARN"
+            else f"{every} {words}. "
+        )
     names = [encoder.name for encoder in ahead]
     between = result.between(names)
     decided = [item for item in between if item.better is not None]
@@ -95,8 +101,8 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
         return f"{opening}They could not be compared."
     if not decided:
         return (
-            f"{opening}No difference between {listed(names)} is decided on these tiles ({len(between)} paired "
-            "comparisons): these figures do not choose one."
+            f"{opening}No difference between {listed(names)} is decided on these tiles ("
+            f"{counted(len(between), 'paired comparison')}): these figures do not choose one."
         )
     best = next((name for name in names if _better_throughout(name, names, decided)), None)
     if best is not None:
@@ -104,8 +110,8 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
         rest = listed([name for name in names if name != best])
         total = sum(best in (item.first, item.second) for item in between)
         return (
-            f"{opening}{best} is better than {rest} in {mine} of {total} paired comparisons and worse in none; the "
-            "others are not decided."
+            f"{opening}{best} is better than {rest} in {mine} of {counted(total, 'paired comparison')} and worse in "
+            "none" + ("." if mine == total else "; the others are not decided.")
         )
     none = f"Neither {names[0]} nor {names[1]}" if len(names) == 2 else f"None of {listed(names)}"
     return f"{opening}{none} is better throughout: which to take depends on what you need."
@@ -154,7 +160,7 @@ def _domains(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | No
         return None
     better, worse = (sum(item.better in names for item in between) for names in (tissue, general))
     said = f"Trained on tissue ({listed(tissue)}) against trained on everyday images ({listed(general)})"
-    count = f"{len(between)} paired comparisons"
+    count = counted(len(between), "paired comparison")
     if not better and not worse:
         return f"{said}: none of {count} is decided, so where an encoder was trained is no reason to take it."
     if not worse:

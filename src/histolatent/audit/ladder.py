@@ -24,6 +24,7 @@ from .result import (
     Dose,
     EquivarianceResult,
     FactorDose,
+    FamilySelectivity,
     Figure,
     FlipResult,
     MapFigures,
@@ -237,32 +238,47 @@ class _Climber:
         )
 
 
-def measure_selectivity(
-    found: Ladder, measured: Measured
-) -> tuple[Figure | None, list[SelectivityResult], Column | None]:
-    """Return how often destroying biology moves a tile further than a nuisance: over all, and by operation.
+@dataclass(frozen=True)
+class Selectivity:
+    """How often destroying biology moves a tile further than a nuisance: over all, and by what destroys it.
 
-    The last is the share per tile. All are None or empty where the suite lacks one of the two roles.
+    `against` is that by the family of the nuisance too, empty with one family; `by_tile` the share of nuisances.
     """
-    names = {role: [o.name for o in measured.operations if o.role == role] for role in ("must-react", "must-ignore")}
-    react, ignore = ([found.distances[name] for name in names[role]] for role in ("must-react", "must-ignore"))
+
+    all: Figure
+    by_operation: list[SelectivityResult]
+    against: list[FamilySelectivity]
+    by_tile: Column
+
+
+def measure_selectivity(found: Ladder, measured: Measured) -> Selectivity | None:
+    """Return how often destroying biology moves a tile further than a nuisance; None where a role is missing."""
+    roles = {role: [o for o in measured.operations if o.role == role] for role in ("must-react", "must-ignore")}
+    react, ignore = ([found.distances[o.name] for o in roles[role]] for role in ("must-react", "must-ignore"))
     if not react or not ignore:
-        return None, [], None
+        return None
     everyone = np.arange(len(react[0]))
     against = np.stack(ignore, axis=1)
     shares = [selectivity(column, against) for column in react]
     nuisance = against.mean(axis=1)
     by_operation = []
-    for name, column, share in zip(names["must-react"], react, shares, strict=True):
+    for operation, column, share in zip(roles["must-react"], react, shares, strict=True):
 
         def ratio(weights: np.ndarray, column: Column = column) -> np.ndarray:
             with np.errstate(invalid="ignore", divide="ignore"):
                 return (weights @ column) / (weights @ nuisance)
 
         figures = measured.means({"share": share}, everyone) | {"ratio": measured.figure(ratio, everyone)}
-        by_operation.append(SelectivityResult(operation=name, **figures))
+        by_operation.append(SelectivityResult(operation=operation.name, **figures))
     mean = np.mean(shares, axis=0)
-    return measured.means({"all": mean}, everyone)["all"], by_operation, mean
+    families = np.array([operation.family for operation in roles["must-ignore"]])
+    by_family = [
+        FamilySelectivity(operation=operation.name, family=family, **measured.means({"share": share}, everyone))
+        for family in (dict.fromkeys(families.tolist()) if len(set(families)) > 1 else ())
+        for operation, column in zip(roles["must-react"], react, strict=True)
+        for share in [selectivity(column, against[:, families == family])]
+    ]
+    return Selectivity(measured.means({"all": mean}, everyone)["all"], by_operation, by_family, mean)
 
 
 def find_worst(found: Ladder, measured: Measured) -> list[WorstTile]:

@@ -67,9 +67,7 @@ def measure_encoder(
     if perturbed:
         probe = readings.fitted.get("label") if "flips" in wanted else None
         ladder = climb_ladder(vectors, views, null, measured, label=probe, factors=fitted, advance=advance)
-    selectivity, selectivities, share = None, [], None
-    if perturbed and null.is_defined:
-        selectivity, selectivities, share = measure_selectivity(ladder, measured)
+    selective = measure_selectivity(ladder, measured) if perturbed and null.is_defined else None
     worst = find_worst(ladder, measured) if perturbed and null.is_defined else []
     space = measure_space(vectors, measured)
     advance()
@@ -94,8 +92,9 @@ def measure_encoder(
         equivariance=ladder.equivariance,
         flips=ladder.flips,
         parts=ladder.parts,
-        selectivity=selectivity,
-        selectivities=selectivities,
+        selectivity=selective and selective.all,
+        selectivities=selective.by_operation if selective else [],
+        selectivity_against=selective.against if selective else [],
         probes=readings.results,
         leak=readings.leak,
         transfer=transfer(vectors, measured, readings.readings.get("label")) if "transfer" in wanted else [],
@@ -109,7 +108,7 @@ def measure_encoder(
         verdict="UNDEFINED",
         worst=worst,
     )
-    tiles = tiles_of(name, measured, ladder, readings, share)
+    tiles = tiles_of(name, measured, ladder, readings, selective and selective.by_tile)
     return judged(result, measured.operations, plan.policy), tiles
 
 

@@ -151,7 +151,7 @@ def describe_groups(groups: Groups) -> tuple[dict[str, object], list[str]]:
             "and probes may be scored on slides that they were trained on"
         )
     elif count == 1:
-        warnings.append(f"all tiles are of one {groups.by}: no figure has an interval, and values alone decide")
+        warnings.append(f"all tiles are of one {groups.by}: no figure has an interval, so that nothing is judged")
     elif count < 10:
         warnings.append(f"only {count} groups ({groups.by}): intervals from so few clusters are too narrow")
     return {"by": groups.by, "count": count, "null_apart_by": groups.apart_by}, warnings

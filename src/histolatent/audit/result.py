@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..stats import Estimate
 
-SCHEMA = 2
+SCHEMA = 3
 
 Status = Literal["PASS", "WARN", "FAIL", "UNDEFINED"]
 
@@ -183,6 +183,14 @@ class SelectivityResult(_Frozen):
     operation: str
     share: Figure
     ratio: Figure
+
+
+class FamilySelectivity(_Frozen):
+    """The probability that one operation that destroys biology moves a tile further than nuisances of one family do."""
+
+    operation: str
+    family: str
+    share: Figure
 
 
 class NullResult(_Frozen):
@@ -394,6 +402,7 @@ class EncoderResult(_Frozen):
     parts: list[PartResult]
     selectivity: Figure | None
     selectivities: list[SelectivityResult]
+    selectivity_against: list[FamilySelectivity]
     probes: list[ProbeResult]
     leak: Figure | None
     transfer: list[TransferResult]
@@ -447,6 +456,8 @@ class EncoderResult(_Frozen):
             yield _key("displacement", part.operation, part.severity, of=of), part.displacement
         if self.selectivity is not None:
             yield _key("selectivity"), self.selectivity
+        for against in self.selectivity_against:
+            yield _key("selectivity", against.operation, of=against.family), against.share
         for chosen in self.selectivities:
             yield _key("selectivity", chosen.operation), chosen.share
             yield _key("selectivity_ratio", chosen.operation), chosen.ratio

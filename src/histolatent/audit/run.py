@@ -30,6 +30,7 @@ from .measured import Measured, ViewStack
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
 from .result import AuditResult, EncoderResult, OperationResult, Step
 from .space import confounders
+from .words import counted
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def audit_encoders(
     restart: bool = False,
     keep: bool = False,
     factors: pd.DataFrame | None = None,
+    reference: Encoder | None = None,
     progress: Progress | None = None,
     measuring: Progress | None = None,
 ) -> AuditRun:
@@ -65,8 +67,9 @@ def audit_encoders(
     when the result is safe. With None it is a temporary one. With `keep`, one table per encoder is written there
     (`NAME.zarr`, perturbed embeddings as layers). `baselines` names those of `encoders` that serve as yardsticks.
     `factors` holds known numbers of the tissue, a column each, by tile: how well they can be read is measured too.
-    Without it, a source that knows the truth of its tiles (the phantom) is asked. `progress` is told of tiles that are
-    embedded, `measuring` of steps of measurement.
+    Without it, a source that knows the truth of its tiles (the phantom) is asked. `reference` should give the same
+    vectors as every encoder but the baselines: their contract is checked against it. `progress` is told of tiles that
+    are embedded, `measuring` of steps of measurement.
 
     Raises
     ------
@@ -89,6 +92,7 @@ def audit_encoders(
                 batch_size=batch_size,
                 workers=workers,
                 factors=factors,
+                reference=reference,
                 progress=progress,
                 measuring=measuring,
             )
@@ -147,6 +151,7 @@ def audit_encoders(
         tiles,
         source=source if pixel else None,
         baselines=baselines,
+        reference=reference,
         progress=measuring,
     )
     if pixel:
@@ -166,6 +171,7 @@ def measure_all(
     *,
     source: TileSource | None = None,
     baselines: Sequence[str] = (),
+    reference: Encoder | None = None,
     progress: Progress | None = None,
 ) -> tuple[AuditResult, pd.DataFrame]:
     """Measure every encoder and compare them; `views` are as `measure_encoder` takes them, `tiles` is their card.
@@ -176,9 +182,10 @@ def measure_all(
     shown = [] if source is None else contract_tiles(source, measured.rows)
     pixels = None if source is None else _pixels(source, measured)
     advance = _Steps(progress, sum(steps_of(measured, perturbed=view.shape[1] > 1) for view in views))
-    results, tables = [], []
+    results, tables, zeros = [], [], []
     for name, encoder, view in zip(names, encoders, views, strict=True):
-        contract = () if isinstance(encoder, VectorEncoder) else contract_of(encoder, shown)
+        known = None if name in baselines else reference
+        contract = () if isinstance(encoder, VectorEncoder) else contract_of(encoder, shown, known)
         found, by_tile = measure_encoder(
             name,
             encoder,
@@ -191,8 +198,9 @@ def measure_all(
         )
         results.append(found)
         tables.append(by_tile)
+        zeros += _zeros(name, view, measured)
     facts, warnings = describe_groups(measured.groups)
-    said = [*warnings, *confounders(measured)[1], *_unprobed(results[0]), *_approximate(results)]
+    said = [*warnings, *zeros, *confounders(measured)[1], *_unprobed(results[0]), *_approximate(results)]
     by_tile = pd.concat(tables, ignore_index=True)
     telling = by_tile["encoder"].isin([encoder.name for encoder in results if encoder.null.defined])
     comparisons = compare_encoders(
@@ -318,6 +326,14 @@ def _copies(tiles: Mapping[str, object]) -> str | None:
     """Return what to say of tiles that have the pixels of another."""
     copies = tiles.get("same_pixels_twice", 0)
     return f"{copies} tiles have the very pixels of another: no encoder can tell them apart" if copies else None
+
+
+def _zeros(name: str, view: ViewStack, measured: Measured) -> list[str]:
+    """Return what to say of tiles whose vector is zero throughout."""
+    count = int((~np.asarray(view[measured.rows, 0]).any(axis=1)).sum())
+    if not count:
+        return []
+    return [f"{name} gives {counted(count, 'tile')} a vector of zeros, which has no direction and no cosine distance"]
 
 
 def _unprobed(encoder: EncoderResult) -> list[str]:

@@ -37,6 +37,10 @@ class Run:
             )
         return found
 
+    def tells_apart(self, encoder: str) -> bool:
+        """Return whether an encoder gives unrelated tiles different vectors."""
+        return next(item for item in self.result.encoders if item.name == encoder).null.defined
+
 
 class Change(BaseModel):
     """One figure of an encoder in the first run and in the second; `change` is the second less the first.
@@ -63,7 +67,11 @@ class Change(BaseModel):
 
 
 class Changes(BaseModel):
-    """What differs between two runs. `left_out` says what is not compared and why, `notes` what to mind of the rest."""
+    """What differs between two runs. `left_out` says what is not compared and why, `notes` what to mind of the rest.
+
+    `collapsed` are encoders of the second run that give every tile practically the same vector, which their other half
+    in the first did not: nothing of them is compared, and nothing can be worse.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,6 +81,7 @@ class Changes(BaseModel):
     changes: list[Change]
     left_out: list[str]
     notes: list[str]
+    collapsed: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
@@ -134,8 +143,10 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
         If nothing can be compared: fewer than 10 shared tiles with the same pixels, or no figure in common.
     """
     reasons = _Reasons()
-    left, right = _shared(first, second, pairs[0], reasons)
-    unlike = _unlike(first, second, left, pairs[0])
+    collapsed = _without_collapsed(first, second, pairs, reasons)
+    everyone, pairs = pairs, [pair for pair in pairs if pair not in collapsed]
+    left, right = _shared(first, second, everyone[0], reasons)
+    unlike = _unlike(first, second, left, everyone[0])
     groups = joined_groups(left["group"].to_numpy(), right["group"].to_numpy())
     operations = _operations(first, second, left, right, reasons, same_tiles=unlike is None)
     if unlike is None:
@@ -161,7 +172,8 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
         resamples=resamples,
         seed=int(first.result.plan.get("seed", 0)),
     )
-    if not found:
+    new = [after for before, after in collapsed if first.tells_apart(before)]
+    if not found and not new:
         raise InputError("nothing can be compared", received="; ".join(reasons.left_out) or "no figure in common")
     for (before, after), key in zip(pairs, keys, strict=True):
         reasons.notes += _identities(first.result, second.result, before, after)
@@ -179,7 +191,22 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
         changes=changes,
         left_out=reasons.left_out,
         notes=reasons.notes,
+        collapsed=new,
     )
+
+
+def _without_collapsed(
+    first: Run, second: Run, pairs: Sequence[tuple[str, str]], reasons: "_Reasons"
+) -> list[tuple[str, str]]:
+    """Return the pairs that cannot be compared since all tiles of one run lie together: none would move less."""
+    found = []
+    for pair in pairs:
+        told = [run.tells_apart(name) for run, name in zip((first, second), pair, strict=True)]
+        if not all(told):
+            found.append(pair)
+            where = " and ".join(run.where for run, apart in zip((first, second), told, strict=True) if not apart)
+            reasons.left_out.append(f"{pair[1]}: every tile has practically the same embedding in {where}")
+    return found
 
 
 class _Reasons:

@@ -99,7 +99,7 @@ def _against(vectors: Vectors, column: str, measured: Measured, rows: GivenCodes
         known &= label[0][rows] >= 0
     rows = rows[known]
     if len(rows) < FEWEST:
-        reason = f"{column} and label are known together for {len(rows)} tiles only"
+        reason = f"{column} and label are known together for {len(rows)} tiles only, and it takes {FEWEST}"
         return [_undefined(name, column, reason) for name in BY_LABEL]
     vectors = vectors[rows]
     site = _compact(confounder[0][rows])

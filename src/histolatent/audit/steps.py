@@ -14,7 +14,7 @@ from .result import (
     TransferResult,
     show,
 )
-from .words import listed, weight
+from .words import listed, threshold_words, weight
 
 #: What is not settled, and moves a tile less of the way to an unrelated one, is not worth a step of its own.
 WORTH_MENDING = 0.1
@@ -27,6 +27,7 @@ def next_steps(
 ) -> Iterator[str | None]:
     """Yield what to do next, the most urgent first. `encoders` are chosen among, and `ahead` are those in front."""
     yield from (_contract(encoder) for encoder in encoders)
+    yield _one_group(result)
     yield _blind(ahead)
     yield _unseen(result, ahead)
     yield _mixed_sites(result, ahead)
@@ -45,20 +46,30 @@ def _contract(encoder: EncoderResult) -> str | None:
     )
 
 
+def _one_group(result: AuditResult) -> str | None:
+    """Return what to do where everything is of one patient or slide, so that nothing has an interval."""
+    if result.clusters["count"] != 1:
+        return None
+    by = result.clusters["by"]
+    return f"Audit tiles of several {by}s: of one there is no interval, and without intervals no PASS and no FAIL."
+
+
 def _blind(encoders: Sequence[EncoderResult]) -> str | None:
     failed = [
         (check, encoder)
         for encoder in encoders
         for check in encoder.checks
-        if check.name.startswith("reacts to ") and check.status == "FAIL"
+        if check.family == "must-react" and check.status == "FAIL"
     ]
     if not failed:
         return None
-    check, encoder = min(failed, key=lambda pair: _value(pair[0].figure))
-    name = check.name.removeprefix("reacts to ")
+    check, encoder = min(failed, key=lambda pair: (not pair[0].name.startswith("reacts"), _value(pair[0].figure)))
     others = [other.name for one, other in failed if one.name == check.name and other is not encoder]
     also = f" (and {listed(others)})" if others else ""
-    return f"Do not use {encoder.name}{also} where what {name} destroys matters: {check.sentence}."
+    where = f"what {check.name.removeprefix('reacts to ')} destroys matters"
+    if not check.name.startswith("reacts"):
+        where = "biology should count for more than how a tile was made"
+    return f"Do not use {encoder.name}{also} where {where}: {check.sentence}."
 
 
 def _unseen(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
@@ -167,12 +178,7 @@ def _reaches(operation: OperationResult, responses: Sequence[Response]) -> str:
     response = next((item for item in responses if item.operation == operation.name), None)
     if response is None or response.crossing.severity is None:
         return ""
-    severity = response.crossing.severity
-    if severity < 1:
-        return f"; {response.level:g} is reached before {operation.caption(1)}"
-    return f"; {response.level:g} is reached near {operation.parameter} {operation.level_at(severity):.3g}" + (
-        f" {operation.unit}" if operation.unit else ""
-    )
+    return f"; it {threshold_words(operation, response)}"
 
 
 def _correctable(operation: str, found: Sequence[EquivarianceResult]) -> str:
@@ -182,7 +188,7 @@ def _correctable(operation: str, found: Sequence[EquivarianceResult]) -> str:
     fitted = [item.maps[name].explained for name in CORRECTABLE[item.verdict] if name in item.maps]
     explained = max(fitted, key=_value, default=None)
     words = "one shift" if item.verdict == "shared direction" else "a linear map"
-    return f"; {words} foretells {show(explained)} of that, so it could be taken out of the embedding"
+    return f"; {words} foretells {show(explained)} of that: where its severity is known, it could be taken out"
 
 
 def _undecided(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:

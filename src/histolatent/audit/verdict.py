@@ -1,6 +1,6 @@
 """From figures to PASS, WARN or FAIL, on the bounds of intervals and with the reason in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..perturb import OPERATIONS
 from .metrics import METRICS
@@ -10,6 +10,7 @@ from .result import (
     ContractAnswer,
     EncoderResult,
     FamilyResult,
+    FamilySelectivity,
     Figure,
     NullResult,
     OperationResult,
@@ -19,6 +20,7 @@ from .result import (
     show,
 )
 
+NO_INTERVAL = "for want of an interval: tiles of one group do not say how far another would differ"
 ORDER: tuple[Status, ...] = ("PASS", "UNDEFINED", "WARN", "FAIL")
 
 
@@ -42,6 +44,7 @@ def judge(encoder: EncoderResult, operations: Sequence[OperationResult], policy:
         if any(operation.role == "must-react" for operation in operations):
             checks += [_reacts(policy, chosen) for chosen in encoder.selectivities]
             checks.append(_selects(policy, encoder.selectivity))
+            checks += _selects_each(policy, encoder.selectivity_against)
         elif any(operation.graded for operation in operations):
             checks.append(_selects(policy, None))
     elif not encoder.doses:
@@ -115,7 +118,7 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
         "PASS": "stays closer than unrelated tiles",
         "WARN": "is not surely ignored",
         "FAIL": "often moves tiles as far as unrelated tiles lie apart",
-        "UNDEFINED": "was not measured",
+        "UNDEFINED": _open(figure),
     }
     control = ""
     if operation.control in {dose.operation for dose in encoder.doses}:
@@ -159,22 +162,20 @@ def _unasked(policy: Policy, ignored: Sequence[OperationResult]) -> list[Check]:
 def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
     band, figure = policy.react_each, chosen.share
     status = _in_band(figure, band, strictly=True)
-    if (
-        chosen.ratio.value is not None and _bounds(chosen.ratio)[1] < band.fail_below
-    ):  # it ties with nuisances that do not move tiles either
-        status = "FAIL"
+    if chosen.ratio.high is not None and chosen.ratio.high < band.fail_below:
+        status = "FAIL"  # it ties with nuisances that do not move tiles either
     words = {
-        "PASS": "moves tiles further than nuisances do",
-        "WARN": "does not move tiles further than nuisances do",
+        "PASS": "moves tiles further than most nuisances do",
+        "WARN": "does not surely move tiles further than most nuisances do",
         "FAIL": "hardly moves tiles: what it destroys is not in the embedding",
-        "UNDEFINED": "was not measured",
+        "UNDEFINED": _open(figure),
     }
     return Check(
         name=f"reacts to {chosen.operation}",
         family="must-react",
         status=status,
-        sentence=f"{chosen.operation} {words[status]}: further than {show(figure)} of them, "
-        f"{show(chosen.ratio)} times their mean displacement",
+        sentence=f"{chosen.operation} {words[status]}: further than {show(figure)} of them, and on average "
+        f"{show(chosen.ratio)} times as far",
         figure=figure,
         threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the "
         f"ratio of displacements, is below {band.fail_below:g}",
@@ -192,6 +193,7 @@ def _selects(policy: Policy, selectivity: Figure | None) -> Check:
         "PASS": "destroying biology moves tiles further than nuisances do",
         "WARN": "destroying biology moves tiles about as far as nuisances do",
         "FAIL": "nuisances move tiles further than destroying biology does",
+        "UNDEFINED": f"selectivity {_open(selectivity)}",
     }
     return Check(
         name=name,
@@ -202,6 +204,33 @@ def _selects(policy: Policy, selectivity: Figure | None) -> Check:
         figure=selectivity,
         threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper is below {band.fail_below:g}",
     )
+
+
+def _selects_each(policy: Policy, found: Sequence[FamilySelectivity]) -> Iterator[Check]:
+    """Judge against each family of nuisances what moves tiles least of all that destroys biology.
+
+    Over all nuisances, many that hardly move a tile would hide a few that do. Artefacts are not asked about: they cover
+    tissue, and an encoder that sees it go is right.
+    """
+    band = policy.react
+    for family in dict.fromkeys(item.family for item in found if item.family != "artefact"):
+        weakest = min((item for item in found if item.family == family), key=lambda item: item.share.value or 0.0)
+        status = _in_band(weakest.share, band, strictly=True)
+        words = {
+            "PASS": f"moves tiles further than {family} changes do",
+            "WARN": f"moves tiles about as far as {family} changes do",
+            "FAIL": f"moves tiles less far than {family} changes do",
+            "UNDEFINED": f"{_open(weakest.share)} against {family} changes",
+        }
+        yield Check(
+            name=f"selectivity against {family}",
+            family="must-react",
+            status=status,
+            sentence=f"{weakest.operation} {words[status]}: further than {show(weakest.share)} of them",
+            figure=weakest.share,
+            threshold=f"the least of what destroys biology: PASS if the lower bound is above {band.pass_at:g}, FAIL if "
+            f"the upper is below {band.fail_below:g}",
+        )
 
 
 def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
@@ -217,9 +246,11 @@ def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
     if not found:
         said = f"{requirement.describe()} was not measured{_others(of_name, requirement)}{why}"
         return Check(name=name, family="required", status="UNDEFINED", sentence=said)
+    bounded = any(figure.low is not None for _, figure in encoder.figures())
     key, figure = max(found, key=lambda item: ORDER.index(_on_side(item[1], requirement)))
     left = [f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted]
-    said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {show(figure)}{why}"
+    without = "" if bounded or figure.value is None else f"; {_open(figure)}"
+    said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {show(figure)}{without}{why}"
     if requirement.at_least is not None:
         worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
         threshold = f"PASS if the lower bound is {requirement.side}, FAIL if the upper is below {worst:g}"
@@ -229,7 +260,7 @@ def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
     return Check(
         name=name,
         family="required",
-        status=_on_side(figure, requirement),
+        status=_on_side(figure, requirement) if bounded else "UNDEFINED",
         sentence=said,
         figure=figure,
         threshold=threshold,
@@ -258,18 +289,25 @@ def _on_side(figure: Figure, requirement: Requirement) -> Status:
 
 
 def _in_band(figure: Figure, band: Band, *, strictly: bool = False) -> Status:
-    if figure.value is None:
+    if figure.low is None or figure.high is None:
         return "UNDEFINED"
-    low, high = _bounds(figure)
-    passes = low > band.pass_at if strictly else low >= band.pass_at
-    return "PASS" if passes else "FAIL" if high < band.fail_below else "WARN"
+    passes = figure.low > band.pass_at if strictly else figure.low >= band.pass_at
+    return "PASS" if passes else "FAIL" if figure.high < band.fail_below else "WARN"
+
+
+def _open(figure: Figure) -> str:
+    """Return why a question about a figure has no answer."""
+    return "was not measured" if figure.value is None else f"cannot be judged, {NO_INTERVAL}"
 
 
 def _signal(probe: ProbeResult) -> Check:
     if probe.reason:
         return _unread(probe)
     assert probe.chance is not None  # a probe without a reason has been scored
-    low, high = _bounds(probe.balanced_accuracy)
+    low, high = probe.balanced_accuracy.low, probe.balanced_accuracy.high
+    if low is None or high is None:
+        said = f"{probe.title} {_open(probe.balanced_accuracy)}"
+        return Check(name=f"keeps {probe.target}", family="signal", status="UNDEFINED", sentence=said)
     above = (probe.balanced_accuracy.value or 0.0) > (probe.chance_band or (0.0, probe.chance))[1]
     passes = low > probe.chance and above
     status: Status = "PASS" if passes else "FAIL" if high <= probe.chance + 0.02 else "WARN"
@@ -316,7 +354,10 @@ def _leaks(leak: Figure | None, probes: Sequence[ProbeResult]) -> Check:
             f"{worst.chance:.2f}), and there is no readable label to weigh it against",
         )
     signal = next(probe for probe in probes if probe.kind == "signal" and not probe.reason)
-    low, high = _bounds(leak)
+    low, high = leak.low, leak.high
+    if low is None or high is None:
+        said = f"what leaks beside what is kept {_open(leak)}"
+        return Check(name=name, family="leakage", status="UNDEFINED", sentence=said, figure=leak)
     status: Status = "PASS" if high < 0 else "WARN"
     words = "more" if low > 0 else "less" if high < 0 else "about as"
     comparison = f"{words} readable than" if words != "about as" else "about as readable as"

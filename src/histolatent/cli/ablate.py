@@ -63,7 +63,7 @@ def ablate(
     from ..outputs import whole
 
     if out.exists() and not out.is_dir():
-        raise OptionError("the output is a folder, and a file is there", received=out, fix="choose another --out")
+        raise OptionError("the output is a folder, and a file is there", received=out, fix="choose another path")
     source = open_source(
         src, parse_columns(column), asked_cut(tile_px, tile_mpp, tissue), allow_outside=allow_outside, quiet=quiet
     )

@@ -65,7 +65,7 @@ def audit(
     ] = False,
     reference: Annotated[
         str | None,
-        typer.Option(metavar="ENCODER", help="With --check-contract: the encoder that should give the same vectors."),
+        typer.Option(metavar="ENCODER", help="An encoder that is known to be right and should give the same vectors."),
     ] = None,
     label: Label = None,
     site: Site = None,
@@ -149,8 +149,6 @@ def audit(
     if check_contract:
         check_contracts(source, encoder, reference, device=device)
         return
-    if reference is not None:
-        raise OptionError("a reference is for the contract", received=reference, fix="give --check-contract too")
     if out is None:
         raise OptionError("an audit needs a folder to write to", fix="--out audit/")
     run_audit(
@@ -164,6 +162,7 @@ def audit(
         device=device,
         keep=keep_embeddings,
         factors=known_factors,
+        reference=reference,
         overwrite=overwrite,
         restart=restart,
         quiet=quiet,
@@ -284,12 +283,14 @@ def run_audit(
     device: str | None = None,
     keep: bool = False,
     factors=None,
+    reference: str | None = None,
     overwrite: bool = False,
     restart: bool = False,
     quiet: bool = False,
 ) -> None:
     """Load the encoders, audit, write the folder, say what was found."""
     from ..audit import audit_encoders
+    from ..audit.words import counted, listed
     from ..encoders import encoder as load
     from ..images import input_files
     from ..outputs import refuse_existing, refuse_inputs, remove
@@ -299,6 +300,7 @@ def run_audit(
     refuse_existing(out, overwrite=overwrite, mark=MARK)
     added = [baseline] if baseline is not None and baseline not in names else []
     encoders = [load(name, device=device) for name in (*names, *added)]
+    known = None if reference is None else load(reference, device=device)
     place = out.absolute()  # `--out .` has no name
     work = place.with_name(place.name + ".unfinished")
     with (
@@ -317,6 +319,7 @@ def run_audit(
             restart=restart,
             keep=keep,
             factors=factors,
+            reference=known,
             progress=progress,
             measuring=measuring,
         )
@@ -335,4 +338,6 @@ def run_audit(
         say(f"{number}. {finding}")
     for warning in result.warnings:
         say(f"note: {warning}")
+    if skipped := result.tiles["skipped"]:
+        say(f"note: {counted(len(skipped), 'tile')} could not be read: {listed(list(skipped))}")
     say(f"report: {out / 'report.html'}")

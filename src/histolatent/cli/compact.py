@@ -115,7 +115,7 @@ def compact(
     if on is not None:
         if Path(on).is_dir() and out.resolve().is_relative_to(Path(on).resolve()):
             raise OptionError(
-                "the output lies in the encoder that it is put on", received=out, fix="choose another --out"
+                "the output lies in the encoder that it is put on", received=out, fix="choose another path"
             )
         given = {"states": states, "prior": prior, "strength": strength, "batch_size": batch_size}
         options = {key: value for key, value in given.items() if value is not None}

@@ -54,7 +54,9 @@ def compare(
     counts = {name: sum(item.outcome == name for item in found.changes) for name in TITLES}
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"{said}: {found.tiles} tiles, {found.groups} groups, {found.resamples} resamples")
-    if worse:
+    for name in found.collapsed:
+        say(printable(f"{name} tells tiles apart in the first run, and no longer in the second"))
+    if worse or found.collapsed:
         raise typer.Exit(1)
 
 

@@ -69,12 +69,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 def console() -> Console:
     """Return the console for results (standard output)."""
-    return Console(highlight=False)
+    return Console(highlight=False, emoji=False)
 
 
 def error_console() -> Console:
     """Return the console for progress and errors (standard error)."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:

@@ -103,7 +103,7 @@ def wide_console():
     from rich.console import Console
 
     wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE
-    return Console(highlight=False, width=wide)
+    return Console(highlight=False, emoji=False, width=wide)
 
 
 def shown(figure, digits: str = ".3f") -> str:

@@ -56,6 +56,6 @@ def resume(fabric: Fabric, path: Path, state: dict[str, Any], identity: str) -> 
         raise OutputError(
             f"a checkpoint with another {parts} is there",
             received=path,
-            fix="pass --restart to drop it, or choose another --out",
+            fix="pass --restart to drop it, or choose another path",
         )
     fabric.load(path, state)

@@ -63,7 +63,7 @@ class PartialTable:
                 raise OutputError(
                     f"an interrupted run with another {_difference(found, text)} is there",
                     received=folder,
-                    fix="pass --restart to drop it, or choose another --out",
+                    fix="pass --restart to drop it, or choose another path",
                 )
             state = np.frombuffer((folder / "state.u8").read_bytes(), np.uint8).copy()
             state[state == _SKIPPED] = _WAITING

@@ -77,7 +77,8 @@ def forward_checked(encoder: Encoder, prepared: Tiles, names: Sequence[object] |
             valid=f"float array {expected}, one row per tile and card.dim columns",
             fix="correct `dim` or `pooling` in its card",
         )
-    vectors = vectors.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(np.float32, copy=False)
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if bad.size:
         shown = [str(names[row] if names is not None else row) for row in bad[:SHOWN_ROWS]]

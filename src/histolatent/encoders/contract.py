@@ -12,7 +12,7 @@ from .batches import encode, forward_checked, prepare_many
 from .card import IMAGENET_MEAN, IMAGENET_STD, EncoderCard, Preprocessing
 from .folder import verify
 from .network_input import NetworkInput, network_input
-from .protocol import Encoder
+from .protocol import Encoder, HasPrecision
 
 FEWEST_TILES = 4
 MOST_TILES = 16
@@ -42,8 +42,15 @@ UNDIVIDED: dict[str, Scaling] = {
     )
     for words, (mean, std) in SCALINGS.items()
 }
+DIVIDED_TWICE: dict[str, Scaling] = {
+    f"levels divided by 255 twice, less {words} of levels 0 to 1": (
+        (mean[0] * 255, mean[1] * 255, mean[2] * 255),
+        (std[0] * 255, std[1] * 255, std[2] * 255),
+    )
+    for words, (mean, std) in SCALINGS.items()
+}
 #: What goes wrong between a tile and a network.
-SLIPS = {**NO_SCALING, **UNDIVIDED}
+SLIPS = {**NO_SCALING, **UNDIVIDED, **DIVIDED_TWICE}
 COLOURS = ("red", "green", "blue")
 
 
@@ -68,8 +75,9 @@ def check_contract(
 
     `tiles` are 4 to 16 uint8 RGB tiles with tissue, unlike each other. Asks whether the same tiles give the same
     vectors (random layers), whether a row depends on its batch-mates or on the size of its batch, whether rows come
-    back in order, whether different tiles differ, what reaches the network (size, order of channels, scaling; for torch
-    networks, also inside a Python function), and whether golden numbers are met. With `reference`, an encoder that
+    back in order, whether different tiles differ, what reaches the network (size, order of channels, scaling) and in
+    what precision it computes (for torch networks, also inside a Python function), how far a lower precision moves
+    vectors, and whether golden numbers are met. With `reference`, an encoder that
     should give the same vectors, it says which slip in preprocessing turns the one into the other.
 
     Misleads as a proof: an encoder that passes may still have the wrong weights. Without torch, golden numbers or a
@@ -94,7 +102,9 @@ def check_contract(
     checks = [ContractCheck("tiles differ", "PASS", "different tiles have different vectors"), repeated]
     if repeated.status != "FAIL":
         checks += [_order(encoder, prepared, vectors, unit), *_batches(encoder, prepared, vectors, unit)]
-    checks.append(_input(encoder.card, network_input(encoder, prepared)))
+    found = network_input(encoder, prepared)
+    checks += _precision(encoder, found, prepared, vectors, unit)
+    checks.append(_input(encoder.card, found))
     suspect = checks[-1].status in ("WARN", "FAIL")
     checks += [_golden(encoder)] if encoder.card.golden else []
     checks += [_like(vectors, raw, reference, suspect)] if reference is not None else []
@@ -167,6 +177,22 @@ def _batches(encoder: Encoder, prepared: Tiles, vectors: Vectors, unit: float) -
     return checks
 
 
+def _precision(
+    encoder: Encoder, found: NetworkInput | None, prepared: Tiles, vectors: Vectors, unit: float
+) -> list[ContractCheck]:
+    """Compare the precision of a network with that of its card, and a lower one with fp32."""
+    name, said = "precision", encoder.card.precision
+    if found is not None and found.precision != said:
+        wrong = f"the network computes in {found.precision}, its card says {said}"
+        return [ContractCheck(name, "FAIL", wrong, f"load it with precision={said}, or correct its card")]
+    if said == "fp32" or not isinstance(encoder, HasPrecision):
+        return []
+    gap = _gap(forward_checked(encoder.at_precision("fp32"), prepared), vectors, unit)
+    drift = f"{said} moves vectors by up to {gap:.2g} of the distance between tiles, against fp32"
+    status = "PASS" if gap <= LARGE else "WARN" if gap <= SAME else "FAIL"
+    return [ContractCheck(name, status, drift, None if status == "PASS" else "load it with precision=fp32")]
+
+
 def _input(card: EncoderCard, found: NetworkInput | None) -> ContractCheck:
     """Judge what reached the network, against the card where it says, else against what is usual."""
     name = "preprocessing"
@@ -200,8 +226,9 @@ def _scaling(rule: Preprocessing, found: NetworkInput) -> ContractCheck:
         return ContractCheck(name, "FAIL", said, "scale once, to 0-1, then subtract the mean and divide by the std")
     if usual is not None:
         return ContractCheck(name, "PASS", f"the network gets RGB at {_px(found)}, scaled by {usual}")
-    if raw in UNDIVIDED:
-        return ContractCheck(name, "FAIL", f"the network gets {raw}", "divide the levels by 255 first")
+    if raw in UNDIVIDED or raw in DIVIDED_TWICE:
+        fix = "divide the levels by 255 first" if raw in UNDIVIDED else "divide the levels by 255 once"
+        return ContractCheck(name, "FAIL", f"the network gets {raw}", fix)
     said = f"the network gets {what}, and its card does not say what it was trained with"
     fix = "put mean and std of its training into the preprocessing of its card, and apply them"
     return ContractCheck(name, "WARN", said, fix)
@@ -234,10 +261,16 @@ def _like(vectors: Vectors, tiles: Sequence[np.ndarray], reference: Encoder, sus
 
     `suspect` says that the preprocessing is to be mended first.
     """
-    slip, gap = explain_vectors(vectors, tiles, reference)
     name = f"as {reference.card.name}"
-    if slip == AS_IT_IS:
+    if vectors.shape[1] != reference.card.dim:
+        said = f"gives vectors of {vectors.shape[1]} numbers, {reference.card.name} of {reference.card.dim}"
+        return ContractCheck(name, "FAIL", said, "compare with the same model, layer and pooling")
+    slip, gap = explain_vectors(vectors, tiles, reference)
+    if slip == AS_IT_IS and gap <= LARGE:
         return ContractCheck(name, "PASS", f"gives the vectors of {reference.card.name}")
+    if slip == AS_IT_IS:
+        said = f"gives the vectors of {reference.card.name} to within {gap:.2g} of the distance between tiles only"
+        return ContractCheck(name, "WARN", said, "compare precision (fp32, fp16, bf16) and versions of libraries")
     if slip is None:
         said = f"does not give the vectors of {reference.card.name}, and no single slip in preprocessing explains it "
         said += f"(what comes nearest leaves {gap:.2g} of the distance between tiles)"

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .card import EncoderCard, Precision
 from .dense import DenseEncoder, no_maps
 from .load import encoder
 from .maps import LinearMap, ResidualMap
-from .protocol import Encoder
+from .protocol import Encoder, HasPrecision
 from .source import parse_source
 
 #: Where in the folder the base lies, if it is a folder itself.
@@ -40,6 +40,13 @@ class MappedEncoder:
     def forward(self, prepared: Tiles) -> Vectors:
         """Embed with the base, then map."""
         return self.map.apply(self.base.forward(prepared))
+
+    def at_precision(self, precision: Precision) -> "MappedEncoder":
+        """Return the same map on a base that computes in another precision."""
+        if not isinstance(self.base, HasPrecision):
+            return self
+        card = self.card.model_copy(update={"precision": precision})
+        return replace(self, card=card, base=self.base.at_precision(precision))
 
     def dense(self, prepared: Tiles) -> np.ndarray:
         """Return the map of features of the base, each place mapped as a tile of that place alone is: `(n, d, h, w)`.

@@ -1,7 +1,7 @@
 """What reaches the first layer of a torch network, and which preprocessing made it. Imports no torch by itself."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from .._types import Tiles
+from .card import Precision
 from .protocol import Encoder
 
 #: Tiles and inputs are compared as means over a grid of this many cells a side.
@@ -22,7 +23,7 @@ class NetworkInput:
     """What a network was given, as a map of the tiles: `input[c] = (tile[order[c]] / 255 - mean[c]) / std[c]`.
 
     `size` is height and width in pixels; `explained` the smallest share of variance over channels that the map
-    explains, 0 to 1. Below 0.98 the map is not to be believed.
+    explains, 0 to 1. Below 0.98 the map is not to be believed. `precision` is what the network computes in.
     """
 
     size: tuple[int, int]
@@ -30,6 +31,7 @@ class NetworkInput:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     explained: float
+    precision: Precision = "fp32"
 
     @property
     def is_known(self) -> bool:
@@ -46,21 +48,23 @@ def network_input(encoder: Encoder, prepared: Tiles) -> NetworkInput | None:
     Misleads where the tiles are grey, or all alike: then channels cannot be told apart, and `explained` is low or the
     order arbitrary.
     """
-    seen = _watch(encoder, prepared)
-    if seen is None:
+    watched = _watch(encoder, prepared)
+    if watched is None:
         return None
+    seen, precision = watched
     found = [_explain(seen, tiles) for tiles in _cuts(prepared, seen.shape[2:])]
-    return max(found, key=lambda one: one.explained)
+    return replace(max(found, key=lambda one: one.explained), precision=precision)
 
 
-def _watch(encoder: Encoder, prepared: Tiles) -> Float32[np.ndarray, "_n 3 _h _w"] | None:
+def _watch(encoder: Encoder, prepared: Tiles) -> tuple[Float32[np.ndarray, "_n 3 _h _w"], Precision] | None:
     torch: Any = sys.modules.get("torch")
     if torch is None:
         encoder.forward(prepared)
         torch = sys.modules.get("torch")  # imported by the first call
         if torch is None:
             return None
-    seen: list[np.ndarray] = []
+    seen: list[tuple[np.ndarray, Precision]] = []
+    lower: dict[Any, Precision] = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
     def look(module: Any, inputs: tuple[Any, ...]) -> None:
         weight: Any = getattr(module, "weight", None)
@@ -68,7 +72,9 @@ def _watch(encoder: Encoder, prepared: Tiles) -> Float32[np.ndarray, "_n 3 _h _w
             return
         value = inputs[0]
         if isinstance(value, torch.Tensor) and value.ndim == 4 and value.shape[1] == 3 and len(value) == len(prepared):
-            seen.append(value.detach().float().cpu().numpy())
+            kind = value.device.type
+            used = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+            seen.append((value.detach().float().cpu().numpy(), lower.get(used, "fp32")))
 
     handle = torch.nn.modules.module.register_module_forward_pre_hook(look)
     try:

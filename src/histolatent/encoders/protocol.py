@@ -3,7 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 from .._types import Tiles, Vectors
-from .card import EncoderCard
+from .card import EncoderCard, Precision
 
 
 @runtime_checkable
@@ -24,4 +24,13 @@ class Encoder(Protocol):
         Takes uint8 `(n, h, w, 3)` in RGB, returns float32 `(n, d)` with `d = card.dim`. A row depends on its own tile
         only, and rows come back in order.
         """
+        ...
+
+
+@runtime_checkable
+class HasPrecision(Encoder, Protocol):
+    """An encoder that can compute in another precision than its card says."""
+
+    def at_precision(self, precision: Precision) -> Encoder:
+        """Return the same encoder in another precision."""
         ...

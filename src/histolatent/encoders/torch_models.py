@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,10 @@ class TorchEncoder:
         if not isinstance(stages, Stages):
             raise no_maps(self)
         return self._run(prepared, lambda images: stages.dense(self.model, images, self.card.pooling))
+
+    def at_precision(self, precision: Precision) -> "TorchEncoder":
+        """Return the same encoder, computing in another precision: its weights are held in float32."""
+        return replace(self, card=self.card.model_copy(update={"precision": precision}))
 
     def _run(self, prepared: Tiles, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
         with torch.inference_mode():

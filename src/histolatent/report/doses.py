@@ -14,6 +14,8 @@ ACROSS, PANELS = 3, 12  # to a row, and to a figure that fits a printed page
 #: Panels reach at least so high: unrelated tiles are at 1, half of them above.
 LEAST_TOP = 1.5
 BANDS_AT, BAND_STEP = 5.75, 0.16
+#: Where what lies before the first severity is drawn.
+LEFT = 0.7
 
 
 def draw_doses(result: AuditResult) -> list[Drawn]:
@@ -94,16 +96,17 @@ def _draw_level(axis, result: AuditResult, operation: OperationResult, encoders:
         how = {"color": look(result, encoder)["color"], "transform": axis.transData + offset, "clip_on": False}
         early, late = _ends(response)
         axis.plot([early, late], [response.level] * 2, linewidth=1.6, alpha=0.75, **how)
-        axis.plot([response.crossing.severity], [response.level], marker="|", markersize=9, markeredgewidth=2, **how)
+        at = max(LEFT, response.crossing.severity)
+        axis.plot([at], [response.level], marker="|", markersize=9, markeredgewidth=2, **how)
 
 
 def _ends(response: Response) -> tuple[float, float]:
     def place(crossing: Crossing) -> float:
         if crossing.severity is not None:
             return crossing.severity
-        return 5.0 if crossing.outcome == "never crosses" else 0.7
+        return 5.0 if crossing.outcome == "never crosses" else LEFT
 
-    return max(0.7, place(response.early)), place(response.late)
+    return max(LEFT, place(response.early)), max(LEFT, place(response.late))
 
 
 def _dress(axis, operation: OperationResult, encoders: Sequence[EncoderResult], top: float) -> None:

@@ -113,11 +113,12 @@ def draw_plane(result: AuditResult) -> Drawn | None:
     axis.set_xlim(lowest, 1.03)
     axis.set_ylim(lowest, 1.03)
     axis.set_aspect("equal")
-    axis.text(lowest + 0.03, 0.99, "keeps, does not leak", fontsize=8, color=GREY, va="top")
-    axis.text(1.0, lowest + 0.03, "leaks, does not keep", fontsize=8, color=GREY, ha="right")
+    corner = {"fontsize": 8, "color": GREY, "bbox": BEHIND, "zorder": 3}
+    axis.text(lowest + 0.03, 0.99, "keeps, does not leak", va="top", **corner)
+    axis.text(1.0, lowest + 0.03, "leaks, does not keep", ha="right", **corner)
     leaks, labels = (sorted({str(item[i]) for item in found}) for i in (3, 4))
     axis.set_xlabel(f"skill of the worst leak ({' or '.join(leaks)}): 0 is chance, 1 perfect")
-    axis.set_ylabel(f"skill of the label ({' or '.join(labels)})")
+    axis.set_ylabel("skill of the label" if labels == ["label"] else f"skill of the label ({' or '.join(labels)})")
     names = [
         name + (" (baseline)" if item[0].baseline else "")
         for name, item in zip(shorts([item[0] for item in found]), found, strict=True)

@@ -174,6 +174,8 @@ def _arranged(result: AuditResult) -> dict[str, Any]:
         "unshaped": sections.why_unshaped(result),
         "selective": [encoder for encoder in encoders if encoder.selectivity is not None],
         "destroyed": list(dict.fromkeys(item.operation for encoder in encoders for item in encoder.selectivities)),
+        "families_against": list(dict.fromkeys(item.family for one in encoders for item in one.selectivity_against)),
+        "graded": any(operation.graded for operation in result.operations),
         "probes": sections.probe_rows(result),
         "transfer_column": next((left.column for encoder in encoders for left in encoder.transfer), ""),
         "transferred": [encoder for encoder in encoders if encoder.transfer],

@@ -8,7 +8,6 @@ from ..audit.result import (
     AuditResult,
     Check,
     Comparison,
-    Crossing,
     Dose,
     EncoderResult,
     EquivarianceResult,
@@ -18,11 +17,11 @@ from ..audit.result import (
     OperationResult,
     PartResult,
     ProbeResult,
-    Response,
     SpaceResult,
     TransferResult,
     show,
 )
+from ..audit.words import threshold_words
 
 #: The order in which families stand on the page; those that are not named follow.
 FAMILIES = (
@@ -154,34 +153,6 @@ def _move(encoder: EncoderResult, operation: OperationResult, severity: int) -> 
         return None
     response = next((item for item in encoder.responses if item.operation == operation.name), None)
     return Move(dose, "" if response is None else threshold_words(operation, response))
-
-
-def threshold_words(operation: OperationResult, response: Response) -> str:
-    """Return where a curve reaches the level of the plan, in units of the operation, with its bounds."""
-    if response.crossing.severity is None:
-        return (
-            f"never reaches {response.level:g}"
-            if response.crossing.outcome == "never crosses"
-            else f"at {response.level:g} at once"
-        )
-    unit = f" {operation.unit}" if operation.unit else ""
-    bounds = (response.early, response.late)
-    first, last = operation.steps[0].level, operation.steps[-1].level
-    if first is not None and last is not None and first > last:
-        bounds = (response.late, response.early)
-    early, late = (_place(operation, crossing) for crossing in bounds)
-    place = _place(operation, response.crossing)
-    at = "" if place.startswith("before") else "at "
-    # A space that does not break keeps the bounds together.
-    return f"reaches {response.level:g} {at}{place}{unit} [{early},\xa0{late}]"
-
-
-def _place(operation: OperationResult, crossing: Crossing) -> str:
-    if crossing.severity is None:
-        return "never" if crossing.outcome == "never crosses" else "at once"
-    if crossing.severity < 1:
-        return f"before {operation.steps[0].level:g}"
-    return f"{operation.level_at(crossing.severity):.3g}"
 
 
 def shape_matrix(result: AuditResult) -> list[tuple[OperationResult, list[EquivarianceResult | None]]]:

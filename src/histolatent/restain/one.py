@@ -12,6 +12,7 @@ from .._types import Tile
 from ..errors import InputError, OptionError, unknown
 from ..images import TileSource, decode, input_files, open_tiles
 from ..images.formats import SUFFIXES
+from ..images.slides import is_slide
 from ..stain import Fit, StainBook
 from .fitter import Fitter
 
@@ -44,6 +45,10 @@ def find_tile(
     """
     if isinstance(src, str | os.PathLike):
         path = Path(src)
+        if is_slide(path) and path.is_file():
+            raise InputError("a slide is not a tile", received=path, fix="save a part of it as a PNG, and name that")
+        if path.suffix.lower() in SUFFIXES and not path.exists():
+            raise InputError("there is no such image", received=path)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             if tile is not None:
                 raise OptionError("an image file is one tile", received=f"--tile {tile}", fix="drop --tile")

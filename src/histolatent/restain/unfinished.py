@@ -56,7 +56,7 @@ class UnfinishedFolder:
                     raise OutputError(
                         f"an interrupted run with another {_difference(found, text)} is there",
                         received=place,
-                        fix="pass --restart to drop it, or choose another --out",
+                        fix="pass --restart to drop it, or choose another path",
                     )
                 done = _read_lines((place / "done.jsonl").read_text(encoding="utf-8"))
             except BaseException:
@@ -114,7 +114,7 @@ def _take(place: Path) -> FileLock:
         raise OutputError(
             "another process is writing to this output",
             received=place,
-            fix="wait until it has ended, or choose another --out",
+            fix="wait until it has ended, or choose another path",
         ) from None
     return lock
 
