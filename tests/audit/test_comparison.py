@@ -91,6 +91,22 @@ def test_a_planted_difference_is_found_and_named(moved, by, better):
     assert all(item.better is None for name, item in found.items() if name != moved)
 
 
+def test_a_label_at_sites_that_were_not_seen_is_a_figure_of_its_own():
+    def unseen(seed: int, share: float) -> pd.DataFrame:
+        whole = table(seed)
+        hit = np.random.default_rng(seed).permuted(np.arange(N) < share * N)
+        truth = whole["label: true"].to_numpy(object)
+        read = np.where(hit, truth, np.where(truth == "a", "b", "a")).astype(object)
+        read[:6] = None  # of one site nothing could be read
+        return whole.assign(**{"unseen label: true": truth, "unseen label: read": read})
+
+    found = compared(unseen(1, 0.6), unseen(2, 0.9))
+    (item,) = [item for item in found if item.metric == "unseen_accuracy"]
+    assert (item.column, item.family, item.better, item.tiles) == ("label", "signal", "two", N - 6)
+    assert item.difference.value == pytest.approx(-0.3, abs=0.05)
+    assert {one.better for one in found if one is not item} == {None}
+
+
 def test_the_order_of_encoders_flips_signs_only():
     first, second = table(1), table(2, gain=0.05, label=0.2)
     there, back = by_name(compared(first, second)), by_name(compared(second, first, ("two", "one")))

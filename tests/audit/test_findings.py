@@ -73,7 +73,7 @@ def test_the_best_verdict_leads(audited):
 def test_without_a_decided_comparison_no_encoder_is_called_better(audited):
     open_ = [compared("a", "b", 0.3, None, column="label")]
     found = answer(with_encoders(audited, pair(audited)).model_copy(update={"comparisons": open_}))
-    assert "No difference between a and b is decided on these tiles (1 paired comparisons)" in found.which[1]
+    assert "No difference between a and b is decided on these tiles (1 paired comparison)" in found.which[1]
     assert "Which encoder reads diagnosis better is not decided." in found.why
     assert any("before you choose: 12 do not decide any difference" in said for said in found.next)
     assert not any(re.search(r"\b(a|b) (reads|is better)", said) for said in [*found.which, *found.why])
@@ -290,7 +290,7 @@ def test_where_half_the_way_is_reached_is_in_units(audited):
     blurred = failing(moments, "blur").model_copy(update={"responses": [crossed]})
     blur = next(operation for operation in audited.operations if operation.name == "blur")
     step = answer(with_encoders(audited, [blurred])).next[0]
-    assert f"0.5 is reached near {blur.parameter} {blur.steps[1].level:g} um" in step
+    assert f"it reaches 0.5 at {blur.parameter} {blur.steps[1].level:g} um (early: " in step
 
 
 def test_skill_runs_from_chance_to_perfect(audited):

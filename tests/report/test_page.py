@@ -67,7 +67,7 @@ def draw(result) -> dict[str, str]:
 
 
 def page_of(result, source) -> Page:
-    return Page(render(result, source, draw(result)))
+    return Page(render(result, source and Shown(result, source), draw(result)))
 
 
 def assert_self_contained(page: Page) -> None:
@@ -185,7 +185,7 @@ def test_names_are_never_markup():
     )
     plan = Plan(resamples=100, columns={"label": EVIL, "site": EVIL + "2"})
     result = audit_encoders(source, [means(EVIL)], plan=plan).result
-    text = render(result, source, draw(result))
+    text = render(result, Shown(result, source), draw(result))
     page = Page(text)
     assert_self_contained(page)
     assert "<script" not in text
@@ -471,18 +471,18 @@ def test_the_document_is_json_with_sorted_keys_and_without_nan(audited):
 
     document = json.loads(text, parse_constant=refuse)
     assert list(document) == sorted(document)
-    assert document["schema_version"] == 2
+    assert document["schema_version"] == 3
     assert text.endswith("}\n")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{}", r"another schema version. Valid: 2"),
-        ('{"schema_version": 99}', r"another schema version. Received: 99. Valid: 2"),
+        ("{}", r"another schema version. Valid: 3"),
+        ('{"schema_version": 99}', r"another schema version. Received: 99. Valid: 3"),
         ("[1]", "another schema version"),
         ("not json", "not JSON"),
-        ('{"schema_version": 2}', r"does not fit its schema \(\d+ places\)"),
+        ('{"schema_version": 3}', r"does not fit its schema \(\d+ places\)"),
     ],
 )
 def test_documents_that_cannot_be_read_are_said(tmp_path, text, says):

@@ -28,6 +28,8 @@ from .words import counted
 LEVEL = 0.05
 #: Columns of the table of tiles: `displacement: jpeg`, `selectivity`, and `label: true` with `label: read`.
 MOVE, TRUE, READ = "displacement: ", ": true", ": read"
+#: The label as probes read it that have not seen the site.
+UNSEEN = "unseen label"
 #: Hashes of the pixels of a tile, and as `pixels: jpeg` those of its perturbed twin at the judged severity.
 PIXELS = "pixels"
 
@@ -153,9 +155,9 @@ def figures_of(left: pd.DataFrame, right: pd.DataFrame, operations: Sequence[Ope
                 balanced_accuracy((part[name].to_numpy(object)[rows] == truth[rows]).astype(float), codes)
                 for part in (left, right)
             ]
-            signal = target == "label"
-            family = "signal" if signal else "leakage"
-            yield Compared("balanced_accuracy", None, target, family, not signal, rows, *scores)
+            signal = target in ("label", UNSEEN)
+            metric, target = ("unseen_accuracy", "label") if target == UNSEEN else ("balanced_accuracy", target)
+            yield Compared(metric, None, target, "signal" if signal else "leakage", not signal, rows, *scores)
 
 
 def _means(

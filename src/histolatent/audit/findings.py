@@ -129,9 +129,16 @@ def _questions(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[s
     names = [encoder.name for encoder in encoders]
     between = result.between(names)
     title = result.title("label")
+    unseen = next((result.title(left.column) for one in encoders for left in one.transfer), "site")
     leak = next((item.column for item in result.comparisons if item.family == "leakage" and item.column), None)
     said = [
         _who(_of(between, "balanced_accuracy", "label"), names, f"reads {title} better", f"reads {title} best"),
+        _who(
+            _of(between, "unseen_accuracy", "label"),
+            names,
+            f"reads {title} better at a {unseen} that it has not seen",
+            f"reads {title} best at a {unseen} that it has not seen",
+        ),
         _who(
             _of(between, "selectivity"), names, "tells biology from nuisance better", "tells biology from nuisance best"
         ),

@@ -11,7 +11,7 @@ from ..encoders import ContractCheck, Encoder
 from ..encoders.vectors import VectorEncoder
 from ..images import TileSource
 from ..probes import NotReadable
-from .comparison import MOVE, READ, TRUE
+from .comparison import MOVE, READ, TRUE, UNSEEN
 from .displacement import Null, random_pair_null
 from .factors import FittedFactor, fit_factor
 from .ladder import Ladder, climb_ladder, find_worst, measure_selectivity
@@ -80,6 +80,9 @@ def measure_encoder(
     if "sensitivity" in wanted and pixels is not None and not isinstance(encoder, VectorEncoder) and null.is_defined:
         sensitivity = find_sensitive_parts(encoder, pixels.source, worst, measured, null.median)
     advance()
+    readings_unseen, read_unseen = [], None
+    if "transfer" in wanted:
+        readings_unseen, read_unseen = transfer(vectors, measured, readings.readings.get("label"))
     result = EncoderResult(
         name=name,
         card=encoder.card.model_dump(mode="json"),
@@ -97,7 +100,7 @@ def measure_encoder(
         selectivity_against=selective.against if selective else [],
         probes=readings.results,
         leak=readings.leak,
-        transfer=transfer(vectors, measured, readings.readings.get("label")) if "transfer" in wanted else [],
+        transfer=readings_unseen,
         space=space,
         batches=[*ladder.batches, *batches],
         factors=[*_factor_results(vectors, fitted, ladder, measured), *unread],
@@ -108,7 +111,7 @@ def measure_encoder(
         verdict="UNDEFINED",
         worst=worst,
     )
-    tiles = tiles_of(name, measured, ladder, readings, selective and selective.by_tile)
+    tiles = tiles_of(name, measured, ladder, readings, selective and selective.by_tile, read_unseen)
     return judged(result, measured.operations, plan.policy), tiles
 
 
@@ -118,12 +121,18 @@ def steps_of(measured: Measured, *, perturbed: bool) -> int:
 
 
 def tiles_of(
-    name: str, measured: Measured, ladder: Ladder, readings: Readings, selectivity: np.ndarray | None
+    name: str,
+    measured: Measured,
+    ladder: Ladder,
+    readings: Readings,
+    selectivity: np.ndarray | None,
+    unseen: np.ndarray | None,
 ) -> pd.DataFrame:
     """Return one row per tile: `encoder`, `tile`, `group`, and what paired comparisons need.
 
     `displacement: OPERATION` is that at the judged severity, `selectivity` the share of nuisances that move the tile
-    less than destroyed biology does, `TARGET: true` and `TARGET: read` the class and what a probe said.
+    less than destroyed biology does, `TARGET: true` and `TARGET: read` the class and what a probe said. The target
+    `unseen label` is the label as probes read it that have not seen the site, `unseen`.
     """
     columns: dict[str, object] = {"encoder": name, "tile": measured.table.index.astype(str)}
     columns["group"] = measured.groups.codes
@@ -136,6 +145,8 @@ def tiles_of(
             column = np.full(len(measured.rows), None, object)
             column[reading.rows] = classes[codes]
             columns[target + end] = column
+    if unseen is not None:
+        columns |= {UNSEEN + TRUE: columns["label" + TRUE], UNSEEN + READ: unseen}
     return pd.DataFrame(columns)
 
 

@@ -156,20 +156,28 @@ def _leak(
     return measured.figure(gap, both, wider=wider)
 
 
-def transfer(vectors: Vectors, measured: Measured, seen: Reading | None) -> list[TransferResult]:
-    """Leave out each site (scanner, staining) in turn and read the label there."""
+def transfer(
+    vectors: Vectors, measured: Measured, seen: Reading | None
+) -> tuple[list[TransferResult], np.ndarray | None]:
+    """Leave out each site (scanner, staining) in turn and read the label there.
+
+    The second is the label that was read of each tile without its site, None where it was not.
+    """
     columns, _ = confounders(measured)
     target = _probed_column("label", measured)
     if not columns or target is None or seen is None:
-        return []
+        return [], None
     sites = measured.column(columns[0])
     assert sites is not None  # it is one of the columns
     plan = measured.plan
     found = leave_site_out(
         vectors, target, sites, measured.clusters, seen=seen, resamples=plan.resamples, seed=plan.seed
     )
-    nothing = Figure(value=None)
-    return [
+    nothing, read = Figure(value=None), np.full(len(target), None, object)
+    for item in found.values():
+        if not isinstance(item, NotReadable):
+            read[list(item.rows)] = item.read
+    results = [
         TransferResult(
             column=columns[0],
             left_out=site,
@@ -183,10 +191,11 @@ def transfer(vectors: Vectors, measured: Measured, seen: Reading | None) -> list
         else TransferResult(
             column=columns[0],
             left_out=site,
-            tiles=item.tiles,
+            tiles=len(item.rows),
             unseen=Figure.of(item.unseen),
             seen=Figure.of(item.seen),
             gap=Figure.of(item.gap),
         )
         for site, item in found.items()
     ]
+    return results, read

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from .._types import Codes
 from ..errors import InputError, OptionError, unknown
 from ..stats import RESAMPLES
-from .comparison import MOVE, PIXELS, READ, TRUE, compare_tables, figures_of
+from .comparison import MOVE, PIXELS, READ, TRUE, UNSEEN, compare_tables, figures_of
 from .policy import Policy
 from .result import AuditResult, Comparison, Figure, OperationResult
 
@@ -336,7 +336,8 @@ def _other_truth(left: pd.DataFrame, right: pd.DataFrame, reasons: _Reasons) -> 
     changed = [name for name in read if not left[name + TRUE].fillna("").equals(right[name + TRUE].fillna(""))]
     if changed:
         reasons.left_out.append(f"probes of {', '.join(changed)}: the truth is not the same in both runs")
-    return [name + READ for name in changed]
+    # Which tiles a probe has not seen depends on the site, the scanner or the stain.
+    return [name + READ for name in dict.fromkeys([*changed, *([UNSEEN] if changed else [])])]
 
 
 def _identities(first: AuditResult, second: AuditResult, before: str, after: str) -> list[str]:

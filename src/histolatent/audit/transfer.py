@@ -14,14 +14,16 @@ class Transfer:
     """Balanced accuracy of the label on the tiles of one site.
 
     `unseen` is that of probes without the site in training, `seen` of probes with it, `gap` the former less the latter
-    on the same tiles and resamples. No probe has seen the patients that it is asked about.
+    on the same tiles and resamples. No probe has seen the patients that it is asked about. `read` is the class that the
+    former gave each of the tiles `rows`.
     """
 
     left_out: str
-    tiles: int
     unseen: Estimate
     seen: Estimate
     gap: Estimate
+    rows: tuple[int, ...]
+    read: tuple[str, ...]
 
 
 def leave_site_out(
@@ -88,4 +90,5 @@ def _leave_out(
 
     statistics: tuple[Statistic, ...] = (after, before, gap)
     estimates = [bootstrap(statistic, codes, resamples=resamples, seed=seed) for statistic in statistics]
-    return Transfer(site, len(rows), *estimates)
+    read = tuple(unseen.classes[code] for code in unseen.predicted[first])
+    return Transfer(site, *estimates, tuple(rows.tolist()), read)

@@ -21,7 +21,7 @@ from . import sections
 from .figures import draw_all
 from .methods import limits_of, measured_metrics, methods_of
 from .model_card import model_card
-from .pictures import EncoderPictures, Shown, contact_sheet, pictures_of
+from .pictures import EncoderPictures, Shown, contact_sheet, draw_sheet, pictures_of
 from .tables import all_tables
 
 #: What shows that a folder holds an audit.
@@ -84,9 +84,11 @@ def write_report(
     """
     refuse_existing(Path(out), overwrite=overwrite, mark=MARK)
     figures = draw_all(result)
+    shown = None if source is None or not result.operations else Shown(result, source)
+    sheet = None if shown is None else draw_sheet(shown)
     with whole(out, overwrite=overwrite, mark=MARK) as part:
         part.mkdir()
-        page = render(result, source, {name: drawn.svg for name, drawn in figures.items()})
+        page = render(result, shown, {name: drawn.svg for name, drawn in figures.items()})
         (part / "report.html").write_text(page, encoding="utf-8")
         (part / "audit.json").write_text(to_json(result), encoding="utf-8")
         (part / "model-card.md").write_text(model_card(result), encoding="utf-8")
@@ -98,6 +100,8 @@ def write_report(
         for name, drawn in figures.items():
             (part / "figures" / f"{name}.svg").write_text(drawn.svg, encoding="utf-8")
             (part / "figures" / f"{name}.png").write_bytes(drawn.png)
+        if sheet is not None:
+            (part / "figures" / "sheet.png").write_bytes(sheet)
         if seconds is not None:
             (part / "timings.json").write_text(json.dumps(dict(seconds), indent=1), encoding="utf-8")
         if embeddings is not None:
@@ -137,8 +141,8 @@ def read_result(path: str | os.PathLike[str]) -> AuditResult:
         raise InputError(f"audit.json does not fit its schema ({error.error_count()} places)", received=file) from None
 
 
-def render(result: AuditResult, source: TileSource | None, figures: Mapping[str, str]) -> str:
-    """Return the page as HTML; `figures` are SVG by name, as `draw_all` names them."""
+def render(result: AuditResult, shown: Shown | None, figures: Mapping[str, str]) -> str:
+    """Return the page as HTML; `figures` are SVG by name, as `draw_all` names them. Without `shown`, no tiles."""
     from markupsafe import Markup
 
     from .environment import make_environment  # Jinja loads late
@@ -146,7 +150,7 @@ def render(result: AuditResult, source: TileSource | None, figures: Mapping[str,
     environment = make_environment()
     environment.filters["figure"] = _show_figure
     environment.filters["compared"] = lambda item: sections.what_is_compared(result, item)
-    given = _arranged(result) | _pictured(result, source)
+    given = _arranged(result) | _pictured(result, shown)
     given["dose_figures"] = [Markup(svg) for name, svg in figures.items() if name.startswith("dose-response")]
     given["figures"] = {name: Markup(figures.get(name, "")) for name in FIGURES}  # SVG that we have drawn
     return environment.get_template("audit.html.j2").render(given)
@@ -204,13 +208,12 @@ def _card(value: Any) -> str:
     return re.sub(r"\[([\s\d.,eE+-]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
 
 
-def _pictured(result: AuditResult, source: TileSource | None) -> dict[str, Any]:
+def _pictured(result: AuditResult, shown: Shown | None) -> dict[str, Any]:
     """Return the pictures of tiles; of vectors alone there are none."""
     nothing = EncoderPictures([], [], [])
-    if source is None or not result.operations:
+    if shown is None:
         pictures = {encoder.name: nothing for encoder in result.encoders}
         return {"sheet": None, "pictures": pictures, "any_worst": False, "any_heat": False}
-    shown = Shown(result, source)
     pictures = {encoder.name: pictures_of(encoder, result, shown) for encoder in result.encoders}
     worst = [pair for found in pictures.values() for pair in found.worst]
     return {

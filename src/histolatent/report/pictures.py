@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import matplotlib
 import numpy as np
@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..images import TileSource, known_mpp
 from ..perturb import OPERATIONS, Donor, Operation, climb, perturb
 from ..provenance import stream
+from .ladders import draw_ladders
 
 SHOWN_PX, LOOKED_AT = 112, 32
 HEAT_SHARE = 0.55  # of the map, over the tile in grey
@@ -86,6 +87,14 @@ class Shown:
         except InputError:
             return None  # it was skipped in the run too, and is counted there
 
+    @cached_property
+    def example(self) -> tuple[int, Tile] | None:
+        """The place and the pixels of the most varied of 32 tiles drawn by the seed; None where none can be read."""
+        count = len(self.source.table)
+        order = stream(self.seed, "sheet", count).permutation(count)[:LOOKED_AT]
+        found = [(int(place), tile) for place in order if (tile := self.read(int(place))) is not None]
+        return max(found, key=lambda item: float(item[1].std(axis=(0, 1)).mean()), default=None)
+
     def tile(self, name: str) -> Tile | None:
         """Return a tile by name, None where it cannot be read any more."""
         return self.read(self.places[name]) if name in self.places else None
@@ -105,14 +114,11 @@ def data_uri(tile: Tile) -> str:
 
 
 def contact_sheet(result: AuditResult, shown: Shown) -> Sheet | None:
-    """Render one tile, the most varied of 32 drawn by the seed, under each operation of the audit."""
-    count = len(shown.source.table)
-    order = stream(shown.seed, "sheet", count).permutation(count)[:LOOKED_AT]
-    found = [(int(place), tile) for place in order if (tile := shown.read(int(place))) is not None]
+    """Render the tile of `shown.example` under each operation of the audit."""
     again = [operation for operation in result.operations if operation.name in shown.operations]
-    if not found or not again:
+    if shown.example is None or not again:
         return None
-    place, tile = max(found, key=lambda item: float(item[1].std(axis=(0, 1)).mean()))
+    place, tile = shown.example
     name = str(shown.source.table.index[place])
     rows = []
     for operation in again:
@@ -127,6 +133,15 @@ def contact_sheet(result: AuditResult, shown: Shown) -> Sheet | None:
         captions = [operation.caption(step.severity) for step in operation.steps]
         rows.append((operation.name, [(caption, data_uri(v)) for caption, v in zip(captions, views, strict=True)]))
     return Sheet(tile=name, original=data_uri(tile), rows=rows)
+
+
+def draw_sheet(shown: Shown) -> bytes | None:
+    """Return the contact sheet as one picture (PNG), None where there is nothing to show."""
+    if shown.example is None or not shown.operations:
+        return None
+    place, tile = shown.example
+    name, chosen = str(shown.source.table.index[place]), tuple(shown.operations.values())
+    return draw_ladders(tile, chosen, name=name, seed=shown.seed, mpp=shown.scale(place), donors=shown.donors)
 
 
 def pictures_of(encoder: EncoderResult, result: AuditResult, shown: Shown) -> EncoderPictures:

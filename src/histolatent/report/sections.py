@@ -286,6 +286,8 @@ def what_is_compared(result: AuditResult, item: Comparison) -> str:
         return item.operation
     if item.column is not None:
         title = result.title(item.column)
+        if item.metric == "unseen_accuracy":
+            return f"{title}, unseen"
         return title if item.family == "signal" else f"leak of {title}"
     return METRICS[item.metric].title if item.metric in METRICS else item.metric
 

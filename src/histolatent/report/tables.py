@@ -1,5 +1,6 @@
 """Every table of an audit as a data frame, written from its models in one way."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
@@ -13,6 +14,7 @@ from ..audit.result import (
     Comparison,
     ContractAnswer,
     DistanceResult,
+    EncoderResult,
     EquivarianceResult,
     FactorDose,
     FactorResult,
@@ -47,6 +49,7 @@ def all_tables(result: AuditResult) -> dict[str, pd.DataFrame]:
         "batches": _batches(result),
         "factors": _factors(result),
         "discordance": _discordance(result),
+        "cards": pd.DataFrame([_flat_card(encoder) for encoder in result.encoders]),
         "comparisons": table(((None, item) for item in result.comparisons), Comparison),
     }
 
@@ -150,6 +153,15 @@ def _factors(result: AuditResult) -> pd.DataFrame:
             rows += [of | flatten(after) for after in factor.after]
     known = dict.fromkeys([*columns_of(FactorResult), *columns_of(FactorDose)])
     return pd.DataFrame(rows, columns=None if rows else pd.Index([*known]))
+
+
+def _flat_card(encoder: EncoderResult) -> dict[str, Any]:
+    """Return a card as one row; what it holds in parts has the part in front of its name."""
+    row: dict[str, Any] = {"encoder": encoder.name, "identity": encoder.identity, "baseline": encoder.baseline}
+    for name, value in encoder.card.items():
+        parts = {f"{name}_{part}": inner for part, inner in value.items()} if isinstance(value, dict) else {name: value}
+        row |= {key: json.dumps(part) if isinstance(part, list | dict) else part for key, part in parts.items()}
+    return row
 
 
 def _discordance(result: AuditResult) -> pd.DataFrame:
