@@ -85,7 +85,10 @@ def test_other_severities_are_judged_where_the_figures_are_there(audited: AuditR
         gate(audited, Policy(must_react_severity=4))
     # Without a must-react operation nothing was measured at one severity only, and every severity can be judged.
     operations = [item for item in audited.operations if item.role != "must-react"]
-    bare = [item.model_copy(update={"selectivities": [], "selectivity": None}) for item in audited.encoders]
+    bare = [
+        item.model_copy(update={"selectivities": [], "selectivity_against": [], "selectivity": None})
+        for item in audited.encoders
+    ]
     plain = audited.model_copy(update={"operations": operations, "encoders": bare})
     checks = {check.name: check for check in named(gate(plain, Policy(severity=5)), "toy:od-moments").encoder.checks}
     dose = next(d for d in plain.encoders[0].doses if (d.operation, d.severity) == ("blur", 5))

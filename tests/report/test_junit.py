@@ -13,7 +13,8 @@ from histolatent.report.junit import junit_xml, write_junit
 
 NULL = NullResult(apart="slide", pairs=9, defined=True, median=0.2, p05=0.1, p95=0.3, same_label_median=None)
 LISTS = (
-    *("contract", "doses", "responses", "equivariance", "flips", "parts", "selectivities", "probes", "transfer"),
+    *("contract", "doses", "responses", "equivariance", "flips", "parts", "selectivities", "selectivity_against"),
+    *("probes", "transfer"),
     *("space", "batches", "factors", "sensitivity", "families", "worst"),
 )
 

@@ -22,6 +22,7 @@ from histolatent.report import read_result, render, to_json, write_report
 from histolatent.report.canvas import COLOURS, look
 from histolatent.report.figures import draw_all
 from histolatent.report.page import SYMBOLS
+from histolatent.report.pictures import Shown
 from histolatent.report.sections import judged_severity, question_matrix
 from histolatent.report.tables import all_tables
 
@@ -248,7 +249,14 @@ def as_real_pairs(result):
             ]
             for part in kept
         }
-        mine |= {"responses": [], "selectivity": None, "selectivities": [], "worst": [], "sensitivity": []}
+        mine |= {
+            "responses": [],
+            "selectivity": None,
+            "selectivities": [],
+            "selectivity_against": [],
+            "worst": [],
+            "sensitivity": [],
+        }
         encoders.append(item.model_copy(update=mine))
     judged = {"encoders": encoders, "operations": [operation], "comparisons": []}
     checked = result.model_copy(update=judged)
@@ -409,7 +417,7 @@ def test_all_files_are_written(audited, cohort, tmp_path):
     files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
     drawn = [f"figures/{name}.{kind}" for name in draw_all(audited) for kind in ("svg", "png")]
     tables = [f"{name}.csv" for name in all_tables(audited)]
-    alone = ["audit.json", "embeddings/x.zarr", "model-card.md", "report.html", "timings.json"]
+    alone = ["audit.json", "embeddings/x.zarr", "figures/sheet.png", "model-card.md", "report.html", "timings.json"]
     assert files == sorted([*drawn, *tables, *alone])
     assert json.loads((out / "timings.json").read_text()) == {"total": 1.5}
     assert read_result(out) == read_result(out / "audit.json") == audited

@@ -49,7 +49,7 @@ def all_tables(result: AuditResult) -> dict[str, pd.DataFrame]:
         "batches": _batches(result),
         "factors": _factors(result),
         "discordance": _discordance(result),
-        "cards": pd.DataFrame([_flat_card(encoder) for encoder in result.encoders]),
+        "cards": _cards(result),
         "comparisons": table(((None, item) for item in result.comparisons), Comparison),
     }
 
@@ -153,6 +153,11 @@ def _factors(result: AuditResult) -> pd.DataFrame:
             rows += [of | flatten(after) for after in factor.after]
     known = dict.fromkeys([*columns_of(FactorResult), *columns_of(FactorDose)])
     return pd.DataFrame(rows, columns=None if rows else pd.Index([*known]))
+
+
+def _cards(result: AuditResult) -> pd.DataFrame:
+    rows = [_flat_card(encoder) for encoder in result.encoders]
+    return pd.DataFrame(rows, columns=None if rows else pd.Index(["encoder", "identity", "baseline"]))
 
 
 def _flat_card(encoder: EncoderResult) -> dict[str, Any]:
