@@ -337,7 +337,8 @@ def _other_truth(left: pd.DataFrame, right: pd.DataFrame, reasons: _Reasons) -> 
     if changed:
         reasons.left_out.append(f"probes of {', '.join(changed)}: the truth is not the same in both runs")
     # Which tiles a probe has not seen depends on the site, the scanner or the stain.
-    return [name + READ for name in dict.fromkeys([*changed, *([UNSEEN] if changed else [])])]
+    left_out = [*changed, UNSEEN] if changed and UNSEEN not in changed else changed
+    return [name + READ for name in left_out]
 
 
 def _identities(first: AuditResult, second: AuditResult, before: str, after: str) -> list[str]:

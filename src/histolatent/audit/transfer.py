@@ -89,6 +89,6 @@ def _leave_out(
         return after(weights) - before(weights)
 
     statistics: tuple[Statistic, ...] = (after, before, gap)
-    estimates = [bootstrap(statistic, codes, resamples=resamples, seed=seed) for statistic in statistics]
+    asked, known, lost = (bootstrap(one, codes, resamples=resamples, seed=seed) for one in statistics)
     read = tuple(unseen.classes[code] for code in unseen.predicted[first])
-    return Transfer(site, *estimates, tuple(rows.tolist()), read)
+    return Transfer(site, asked, known, lost, tuple(rows.tolist()), read)
