@@ -126,7 +126,7 @@ def test_what_exists_is_refused(tmp_path):
     (tmp_path / "a").write_text("old")
     ours(tmp_path / "full")
     for name, mark in (("a", None), ("full", MARK)):
-        with pytest.raises(OutputError, match=rf"exists already.*Received: .*{name}. Fix: choose another --out, or"):
+        with pytest.raises(OutputError, match=rf"exists already.*Received: .*{name}. Fix: choose another path, or"):
             refuse_existing(tmp_path / name, mark=mark)
         refuse_existing(tmp_path / name, overwrite=True, mark=mark)
     refuse_existing(tmp_path / "new")
@@ -162,8 +162,8 @@ def test_an_input_is_no_output(tmp_path):
     [
         (errno.ENOSPC, "the disk is full", "free space"),
         (errno.EDQUOT, "the disk quota is used up", "free space"),
-        (errno.EACCES, "writing there is not permitted", "choose another --out"),
-        (errno.EROFS, "the file system is read-only", "choose another --out"),
+        (errno.EACCES, "writing there is not permitted", "choose another path"),
+        (errno.EROFS, "the file system is read-only", "choose another path"),
     ],
 )
 def test_refused_writes_are_said(tmp_path, number, what, fix):

@@ -155,7 +155,7 @@ def test_an_audit_that_cannot_be_judged_ends_with_2(fails, audit, tmp_path):
     change(audit, schema_version=1)
     code, line = fails("gate", audit)
     assert code == 2
-    assert "another schema version. Received: 1 in " in line and "Valid: 2. Fix: " in line and "run it again" in line
+    assert "another schema version. Received: 1 in " in line and "Valid: 3. Fix: " in line and "run it again" in line
     (audit / "audit.json").write_text("{")
     code, line = fails("gate", audit)
     assert (code, "not JSON" in line and "audit.json" in line) == (2, True)
