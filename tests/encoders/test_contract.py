@@ -9,6 +9,8 @@ import pytest
 from histolatent.encoders import EncoderCard, Preprocessing, encode, encoder
 from histolatent.encoders.card import IMAGENET_MEAN, IMAGENET_STD
 from histolatent.encoders.contract import check_contract, explain_vectors
+from histolatent.encoders.mapped import map_encoder
+from histolatent.encoders.maps import LinearMap
 from histolatent.encoders.toys import convolve_randomly
 from histolatent.errors import InputError
 from histolatent.images.phantom import PhantomSpec, PhantomTiles
@@ -187,6 +189,20 @@ def test_a_lower_precision_is_measured_against_fp32(stained):
     drifting = replace(drifting, embed=lambda model, images, pooling: coarser(model(images)))
     status, said = answers(check_contract(drifting, stained))["precision"]
     assert status == "FAIL" and "precision=fp32" in said
+
+
+def test_a_map_is_asked_by_way_of_its_base(stained):
+    same = LinearMap(np.zeros(96, np.float32), *2 * [np.zeros((96, 1), np.float32)], np.ones(1, np.float32))
+    mapped = map_encoder(made_of_torch("bf16"), None, same)
+    status, said = answers(check_contract(mapped, stained))["precision"]
+    assert status in ("PASS", "WARN") and "by up to 0.0" in said
+    assert mapped.at_precision("fp32").base.card.precision == "fp32"
+    # Nothing is known of a base that has one precision, and that is not a difference of 0.
+    alone = Wrapped(
+        card(3).model_copy(update={"precision": "fp16"}), lambda tiles: tiles.mean(axis=(1, 2), dtype=np.float32)
+    )
+    same = LinearMap(np.zeros(3, np.float32), *2 * [np.zeros((3, 1), np.float32)], np.ones(1, np.float32))
+    assert "precision" not in answers(check_contract(map_encoder(alone, None, same), stained))
 
 
 def coarser(vectors: torch.Tensor) -> torch.Tensor:

@@ -34,21 +34,19 @@ NO_SCALING: dict[str, Scaling] = {
     "levels 0 to 1, without mean and std": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "levels divided by 255 twice": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
 }
-#: Numbers for levels of 0 to 1, taken of levels of 0 to 255.
-UNDIVIDED: dict[str, Scaling] = {
-    f"levels 0 to 255, less {words} of levels 0 to 1": (
-        (mean[0] / 255, mean[1] / 255, mean[2] / 255),
-        (std[0] / 255, std[1] / 255, std[2] / 255),
-    )
-    for words, (mean, std) in SCALINGS.items()
-}
-DIVIDED_TWICE: dict[str, Scaling] = {
-    f"levels divided by 255 twice, less {words} of levels 0 to 1": (
-        (mean[0] * 255, mean[1] * 255, mean[2] * 255),
-        (std[0] * 255, std[1] * 255, std[2] * 255),
-    )
-    for words, (mean, std) in SCALINGS.items()
-}
+
+
+def _numbers_of(times: float, levels: str) -> dict[str, Scaling]:
+    """Return numbers for levels of 0 to 1, taken of levels that are `times` smaller."""
+    found: dict[str, Scaling] = {}
+    for words, scaling in SCALINGS.items():
+        mean, std = ((first * times, second * times, third * times) for first, second, third in scaling)
+        found[f"{levels}, less {words} of levels 0 to 1"] = (mean, std)
+    return found
+
+
+UNDIVIDED = _numbers_of(1 / 255, "levels 0 to 255")
+DIVIDED_TWICE = _numbers_of(255, "levels divided by 255 twice")
 #: What goes wrong between a tile and a network.
 SLIPS = {**NO_SCALING, **UNDIVIDED, **DIVIDED_TWICE}
 COLOURS = ("red", "green", "blue")
@@ -77,8 +75,8 @@ def check_contract(
     vectors (random layers), whether a row depends on its batch-mates or on the size of its batch, whether rows come
     back in order, whether different tiles differ, what reaches the network (size, order of channels, scaling) and in
     what precision it computes (for torch networks, also inside a Python function), how far a lower precision moves
-    vectors, and whether golden numbers are met. With `reference`, an encoder that
-    should give the same vectors, it says which slip in preprocessing turns the one into the other.
+    vectors, and whether golden numbers are met. With `reference`, an encoder that should give the same vectors, it says
+    which slip in preprocessing turns the one into the other.
 
     Misleads as a proof: an encoder that passes may still have the wrong weights. Without torch, golden numbers or a
     reference, a wrong scaling cannot be seen from outside, and the answer is UNDEFINED.
@@ -185,9 +183,10 @@ def _precision(
     if found is not None and found.precision != said:
         wrong = f"the network computes in {found.precision}, its card says {said}"
         return [ContractCheck(name, "FAIL", wrong, f"load it with precision={said}, or correct its card")]
-    if said == "fp32" or not isinstance(encoder, HasPrecision):
+    full = encoder.at_precision("fp32") if said != "fp32" and isinstance(encoder, HasPrecision) else None
+    if full is None:
         return []
-    gap = _gap(forward_checked(encoder.at_precision("fp32"), prepared), vectors, unit)
+    gap = _gap(forward_checked(full, prepared), vectors, unit)
     drift = f"{said} moves vectors by up to {gap:.2g} of the distance between tiles, against fp32"
     status = "PASS" if gap <= LARGE else "WARN" if gap <= SAME else "FAIL"
     return [ContractCheck(name, status, drift, None if status == "PASS" else "load it with precision=fp32")]
@@ -226,9 +225,9 @@ def _scaling(rule: Preprocessing, found: NetworkInput) -> ContractCheck:
         return ContractCheck(name, "FAIL", said, "scale once, to 0-1, then subtract the mean and divide by the std")
     if usual is not None:
         return ContractCheck(name, "PASS", f"the network gets RGB at {_px(found)}, scaled by {usual}")
-    if raw in UNDIVIDED or raw in DIVIDED_TWICE:
-        fix = "divide the levels by 255 first" if raw in UNDIVIDED else "divide the levels by 255 once"
-        return ContractCheck(name, "FAIL", f"the network gets {raw}", fix)
+    for slips, when in ((UNDIVIDED, "first"), (DIVIDED_TWICE, "once")):
+        if raw in slips:
+            return ContractCheck(name, "FAIL", f"the network gets {raw}", f"divide the levels by 255 {when}")
     said = f"the network gets {what}, and its card does not say what it was trained with"
     fix = "put mean and std of its training into the preprocessing of its card, and apply them"
     return ContractCheck(name, "WARN", said, fix)

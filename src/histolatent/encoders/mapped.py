@@ -41,12 +41,12 @@ class MappedEncoder:
         """Embed with the base, then map."""
         return self.map.apply(self.base.forward(prepared))
 
-    def at_precision(self, precision: Precision) -> "MappedEncoder":
-        """Return the same map on a base that computes in another precision."""
-        if not isinstance(self.base, HasPrecision):
-            return self
-        card = self.card.model_copy(update={"precision": precision})
-        return replace(self, card=card, base=self.base.at_precision(precision))
+    def at_precision(self, precision: Precision) -> "MappedEncoder | None":
+        """Return the same map on a base that computes in another precision, None where the base cannot."""
+        base = self.base.at_precision(precision) if isinstance(self.base, HasPrecision) else None
+        if base is None:
+            return None
+        return replace(self, card=self.card.model_copy(update={"precision": precision}), base=base)
 
     def dense(self, prepared: Tiles) -> np.ndarray:
         """Return the map of features of the base, each place mapped as a tile of that place alone is: `(n, d, h, w)`.

@@ -29,8 +29,8 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class HasPrecision(Encoder, Protocol):
-    """An encoder that can compute in another precision than its card says."""
+    """An encoder that may be able to compute in another precision than its card says."""
 
-    def at_precision(self, precision: Precision) -> Encoder:
-        """Return the same encoder in another precision."""
+    def at_precision(self, precision: Precision) -> Encoder | None:
+        """Return the same encoder in another precision, None where it cannot."""
         ...
