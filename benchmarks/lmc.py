@@ -151,15 +151,14 @@ def check_twins(bench: Bench, cells: Sequence[Cell], folder: Path) -> None:
     wide as those of training.
     """
     fresh = open_tiles(FRESH)
+    side = fresh.read(0).shape[0]
     found: dict[str, list[float]] = {PRESET: [], PLAIN: []}
     for seed in dict.fromkeys(cell.seed for cell in cells):
         own = {cell.variant: folder / cell.encoder for cell in cells if cell.seed == seed}
         trained = read_provenance(own[PRESET])
         manifold = StainManifold.from_dict(trained["manifold"])
         views = StateViews(manifold, slides_of(fresh.table), states=0, held_out=2, seed=seed)
-        look = Checker(
-            fresh, range(TWINS), views, tile_px=fresh.read(0).shape[0], seed=seed, workers=cores(), most=TWINS
-        )
+        look = Checker(fresh, range(TWINS), views, tile_px=side, seed=seed, workers=cores(), most=TWINS)
         for name in found:
             found[name].append(look(encoder(str(own[name]))).twin_top1)
     ours, plain = (float(np.mean(found[name])) for name in (PRESET, PLAIN))

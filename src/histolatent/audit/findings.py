@@ -86,14 +86,10 @@ def _choice(result: AuditResult, encoders: Sequence[EncoderResult], ahead: Seque
         return None
     if len(ahead) == 1:
         return f"{ahead[0].name} is the only encoder that {words}."
-    every = "Every encoder" if len(encoders) == len(candidates(result)) else "Every encoder that tells tiles apart"
+    whose = "encoder" if len(encoders) == len(candidates(result)) else "encoder that tells tiles apart"
     opening = ""
     if len(ahead) == len(encoders):
-        opening = (
-            f"No encoder{every.removeprefix('Every encoder')} fails a check. "
-            if ahead[0].verdict == "WARN"
-            else f"{every} {words}. "
-        )
+        opening = f"No {whose} fails a check. " if ahead[0].verdict == "WARN" else f"Every {whose} {words}. "
     names = [encoder.name for encoder in ahead]
     between = result.between(names)
     decided = [item for item in between if item.better is not None]

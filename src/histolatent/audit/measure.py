@@ -52,8 +52,7 @@ def measure_encoder(
     `steps_of(measured)` steps.
     """
     plan, wanted = measured.plan, measured.plan.wanted
-    alone = views.shape[:2] == (len(measured.rows), 1)  # nothing but the tiles as they are: a copy would be for nothing
-    vectors = np.asarray(views[:, 0] if alone else views[measured.rows, 0])
+    vectors = as_they_are(views, measured)
     label = measured.codes("label")
     groups = measured.groups
     null = random_pair_null(
@@ -80,9 +79,8 @@ def measure_encoder(
     if "sensitivity" in wanted and pixels is not None and not isinstance(encoder, VectorEncoder) and null.is_defined:
         sensitivity = find_sensitive_parts(encoder, pixels.source, worst, measured, null.median)
     advance()
-    readings_unseen, read_unseen = [], None
-    if "transfer" in wanted:
-        readings_unseen, read_unseen = transfer(vectors, measured, readings.readings.get("label"))
+    label_reading = readings.readings.get("label")
+    transfers, unseen = transfer(vectors, measured, label_reading) if "transfer" in wanted else ([], None)
     result = EncoderResult(
         name=name,
         card=encoder.card.model_dump(mode="json"),
@@ -100,7 +98,7 @@ def measure_encoder(
         selectivity_against=selective.against if selective else [],
         probes=readings.results,
         leak=readings.leak,
-        transfer=readings_unseen,
+        transfer=transfers,
         space=space,
         batches=[*ladder.batches, *batches],
         factors=[*_factor_results(vectors, fitted, ladder, measured), *unread],
@@ -111,8 +109,14 @@ def measure_encoder(
         verdict="UNDEFINED",
         worst=worst,
     )
-    tiles = tiles_of(name, measured, ladder, readings, selective and selective.by_tile, read_unseen)
+    tiles = tiles_of(name, measured, ladder, readings, selective and selective.by_tile, unseen)
     return judged(result, measured.operations, plan.policy), tiles
+
+
+def as_they_are(views: ViewStack, measured: Measured) -> Vectors:
+    """Return the vectors of the tiles as they are; not copied where there is nothing else."""
+    alone = views.shape[:2] == (len(measured.rows), 1)
+    return np.asarray(views[:, 0] if alone else views[measured.rows, 0])
 
 
 def steps_of(measured: Measured, *, perturbed: bool) -> int:

@@ -25,7 +25,7 @@ from .comparison import PIXELS, compare_encoders, why_undecidable
 from .donors import find_donors
 from .findings import find
 from .look import COMPARED_TILES, nearly_empty, thumbnails
-from .measure import Pixels, measure_encoder, steps_of
+from .measure import Pixels, as_they_are, measure_encoder, steps_of
 from .measured import Measured, ViewStack
 from .plan import Plan, check_tables, chosen_rows, describe_groups, find_groups, limit, scale_warnings
 from .result import AuditResult, EncoderResult, OperationResult, Step
@@ -330,7 +330,7 @@ def _copies(tiles: Mapping[str, object]) -> str | None:
 
 def _zeros(name: str, view: ViewStack, measured: Measured) -> list[str]:
     """Return what to say of tiles whose vector is zero throughout."""
-    count = int((~np.asarray(view[measured.rows, 0]).any(axis=1)).sum())
+    count = int((~as_they_are(view, measured).any(axis=1)).sum())
     if not count:
         return []
     return [f"{name} gives {counted(count, 'tile')} a vector of zeros, which has no direction and no cosine distance"]

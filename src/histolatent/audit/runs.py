@@ -15,7 +15,7 @@ from ..errors import InputError, OptionError, unknown
 from ..stats import RESAMPLES
 from .comparison import MOVE, PIXELS, READ, TRUE, UNSEEN, compare_tables, figures_of
 from .policy import Policy
-from .result import AuditResult, Comparison, Figure, OperationResult
+from .result import AuditResult, Comparison, EncoderResult, Figure, OperationResult
 
 FEWEST_TILES = 10
 
@@ -37,9 +37,9 @@ class Run:
             )
         return found
 
-    def tells_apart(self, encoder: str) -> bool:
-        """Return whether an encoder gives unrelated tiles different vectors."""
-        return next(item for item in self.result.encoders if item.name == encoder).null.defined
+    def encoder(self, name: str) -> EncoderResult:
+        """Return what was found of one encoder."""
+        return next(item for item in self.result.encoders if item.name == name)
 
 
 class Change(BaseModel):
@@ -143,10 +143,10 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
         If nothing can be compared: fewer than 10 shared tiles with the same pixels, or no figure in common.
     """
     reasons = _Reasons()
-    collapsed = _without_collapsed(first, second, pairs, reasons)
-    everyone, pairs = pairs, [pair for pair in pairs if pair not in collapsed]
-    left, right = _shared(first, second, everyone[0], reasons)
-    unlike = _unlike(first, second, left, everyone[0])
+    left, right = _shared(first, second, pairs[0], reasons)
+    unlike = _unlike(first, second, left, pairs[0])
+    collapsed = _collapsed(first, second, pairs, reasons)
+    pairs = [pair for pair in pairs if pair not in collapsed]
     groups = joined_groups(left["group"].to_numpy(), right["group"].to_numpy())
     operations = _operations(first, second, left, right, reasons, same_tiles=unlike is None)
     if unlike is None:
@@ -172,11 +172,11 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
         resamples=resamples,
         seed=int(first.result.plan.get("seed", 0)),
     )
-    new = [after for before, after in collapsed if first.tells_apart(before)]
+    new = [after for before, after in collapsed if first.encoder(before).null.defined]
     if not found and not new:
         raise InputError("nothing can be compared", received="; ".join(reasons.left_out) or "no figure in common")
     for (before, after), key in zip(pairs, keys, strict=True):
-        reasons.notes += _identities(first.result, second.result, before, after)
+        reasons.notes += _identities(first, second, before, after)
         if not any(item.first == key[0] for item in found):
             reasons.left_out.append(f"{after}: no figure is in both runs")
     changes = [
@@ -195,13 +195,11 @@ def compare_runs(first: Run, second: Run, pairs: Sequence[tuple[str, str]], *, r
     )
 
 
-def _without_collapsed(
-    first: Run, second: Run, pairs: Sequence[tuple[str, str]], reasons: "_Reasons"
-) -> list[tuple[str, str]]:
+def _collapsed(first: Run, second: Run, pairs: Sequence[tuple[str, str]], reasons: "_Reasons") -> list[tuple[str, str]]:
     """Return the pairs that cannot be compared since all tiles of one run lie together: none would move less."""
     found = []
     for pair in pairs:
-        told = [run.tells_apart(name) for run, name in zip((first, second), pair, strict=True)]
+        told = [run.encoder(name).null.defined for run, name in zip((first, second), pair, strict=True)]
         if not all(told):
             found.append(pair)
             where = " and ".join(run.where for run, apart in zip((first, second), told, strict=True) if not apart)
@@ -337,15 +335,11 @@ def _other_truth(left: pd.DataFrame, right: pd.DataFrame, reasons: _Reasons) -> 
     if changed:
         reasons.left_out.append(f"probes of {', '.join(changed)}: the truth is not the same in both runs")
     # Which tiles a probe has not seen depends on the site, the scanner or the stain.
-    left_out = [*changed, UNSEEN] if changed and UNSEEN not in changed else changed
-    return [name + READ for name in left_out]
+    return [name + READ for name in ({*changed, UNSEEN} if changed else ())]
 
 
-def _identities(first: AuditResult, second: AuditResult, before: str, after: str) -> list[str]:
-    identity = [
-        next(encoder.identity for encoder in result.encoders if encoder.name == name)
-        for result, name in ((first, before), (second, after))
-    ]
+def _identities(first: Run, second: Run, before: str, after: str) -> list[str]:
+    identity = [first.encoder(before).identity, second.encoder(after).identity]
     if before != after:
         return []
     if identity[0] == identity[1]:

@@ -18,6 +18,8 @@ from .words import listed, threshold_words, weight
 
 #: What is not settled, and moves a tile less of the way to an unrelated one, is not worth a step of its own.
 WORTH_MENDING = 0.1
+#: How the questions begin that are about one operation that destroys biology.
+REACTS = "reacts to "
 TURNS = frozenset({"rotation", "quarter-turn", "flip"})
 CORRECTABLE = {"shared direction": ("shift",), "linear": ("low_rank", "ridge")}
 
@@ -63,12 +65,12 @@ def _blind(encoders: Sequence[EncoderResult]) -> str | None:
     ]
     if not failed:
         return None
-    check, encoder = min(failed, key=lambda pair: (not pair[0].name.startswith("reacts"), _value(pair[0].figure)))
+    check, encoder = min(failed, key=lambda pair: (not pair[0].name.startswith(REACTS), _value(pair[0].figure)))
     others = [other.name for one, other in failed if one.name == check.name and other is not encoder]
     also = f" (and {listed(others)})" if others else ""
-    where = f"what {check.name.removeprefix('reacts to ')} destroys matters"
-    if not check.name.startswith("reacts"):
-        where = "biology should count for more than how a tile was made"
+    where = "biology should count for more than how a tile was made"
+    if check.name.startswith(REACTS):
+        where = f"what {check.name.removeprefix(REACTS)} destroys matters"
     return f"Do not use {encoder.name}{also} where {where}: {check.sentence}."
 
 

@@ -240,13 +240,14 @@ def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
     if not encoder.null.defined:
         said = f"{requirement.describe()} says nothing of an encoder whose unrelated tiles lie together"
         return Check(name=name, family="required", status="UNDEFINED", sentence=said)
-    of_name = [(key, figure) for key, figure in encoder.figures() if key["metric"] == requirement.figure]
+    everything = list(encoder.figures())
+    of_name = [(key, figure) for key, figure in everything if key["metric"] == requirement.figure]
     found = [(key, figure) for key, figure in of_name if all(key[part] == value for part, value in wanted.items())]
     why = f" (asked: {requirement.why})" if requirement.why else ""
     if not found:
         said = f"{requirement.describe()} was not measured{_others(of_name, requirement)}{why}"
         return Check(name=name, family="required", status="UNDEFINED", sentence=said)
-    bounded = any(figure.low is not None for _, figure in encoder.figures())
+    bounded = any(figure.low is not None for _, figure in everything)
     key, figure = max(found, key=lambda item: ORDER.index(_on_side(item[1], requirement)))
     left = [f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted]
     without = "" if bounded or figure.value is None else f"; {_open(figure)}"

@@ -240,6 +240,7 @@ def check_contracts(source, names: list[str], reference: str | None, *, device: 
     from rich.text import Text
 
     from ..audit.run import contract_of, contract_tiles
+    from ..audit.words import counted
     from ..encoders import encoder as load
 
     tiles = contract_tiles(source, np.arange(len(source.table)))
@@ -257,7 +258,7 @@ def check_contracts(source, names: list[str], reference: str | None, *, device: 
             table.add_row(answer.name, Text(answer.status, STATUS_COLOURS[answer.status]), Text(said))
         console().print(table)
     if faults:
-        say(f"{faults} fault{'s' * (faults > 1)}")
+        say(counted(faults, "fault"))
         raise typer.Exit(1)
 
 

@@ -67,9 +67,9 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps. Defaul
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
-def console() -> Console:
-    """Return the console for results (standard output)."""
-    return Console(highlight=False, emoji=False)
+def console(width: int | None = None) -> Console:
+    """Return the console for results (standard output), as wide as its terminal unless told."""
+    return Console(highlight=False, emoji=False, width=width)
 
 
 def error_console() -> Console:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .console import STATUS_COLOURS, printable, say
+from .console import STATUS_COLOURS, console, printable, say
 
 EXAMPLE = "Example: histolatent gate audit/ --policy second-site --junit gate.xml"
 SHOW_EXAMPLE = "Example: histolatent policy show second-site > policy.toml"
@@ -43,6 +43,7 @@ def gate(
     from ..audit import read_policy
     from ..audit.gate import gate as judge
     from ..audit.gate import own_policy
+    from ..audit.words import counted
     from ..report.junit import junit_xml, write_junit
     from .perturb import note_plugins
 
@@ -57,7 +58,7 @@ def gate(
         for item in gated:
             _print_answers(item, asked)
     failed = [item.encoder.name for item in gated if not item.met]
-    count = f"{len(gated) - len(failed)} of {len(gated)} encoder{'s' * (len(gated) > 1)}"
+    count = f"{len(gated) - len(failed)} of {counted(len(gated), 'encoder')}"
     outcome = f"{'FAIL' if failed else 'PASS'}: {count} meet{'s' * (len(gated) == 1)} the policy {asked.title!r}"
     let = let_through(gated)
     more = f"; not {', '.join(failed)}" if failed else f" ({let} let through)" if let else ""
@@ -100,10 +101,7 @@ def let_through(gated) -> str:
 
 def wide_console():
     """Return a console for tables. A log has no width: it gets a wide one, unless COLUMNS says otherwise."""
-    from rich.console import Console
-
-    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE
-    return Console(highlight=False, emoji=False, width=wide)
+    return console(None if sys.stdout.isatty() or os.environ.get("COLUMNS") else WIDE)
 
 
 def shown(figure, digits: str = ".3f") -> str:

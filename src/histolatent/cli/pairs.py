@@ -67,6 +67,7 @@ def pairs(
     """Audit vectors of the same tiles before and after a real change, such as a second scanner."""
     from ..audit.pairs import Unseen, audit_pairs
     from ..audit.plan import PAIRS
+    from ..audit.words import counted
     from ..outputs import refuse_existing, refuse_inputs
     from ..report import MARK, write_report
 
@@ -95,7 +96,7 @@ def pairs(
         seconds=run.seconds,
         overwrite=overwrite,
     )
-    say(f"{run.result.tiles['tiles']} tiles, {len(changes)} change{'s' * (len(changes) > 1)}")
+    say(f"{run.result.tiles['tiles']} tiles, {counted(len(changes), 'change')}")
     _show(run.result)
     for number, finding in enumerate(run.result.findings, 1):
         say(f"{number}. {finding}")

@@ -13,6 +13,8 @@ from ..errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".j2k", ".webp")
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 8192
+#: How to mend a file of a set of tiles that is not there.
+IF_MISSING = "mend the manifest, or pass --on-error skip"
 
 _SIGNATURES = {
     b"PK\x03\x04": "a ZIP archive",
@@ -32,12 +34,12 @@ class TileWarning(UserWarning):
     """Something about an image that was ignored or converted, and may matter."""
 
 
-def decode(path: str | os.PathLike[str]) -> Tile:
+def decode(path: str | os.PathLike[str], *, if_missing: str | None = None) -> Tile:
     """Decode an image file to RGB uint8 `(h, w, 3)`.
 
     EXIF orientation is applied. Grey is repeated into three channels, 16-bit values are scaled to 8 bits, CMYK and
     palettes are converted, transparency is composited on white. An embedded ICC profile is ignored, and only the first
-    page of a multi-page file is read: both are said in a TileWarning.
+    page of a multi-page file is read: both are said in a TileWarning. `if_missing` is the fix where there is no file.
 
     Raises
     ------
@@ -48,9 +50,7 @@ def decode(path: str | os.PathLike[str]) -> Tile:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise InputError(
-            "image file not found", received=path, fix="mend the manifest, or pass --on-error skip"
-        ) from None
+        raise InputError("image file not found", received=path, fix=if_missing) from None
     except (OSError, ValueError) as error:
         raise InputError(f"image file cannot be opened ({error})", received=path) from None
     if size == 0:

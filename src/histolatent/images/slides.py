@@ -14,6 +14,7 @@ from jaxtyping import Bool
 
 from .._types import Tile
 from ..errors import InputError, MissingExtraError, require
+from .formats import IF_MISSING
 
 #: Endings of slides that are nothing else. A `.tif` may be a slide too: that is asked of the file.
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
@@ -52,7 +53,7 @@ def open_slide(path: str) -> Any:
     """
     openslide = require("openslide", "slides")
     if not Path(path).exists():
-        raise InputError("slide not found", received=path, fix="mend the manifest, or pass --on-error skip")
+        raise InputError("slide not found", received=path, fix=IF_MISSING)
     try:
         return openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from .._types import Tile
-from .formats import decode
+from .formats import IF_MISSING, decode
 from .slides import read_damaged, read_square
 
 
@@ -46,6 +46,6 @@ class CutReader:
 @lru_cache(maxsize=2)
 def _decode(file: str) -> Tile:
     """Decode an image that the next tiles are likely to be of."""
-    image = decode(os.fspath(file))
+    image = decode(os.fspath(file), if_missing=IF_MISSING)
     image.flags.writeable = False
     return image

@@ -13,7 +13,7 @@ import numpy as np
 
 from .._types import Codes, Tile
 from ..errors import InputError
-from .formats import TileWarning, check_size, decode
+from .formats import IF_MISSING, TileWarning, check_size, decode
 
 T = TypeVar("T")
 #: How often a worker looks whether its parent is there.
@@ -41,7 +41,7 @@ class FileReader:
 
     def read(self, index: int) -> Tile:
         """Decode file `index`. Raises InputError with its path."""
-        return decode(self.files[index])
+        return decode(self.files[index], if_missing=IF_MISSING)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..audit.metrics import METRICS, Metric
 from ..audit.references import BENJAMINI, EFRON, HESTERBERG, HOLM, TRANSFORMATIONS
 from ..audit.result import AuditResult
+from ..audit.words import counted
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _tiles(result: AuditResult, references: _References) -> str:
         done += f"{result.plan['seed']})"
     else:
         done = (
-            f"{result.tiles['tiles']} tiles were perturbed by {count} operation{'s' * (count > 1)} ({what}) at up to "
+            f"{result.tiles['tiles']} tiles were perturbed by {counted(count, 'operation')} ({what}) at up to "
             f"five severities each ({tool}, suite {result.plan['suite']}, seed {result.plan['seed']})"
         )
     return (

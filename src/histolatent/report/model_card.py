@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from ..audit.findings import answer
 from ..audit.result import AuditResult, EncoderResult, show
+from ..audit.words import counted
 from .methods import limits_of, methods_of
 from .sections import family_cells, family_names, judged_severity
 
@@ -11,9 +12,8 @@ from .sections import family_cells, family_names, judged_severity
 def model_card(result: AuditResult) -> str:
     """Return the card of all encoders of an audit as Markdown."""
     found, methods = answer(result), methods_of(result)
-    count = len(result.encoders)
     parts = [
-        f"# Model card: {count} encoder{'s' * (count > 1)} on {_text(result.tiles['name'])}",
+        f"# Model card: {counted(len(result.encoders), 'encoder')} on {_text(result.tiles['name'])}",
         "Research use. Not a medical device.",
         f"Written by histolatent {result.histolatent}, {result.created}.",
         "## In short",

@@ -116,7 +116,7 @@ def data_uri(tile: Tile) -> str:
 def contact_sheet(result: AuditResult, shown: Shown) -> Sheet | None:
     """Render the tile of `shown.example` under each operation of the audit."""
     again = [operation for operation in result.operations if operation.name in shown.operations]
-    if shown.example is None or not again:
+    if not again or shown.example is None:
         return None
     place, tile = shown.example
     name = str(shown.source.table.index[place])
@@ -137,7 +137,7 @@ def contact_sheet(result: AuditResult, shown: Shown) -> Sheet | None:
 
 def draw_sheet(shown: Shown) -> bytes | None:
     """Return the contact sheet as one picture (PNG), None where there is nothing to show."""
-    if shown.example is None or not shown.operations:
+    if not shown.operations or shown.example is None:
         return None
     place, tile = shown.example
     name, chosen = str(shown.source.table.index[place]), tuple(shown.operations.values())

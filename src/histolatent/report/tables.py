@@ -1,6 +1,5 @@
 """Every table of an audit as a data frame, written from its models in one way."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
@@ -14,7 +13,6 @@ from ..audit.result import (
     Comparison,
     ContractAnswer,
     DistanceResult,
-    EncoderResult,
     EquivarianceResult,
     FactorDose,
     FactorResult,
@@ -156,17 +154,12 @@ def _factors(result: AuditResult) -> pd.DataFrame:
 
 
 def _cards(result: AuditResult) -> pd.DataFrame:
-    rows = [_flat_card(encoder) for encoder in result.encoders]
-    return pd.DataFrame(rows, columns=None if rows else pd.Index(["encoder", "identity", "baseline"]))
-
-
-def _flat_card(encoder: EncoderResult) -> dict[str, Any]:
-    """Return a card as one row; what it holds in parts has the part in front of its name."""
-    row: dict[str, Any] = {"encoder": encoder.name, "identity": encoder.identity, "baseline": encoder.baseline}
-    for name, value in encoder.card.items():
-        parts = {f"{name}_{part}": inner for part, inner in value.items()} if isinstance(value, dict) else {name: value}
-        row |= {key: json.dumps(part) if isinstance(part, list | dict) else part for key, part in parts.items()}
-    return row
+    """Return a row per card; what it holds in parts has the part in front of its name."""
+    known = ("identity", "baseline")
+    rows = [
+        {"encoder": one.name, **{name: getattr(one, name) for name in known}, **one.card} for one in result.encoders
+    ]
+    return pd.json_normalize(rows, sep="_") if rows else pd.DataFrame(columns=pd.Index(["encoder", *known]))
 
 
 def _discordance(result: AuditResult) -> pd.DataFrame:

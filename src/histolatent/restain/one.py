@@ -47,8 +47,6 @@ def find_tile(
         path = Path(src)
         if is_slide(path) and path.is_file():
             raise InputError("a slide is not a tile", received=path, fix="save a part of it as a PNG, and name that")
-        if path.suffix.lower() in SUFFIXES and not path.exists():
-            raise InputError("image file not found", received=path)
         if path.suffix.lower() in SUFFIXES and not path.is_dir():
             if tile is not None:
                 raise OptionError("an image file is one tile", received=f"--tile {tile}", fix="drop --tile")
