@@ -200,4 +200,5 @@ def _cross(axis, across: Figure, up: Figure, style: dict[str, str], *, hollow: b
 
 def _mark(axis, x: float, words: str) -> None:
     axis.axvline(x, color=GREY, linestyle="--", linewidth=1)
-    axis.text(x, -0.75, f" {words}", fontsize=8, color=GREY, va="center", bbox=BEHIND)
+    if words:
+        axis.text(x, -0.75, f" {words}", fontsize=8, color=GREY, va="center", bbox=BEHIND)
