@@ -402,9 +402,11 @@ def test_a_margin_of_nothing_is_at_its_chance_and_not_at_zero(labels, sites, bel
     assert abs(excess.figure.value) < 0.02 and excess.chance == 0
 
 
-def test_one_patient_has_no_interval():
-    source = labelled(40, labels=2, sites=1, patients=1)
-    vectors = np.random.default_rng(0).normal(size=(40, 6))
+@pytest.mark.parametrize(("n", "sites"), [(40, 1), (40, 2), (240, 2)])
+def test_one_patient_has_no_interval(n, sites):
+    source = labelled(n, labels=2, sites=1, patients=1)
+    source.table["site"] = [f"s{i % sites}" for i in range(n)]  # who has no neighbour of another patient has none
+    vectors = np.random.default_rng(0).normal(size=(n, 6))
     result = audit_encoders(source, [vector_encoder(vectors), vector_encoder(vectors[::-1], "w")], plan=QUICK).result
     assert result.clusters["count"] == 1
     assert "all tiles are of one patient: no figure has an interval, so that nothing is judged" in result.warnings

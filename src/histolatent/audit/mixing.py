@@ -71,7 +71,7 @@ def local_mixing(near: TypedNeighbors, codes: Codes, *, perplexity: float = PERP
     the median over tiles is scaled to 0 to 1. With `codes` a site this is iLISI (higher: better mixed), with a label
     cLISI (higher: purer).
 
-    Undefined for one class and for a constant encoder.
+    Undefined for one class, for a constant encoder, and where all tiles are of one group.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def acceptance(near: TypedNeighbors, codes: Codes, *, k: int = 50, alpha: float 
     in scib-metrics. With groups, they are its `k` nearest, none of its group, against the frequencies outside its
     group; a tile outside whose group there is one class only is left out.
 
-    Undefined for one class and for a constant encoder.
+    Undefined for one class, for a constant encoder, and where all tiles are of one group.
 
     Raises
     ------
@@ -188,4 +188,6 @@ def _missing(near: TypedNeighbors, codes: Codes) -> str | None:
         raise InputError("classes have to be one code from 0 per tile", received=f"{len(codes)} codes for {n} tiles")
     if near.collapsed:
         return COLLAPSED
+    if not near.plain.counts.any():
+        return "no tile has a neighbour of another group"
     return None if len(np.unique(codes)) > 1 else "all tiles are of one class"

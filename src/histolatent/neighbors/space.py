@@ -1,6 +1,7 @@
 """Vectors made ready for a search: checked, a fast float32 copy, and exact distances of chosen pairs."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -76,7 +77,7 @@ class Space:
         distances = np.empty(len(first))
         starts = np.flatnonzero(np.concatenate([[True], np.diff(first) != 0])) if len(first) else np.empty(0, int)
         step = max(1, PAIR_BYTES // (8 * max(self.source.shape[1], 1)))
-        for start, stop in zip(starts, [*starts[1:], len(first)], strict=True):
+        for start, stop in pairwise([*starts, len(first)]):
             query = self.source[first[start]].astype(np.float64)
             for begin in range(start, stop, step):
                 part = slice(begin, min(begin + step, stop))
