@@ -223,13 +223,11 @@ def _dealt_accuracy(
     return accuracy / present, cluster_spread(influence / present, groups)
 
 
-def grouped_folds(
-    codes: Codes, groups: Codes, folds: int, seed: int, *, in_both: bool = False
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split rows into up to `folds` stratified folds that never share a group; every class is in every training part.
 
-    A probe that was never shown a class would miss it for that reason alone. With `in_both`, every class is in every
-    tested part too. Where no such folds are found, not even two, there are none.
+    A probe that was never shown a class would miss it for that reason alone. Where no such folds are found, not even
+    two, there are none.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -240,8 +238,7 @@ def grouped_folds(
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
                 parts = [pair for pair in splitter.split(np.zeros(len(codes)), codes, groups) if len(pair[1])]
-            asked = [part for pair in parts for part in (pair if in_both else pair[:1])]
-            if all(len(np.unique(codes[part])) == classes for part in asked):
+            if all(len(np.unique(codes[train])) == classes for train, _ in parts):
                 return parts
     return []
 

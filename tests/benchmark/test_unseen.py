@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from histolatent.benchmark.unseen import SOURCE, halves, read_unseen, split_cohort
+from histolatent.benchmark.unseen import SOURCE, read_unseen, split_cohort
 from histolatent.encoders.card import EncoderCard
 from histolatent.errors import InputError
 from histolatent.images import open_tiles, select_rows
@@ -119,11 +119,16 @@ def test_a_cohort_that_cannot_be_divided(cohort, site, spoil, match):
         split_cohort(SelectedTiles(cohort, np.arange(len(table)), table), site)
 
 
-def test_of_four_patients_the_one_split_that_has_every_label_on_both_sides_is_found():
-    patient = np.repeat([0, 1, 2, 3], [19, 15, 18, 8])
-    label = np.repeat([0, 1, 0, 1, 2, 0, 2, 0], [5, 14, 3, 6, 6, 4, 14, 8])
-    (one, other), (back, again) = halves(label, patient)
-    assert set(patient[one]) == {0, 2} and set(patient[other]) == {1, 3}
-    assert (one.tolist(), other.tolist()) == (again.tolist(), back.tolist())
-    assert halves(label[patient < 2], patient[patient < 2]) == []
-    assert halves(np.arange(26) % 2, np.arange(26)) == []
+def test_each_of_four_patients_is_kept_once_though_none_has_every_label(cohort):
+    from histolatent.images.selected import SelectedTiles
+
+    one = select_rows(cohort, np.arange(60))
+    table = one.table.drop(columns=["site", "slide"])
+    table["patient"] = np.repeat([0, 1, 2, 3], [19, 15, 18, 8])
+    table["label"] = np.repeat([0, 1, 0, 1, 2, 0, 2, 0], [5, 14, 3, 6, 6, 4, 14, 8])
+    divided = [split_cohort(SelectedTiles(cohort, np.arange(60), table), fold=fold) for fold in range(5)]
+    kept = [set(table["patient"].iloc[one.read["soft"]]) for one in divided]
+    assert sorted(map(tuple, kept[:4])) == [(0,), (1,), (2,), (3,)] and kept[4] == kept[0]
+    for one in divided:
+        assert set(table["label"].iloc[one.train]) == {0, 1, 2}
+        assert len(one.train) + len(one.read["soft"]) == 60

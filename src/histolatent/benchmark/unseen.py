@@ -29,8 +29,6 @@ FACTORS = ("nuclear_area_um2", "nuclear_density_per_mm2", "pleomorphism")
 NEIGHBOURS = 50
 #: Of a cohort of one site, one in so many patients is kept for reading.
 KEPT = 4
-#: Of so many groups, every split in two is looked at.
-MOST_HALVED = 12
 SOURCE = "source"
 
 
@@ -57,8 +55,7 @@ def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int 
     """Divide a cohort by site; without a column `site`, or with one site, by patient, else slide.
 
     Without `train_site` the site with most tiles is trained on, the first of these by name. `fold` says which quarter
-    of the patients of one site is kept (or half, where a quarter would lack a label); after the last comes the first
-    again.
+    of the patients of one site is kept, which need not have every label; after the last comes the first again.
 
     Raises
     ------
@@ -81,32 +78,15 @@ def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int 
     count = len(np.unique(groups))
     if count < 2:
         raise InputError("too few patients or slides to keep some out of training", received=count, valid="2")
-    folds = grouped_folds(labels, groups, min(KEPT, count), 0, in_both=True) or halves(labels, groups)
+    folds = grouped_folds(labels, groups, min(KEPT, count), 0)
     if not folds:
         raise InputError(
-            "patients or slides cannot be kept out of training so that every label is on both sides",
+            "no patients or slides can be kept out of training so that every label is still trained on",
             received=f"{count} patients or slides",
             fix="take a cohort with more patients of each label",
         )
     rest, kept = folds[fold % len(folds)]
     return Cohort(whole, np.sort(rest), dict.fromkeys(virtual_sites(), np.sort(kept)), True)
-
-
-def halves(labels: np.ndarray, groups: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the two ways round of the most even split of a few groups that has every label on both sides; else none.
-
-    Stratified folds are dealt group by group, and of four patients may miss the one split that there is.
-    """
-    count, everything = int(groups.max()) + 1, len(np.unique(labels))
-    found = []
-    for chosen in range(1, 2 ** (count - 1)) if count <= MOST_HALVED else ():
-        mine = (chosen >> groups) & 1 == 1
-        if all(len(np.unique(labels[side])) == everything for side in (mine, ~mine)):
-            found.append((abs(int(mine.sum()) - int((~mine).sum())), chosen, mine))
-    if not found:
-        return []
-    mine = min(found, key=lambda item: item[:2])[2]
-    return [(np.flatnonzero(side), np.flatnonzero(~side)) for side in (mine, ~mine)]
 
 
 def groups_of(table: pd.DataFrame) -> np.ndarray:
