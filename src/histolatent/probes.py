@@ -134,6 +134,7 @@ def fit_probe(
     groups: Codes,
     *,
     split: list[str | None] | None = None,
+    every_class_tested: bool = True,
     strength: float | None = None,
     seed: int = 0,
 ) -> FittedProbe | NotReadable:
@@ -141,7 +142,7 @@ def fit_probe(
 
     Features are standardised; the penalty (`1 / strength`) is chosen on one inner grouped split unless it is given.
     Rows whose target is None are left out. With `split`, the probe is trained where it is `train` and scored where it
-    is `test`.
+    is `test`; a class that is trained on may be missing there only where not `every_class_tested`.
 
     Returns NotReadable with the reason where there is one class, or groups leave no fair test of every class.
     """
@@ -153,9 +154,11 @@ def fit_probe(
     groups = groups[rows]
     if split is not None:
         train, test = (np.flatnonzero([split[row] == part for row in rows]) for part in ("train", "test"))
-        missing = [name for code, name in enumerate(classes) if code not in codes[train] or code not in codes[test]]
+        asked = (train, test) if every_class_tested else (train,)
+        missing = [name for code, name in enumerate(classes) if any(code not in codes[part] for part in asked)]
         if missing:
-            return NotReadable(f"{missing[0]!r} is not in both parts of the split")
+            where = "in both parts" if every_class_tested else "in the trained part"
+            return NotReadable(f"{missing[0]!r} is not {where} of the split")
         parts = [(train, test)]
     else:
         spread = [len(np.unique(groups[codes == code])) for code in range(len(classes))]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from histolatent.benchmark.unseen import SOURCE, read_unseen, split_cohort
+from histolatent.encoders import encoder
 from histolatent.encoders.card import EncoderCard
 from histolatent.errors import InputError
 from histolatent.images import open_tiles, select_rows
@@ -95,8 +96,6 @@ def test_a_factor_that_is_there_is_read(cohort):
 
 
 def test_virtual_sites_are_read_with_the_probe_of_the_tiles_as_they_are(cohort):
-    from histolatent.encoders import encoder
-
     one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
     seen = read_unseen(split_cohort(one), encoder("toy:random-conv"))
     assert list(seen.right) == [SOURCE, "soft", "rose", "flat", "mixed", "strong"]
@@ -132,3 +131,15 @@ def test_each_of_four_patients_is_kept_once_though_none_has_every_label(cohort):
     for one in divided:
         assert set(table["label"].iloc[one.train]) == {0, 1, 2}
         assert len(one.train) + len(one.read["soft"]) == 60
+    seen = read_unseen(divided[0], encoder("toy:od-moments"))
+    assert len(seen.right["soft"]) == len(divided[0].read["soft"])
+
+
+def test_a_label_that_was_not_trained_on_cannot_be_read(cohort):
+    from histolatent.images.selected import SelectedTiles
+
+    table = cohort.table.copy()
+    table.loc[table["site"] != "source", "label"] = "another"
+    divided = split_cohort(SelectedTiles(cohort, np.arange(len(table)), table), "source")
+    with pytest.raises(InputError, match="'another' is not in the trained part"):
+        read_unseen(divided, encoder("toy:od-moments"))

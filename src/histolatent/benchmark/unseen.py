@@ -204,7 +204,7 @@ def _across(
     """Fit a probe to the tiles that were trained on, to be read on all others."""
     split = np.full(len(labels), "test", object)
     split[cohort.train] = "train"
-    return fit_probe(vectors, labels, groups, split=split.tolist(), seed=seed)
+    return fit_probe(vectors, labels, groups, split=split.tolist(), every_class_tested=False, seed=seed)
 
 
 def _fitted(probe: FittedProbe | NotReadable) -> FittedProbe:
