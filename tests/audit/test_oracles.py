@@ -76,6 +76,7 @@ def test_what_is_averaged_over_right_angles_ignores_right_angles_only(cohort):
     assert moved(found, "quarter-turn") < 1e-6
     assert status(found, "ignores quarter-turn") == "PASS"
     assert moved(found, "rotation", 5) > 0.1
+    assert told(found, "quarter-turn").verdict == "invariant" != told(found, "rotation").verdict
 
 
 def test_a_gain_is_linear_for_what_is_linear_and_a_shift_for_its_logarithm(cohort):

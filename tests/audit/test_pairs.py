@@ -11,11 +11,14 @@ from histolatent.audit import METRICS, Plan, Policy, audit_encoders, audit_pairs
 from histolatent.audit.matching import match_rows, rows_of
 from histolatent.audit.pairs import Pairs, Unseen, layer_tables
 from histolatent.audit.policy import Band
+from histolatent.audit.robustness import robustness_index
 from histolatent.audit.runs import Run, compare_runs
 from histolatent.embeddings import make_table, obs_of, read_table, write_table
 from histolatent.encoders import EncoderCard, encoder
 from histolatent.errors import InputError, OptionError
 from histolatent.images.phantom import PhantomTiles
+from histolatent.neighbors import find_neighbors
+from histolatent.provenance import stream
 from histolatent.report import read_result, write_report
 
 QUICK = Plan(resamples=100)
@@ -427,7 +430,15 @@ def test_more_tiles_than_neighbours_are_measured_of():
     plan = QUICK.model_copy(update={"space_tiles": 100, "rank_queries": 50})
     run = audit_pairs(Pairs("e", before, {"B": after}), tiles(300), plan=plan)
     found = run.result.encoders[0]
-    assert {space.tiles for space in found.space if space.metric == "robustness_index"} == {100}
+    index = next(space for space in found.space if space.metric == "robustness_index")
+    assert index.tiles == 100
+    table = tiles(300)
+    codes = {name: np.unique(table[name], return_inverse=True)[1] for name in ("label", "site", "patient")}
+    asked = np.sort(stream(plan.seed, "space", 300).permutation(300)[:100])
+    among_all = find_neighbors(
+        before, 89, labels=codes["label"], confounders=codes["site"], groups=codes["patient"], rows=asked
+    )
+    assert index.figure.value == pytest.approx(robustness_index(among_all, 50).value, abs=1e-6)
     assert next(batch for batch in found.batches if batch.column == "pair").distances[0].tiles <= 50
 
 

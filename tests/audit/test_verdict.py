@@ -114,6 +114,19 @@ def test_a_change_is_ignored_by_the_bounds_of_its_interval(value, low, high, sta
     assert check.threshold == "PASS if the lower bound is at least 0.95, FAIL if the upper is below 0.8"
 
 
+def test_words_say_whether_more_tissue_could_change_them():
+    said = {
+        high: ask("ignores blur", doses=doses("blur", Figure(value=0.9, low=0.85, high=high))) for high in (0.93, 0.97)
+    }
+    assert "is ignored only in part" in said[0.93].sentence and "is not surely ignored" in said[0.97].sentence
+    words = {0.45: "moves tiles less far than most nuisances do", 0.55: "does not surely move tiles further"}
+    for high, words_of_it in words.items():
+        share = Figure(value=0.4, low=0.35, high=high)
+        chosen = SelectivityResult(operation="erased", share=share, ratio=Figure(value=0.9, low=0.8, high=1.1))
+        check = ask("reacts to erased", selectivities=[chosen])
+        assert check.status == "WARN" and words_of_it in check.sentence
+
+
 def test_the_severity_and_the_thresholds_are_those_of_the_policy():
     bad = Figure(value=0.5, low=0.4, high=0.6)
     policy = Policy(severity=5, ignore=Band(pass_at=0.4, fail_below=0.2))
@@ -155,7 +168,7 @@ def test_each_role_has_its_questions():
     chosen = SelectivityResult(operation="b", share=Figure(value=0.9, low=0.8, high=1), ratio=Figure(value=2))
     found = answers(operations=roles, selectivities=[chosen])
     assert [check.name for check in found] == [
-        "null",
+        "unrelated tiles differ",
         "ignores a",
         "reacts to b",
         "selectivity",
@@ -206,7 +219,11 @@ def test_a_requirement_is_judged_by_bounds(bounds, figure, status):
 
 
 def test_of_several_figures_the_worst_is_judged_and_named():
-    figures = {"site": Figure(value=0.5, low=0.4, high=0.6), "scanner": Figure(value=-0.5, low=-0.6, high=-0.4)}
+    figures = {
+        "stain": Figure(value=-0.1, low=-0.2, high=-0.05),
+        "site": Figure(value=0.5, low=0.4, high=0.6),
+        "scanner": Figure(value=-0.5, low=-0.6, high=-0.4),
+    }
     space = [
         SpaceResult(metric="margin_median", column=name, figure=figure, chance=0, tiles=9)
         for name, figure in figures.items()
@@ -223,9 +240,24 @@ def test_of_several_figures_one_that_is_not_defined_leaves_the_question_open():
         SpaceResult(metric="margin_median", column=name, figure=figure, chance=0, tiles=9)
         for name, figure in figures.items()
     ]
+    policy = Policy(require=(Requirement(figure="margin_median", at_least=0.45),))
+    name = "requires robustness margin at least 0.45"
+    found = ask(f"{name}, everywhere", policy=policy, space=space)
+    assert (found.status, found.sentence) == ("UNDEFINED", "robustness margin: not defined at column scanner")
+    assert ask(name, policy=policy, space=space).status == "WARN"
+    alone = ask(name, policy=policy, space=space[1:])
+    assert (alone.status, alone.sentence) == ("UNDEFINED", "robustness margin: not defined at column scanner")
+
+
+def test_a_bound_is_not_shown_as_the_threshold_that_it_misses():
+    space = [
+        SpaceResult(
+            metric="margin_median", column="site", figure=Figure(value=0.1, low=-0.0037, high=0.22), chance=0, tiles=9
+        )
+    ]
     policy = Policy(require=(Requirement(figure="margin_median", at_least=0),))
     found = ask("requires robustness margin at least 0", policy=policy, space=space)
-    assert (found.status, found.sentence) == ("UNDEFINED", "robustness margin, column scanner: not defined")
+    assert found.sentence == "robustness margin, column site: 0.100 [-0.004, 0.220]"
 
 
 def test_what_was_not_measured_is_said_with_what_was():
@@ -259,7 +291,7 @@ def test_a_figure_that_is_not_defined_is_no_fail():
 
 
 def test_a_family_has_the_worst_of_its_answers():
-    check = ask("null")
+    check = ask("unrelated tiles differ")
     one, two, three = (
         check.model_copy(update={"family": family, "status": status, "sentence": f"{family} {status}"})
         for family, status in (("stain", "PASS"), ("stain", "FAIL"), ("signal", "PASS"))
@@ -338,7 +370,8 @@ def test_the_weakest_of_what_destroys_biology_is_set_against_each_family():
     geometric = asked["selectivity against geometric"]
     assert geometric.family == "must-react"
     assert geometric.sentence == (
-        "nuclei-erased moves tiles less far than geometric changes do: further than 0.10 [0.05, 0.20] of them"
+        "nuclei-erased moves tiles less far than geometric changes do: P(further than one of them) 0.10 [0.05, 0.20], "
+        "ties half"
     )
 
 
@@ -408,7 +441,7 @@ def test_a_constant_fails_whatever_else_is_said_of_it():
     flat = NULL.model_copy(update={"median": 0.0, "defined": False})
     checks = answers(null=flat, probes=[reading("label", 0.9, 0.8, 1.0)])
     assert overall(checks) == "FAIL"
-    assert checks[0].name == "null"
+    assert checks[0].name == "unrelated tiles differ"
     assert checks[0].status == "FAIL"
     assert "that it does not move is worth nothing" in checks[0].sentence
     assert not [check for check in checks if check.name.startswith("ignores") or check.name == "selectivity"]
@@ -430,5 +463,5 @@ def test_without_pixels_robustness_is_open():
     ],
 )
 def test_the_verdict_is_the_worst_answer(statuses, verdict):
-    check = ask("null")
+    check = ask("unrelated tiles differ")
     assert overall([check.model_copy(update={"status": status}) for status in statuses]) == verdict

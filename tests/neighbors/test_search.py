@@ -185,6 +185,13 @@ def test_small_cells_are_searched_exactly_by_faiss_too(metric):
     np.testing.assert_array_equal(found.plain.index, exact.plain.index)
     np.testing.assert_array_equal(found.typed["OS"].index, exact.typed["OS"].index)
     assert found.recall == dict.fromkeys(("plain", *TYPES), 1.0)
+    rows = np.array([70, 3, 41])
+    some = approximate_neighbors(
+        vectors, 20, labels=labels, confounders=confounders, groups=groups, metric=metric, rows=rows
+    )
+    np.testing.assert_array_equal(some.plain.index, exact.plain.index[rows])
+    np.testing.assert_array_equal(some.typed["SO"].index, exact.typed["SO"].index[rows])
+    assert some.recall["plain"] == 1
 
 
 def test_recall_is_measured(monkeypatch):

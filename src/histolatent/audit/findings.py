@@ -7,7 +7,7 @@ from .result import AuditResult, Check, Comparison, EncoderResult, Figure, show
 from .steps import next_steps
 from .words import counted, joined, listed, weight
 
-KEPT_REASONS, KEPT_STEPS = 7, 5
+KEPT_REASONS, KEPT_STEPS = 9, 5
 #: Encoders whose failures are told; the answers of all stand beside.
 TOLD = 3
 
@@ -135,9 +135,7 @@ def _questions(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[s
             f"reads {title} better at a {unseen} that it has not seen",
             f"reads {title} best at a {unseen} that it has not seen",
         ),
-        _who(
-            _of(between, "selectivity"), names, "tells biology from nuisance better", "tells biology from nuisance best"
-        ),
+        _selective(encoders, _of(between, "selectivity")),
         leak
         and _who(
             _of(between, "balanced_accuracy", leak),
@@ -148,6 +146,19 @@ def _questions(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[s
         _least_moved(between, names),
     ]
     return [f"{sentence}." for sentence in said if sentence]
+
+
+def _selective(encoders: Sequence[EncoderResult], between: Sequence[Comparison]) -> str | None:
+    """Say who tells biology from nuisance best, and whether that is good enough."""
+    what = "tells biology from nuisance"
+    said = _who(between, [encoder.name for encoder in encoders], f"{what} better", f"{what} best")
+    blind = (
+        encoder.name
+        for encoder in encoders
+        if any((family.family, family.status) == ("must-react", "FAIL") for family in encoder.families)
+    )
+    name = next((name for name in blind if said and said.startswith(f"{name} {what}")), None)
+    return f"{said}; even so, {name} fails in must-react" if name else said
 
 
 def _domains(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
@@ -234,7 +245,7 @@ def _least_moved(between: Sequence[Comparison], names: Sequence[str]) -> str | N
 
 
 def _failed_null(encoder: EncoderResult) -> str | None:
-    failed = next((check for check in encoder.checks if check.name == "null" and check.status == "FAIL"), None)
+    failed = next((check for check in encoder.checks if check.family == "yardstick" and check.status == "FAIL"), None)
     return None if failed is None else f"{encoder.name}: {failed.sentence}."
 
 

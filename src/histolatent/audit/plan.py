@@ -32,7 +32,8 @@ class Plan(BaseModel):
     `columns` maps known column names to the user's, for the words of the report.
 
     - `rank_queries`: tiles whose twin is looked for among all.
-    - `space_tiles`: tiles, drawn by the seed, of which neighbours and distances between batches are measured.
+    - `space_tiles`: tiles, drawn by the seed, whose neighbours among all tiles are searched, and of which distances
+      between batches are measured.
       `neighbors` says how they are searched: `approximate` needs FAISS and states its recall.
     - `response_level`: the displacement whose first crossing is the threshold of a dose-response.
     - `skip`: parts that are not measured, of `PARTS`.

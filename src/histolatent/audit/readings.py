@@ -113,22 +113,20 @@ def _asked(target: str, measured: Measured) -> dict[str, Any]:
 
 def _vote_neighbours(vectors: Vectors, measured: Measured) -> tuple[GivenCodes, np.ndarray] | None:
     """Return a sample of tiles and, of each, its nearest of other groups; None where there can be none."""
-    rows = measured.sample(measured.plan.space_tiles, "space")
-    groups = measured.groups.codes[rows]
+    rows, groups = measured.sample(measured.plan.space_tiles, "space"), measured.groups.codes
     if len(np.unique(groups)) < 2 or is_constant(vectors[rows]):
         return None
-    return rows, search(vectors[rows], min(VOTES, len(rows) - 1), measured, groups=groups).plain.index
+    return rows, search(vectors, min(VOTES, len(vectors) - 1), measured, rows=rows, groups=groups).plain.index
 
 
 def _votes(near: tuple[Codes, np.ndarray] | None, target: str, measured: Measured) -> Figure:
     found = measured.codes(target)
     if near is None or found is None:
         return Figure(value=None)
-    rows, index = near
-    codes = found[0][rows]
-    known = codes >= 0
-    right = (neighbour_votes(np.where(codes[index] >= 0, index, -1), codes) == codes)[known].astype(float)
-    return measured.figure(balanced_accuracy(right, codes[known]), rows[known])
+    (rows, index), codes = near, found[0]
+    right = neighbour_votes(np.where(codes[index] >= 0, index, -1), codes) == codes[rows]
+    known = codes[rows] >= 0
+    return measured.figure(balanced_accuracy(right[known].astype(float), codes[rows][known]), rows[known])
 
 
 def _leak(

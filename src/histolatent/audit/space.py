@@ -90,39 +90,47 @@ def measure_space(vectors: Vectors, measured: Measured) -> list[SpaceResult]:
 
 
 def _against(vectors: Vectors, column: str, measured: Measured, rows: GivenCodes) -> list[SpaceResult]:
-    """Measure neighbours against one confounder, on those of `rows` of which it (and the label, if any) is known."""
+    """Measure neighbours against one confounder: of `rows`, among all tiles.
+
+    Tiles of which the confounder (and the label, if any) is not known are no part of it.
+    """
     confounder, label = measured.codes(column), measured.codes("label")
     assert confounder is not None  # it is one of the columns
     has_label = label is not None and len(label[1]) > 1
-    known = confounder[0][rows] >= 0
+    known = confounder[0] >= 0
     if has_label and label is not None:
-        known &= label[0][rows] >= 0
-    rows = rows[known]
+        known &= label[0] >= 0
+    rows = rows[known[rows]]
     if len(rows) < FEWEST:
         reason = f"{column} and label are known together for {len(rows)} tiles only, and it takes {FEWEST}"
         return [_undefined(name, column, reason) for name in BY_LABEL]
-    vectors = vectors[rows]
-    site = _compact(confounder[0][rows])
-    tissue = _compact(label[0][rows]) if has_label and label is not None else None
-    groups = _compact(measured.groups.codes[rows])
-    return _Against(column, vectors, rows, site, tissue, groups, measured).all()
+    pool = np.flatnonzero(known)
+    site = _compact(confounder[0][pool])
+    tissue = _compact(label[0][pool]) if has_label and label is not None else None
+    groups = _compact(measured.groups.codes[pool])
+    own = vectors if len(pool) == len(vectors) else vectors[pool]
+    return _Against(column, own, pool, np.searchsorted(pool, rows), site, tissue, groups, measured).all()
 
 
 class _Against:
-    """Figures of one embedding against one confounder."""
+    """Figures of one embedding against one confounder: of the tiles at the places `asked`, among all.
+
+    `rows` says which tiles of the audit they are.
+    """
 
     def __init__(
         self,
         column: str,
         vectors: Vectors,
         rows: Codes,
+        asked: GivenCodes,
         site: Codes,
         tissue: Codes | None,
         groups: Codes,
         measured: Measured,
     ) -> None:
-        self.column, self.vectors, self.rows, self.site = column, vectors, rows, site
-        self.tissue, self.groups, self.measured = tissue, groups, measured
+        self.column, self.vectors, self.rows, self.asked = column, vectors, rows, asked
+        self.site, self.tissue, self.groups, self.measured = site, tissue, groups, measured
         self.found: list[SpaceResult] = []
         self.recall: float | None = None
 
@@ -130,7 +138,7 @@ class _Against:
         n, wide = len(self.rows), 3 * PERPLEXITY - 1
         k = min(wide, n - 1)
         typed = {} if self.tissue is None else {"labels": self.tissue, "confounders": self.site}
-        near = search(self.vectors, k, self.measured, groups=self.groups, m=NEAREST, **typed)
+        near = search(self.vectors, k, self.measured, rows=self.asked, groups=self.groups, m=NEAREST, **typed)
         self.recall = rounded(near.recall.get("plain"))
         few = None if n >= 2 * NEIGHBOURS else f"{NEIGHBOURS} neighbours of {n} tiles are no neighbourhood"
         fewer = None if n >= 2 * wide else f"{wide} neighbours of {n} tiles are no neighbourhood"
@@ -237,9 +245,9 @@ class _Against:
                 self._add("batch_silhouette_scib", scib, lambda one: one.scib_statistic(), rows=within)
 
     def _part(self, most: int) -> Codes:
-        """Return up to `most` places, in their order, drawn by the seed."""
-        drawn = np.random.Generator(np.random.Philox(self.measured.plan.seed)).permutation(len(self.rows))[:most]
-        return np.sort(drawn)
+        """Return up to `most` of the places that are asked about, in their order, drawn by the seed."""
+        drawn = np.random.Generator(np.random.Philox(self.measured.plan.seed)).permutation(len(self.asked))[:most]
+        return np.sort(self.asked[drawn])
 
     def _add(
         self,

@@ -30,7 +30,7 @@ def next_steps(
     """Yield what to do next, the most urgent first. `encoders` are chosen among, and `ahead` are those in front."""
     yield from (_contract(encoder) for encoder in encoders)
     yield _one_group(result)
-    yield _blind(ahead)
+    yield from _blind(ahead)
     yield _unseen(result, ahead)
     yield _mixed_sites(result, ahead)
     yield _undecided(result, encoders)
@@ -56,22 +56,22 @@ def _one_group(result: AuditResult) -> str | None:
     return f"Audit tiles of several {by}s: of one there is no interval, and without intervals no PASS and no FAIL."
 
 
-def _blind(encoders: Sequence[EncoderResult]) -> str | None:
-    failed = [
-        (check, encoder)
-        for encoder in encoders
-        for check in encoder.checks
-        if check.family == "must-react" and check.status == "FAIL"
-    ]
-    if not failed:
-        return None
-    check, encoder = min(failed, key=lambda pair: (not pair[0].name.startswith(REACTS), _value(pair[0].figure)))
-    others = [other.name for one, other in failed if one.name == check.name and other is not encoder]
-    also = f" (and {listed(others)})" if others else ""
-    where = "biology should count for more than how a tile was made"
-    if check.name.startswith(REACTS):
-        where = f"what {check.name.removeprefix(REACTS)} destroys matters"
-    return f"Do not use {encoder.name}{also} where {where}: {check.sentence}."
+def _blind(encoders: Sequence[EncoderResult]) -> Iterator[str]:
+    """Yield what each encoder is not to be used for, those that fail in the same first of all together."""
+    gravest: dict[str, list[tuple[Check, EncoderResult]]] = {}
+    for encoder in encoders:
+        failed = [check for check in encoder.checks if check.family == "must-react" and check.status == "FAIL"]
+        if failed:
+            check = min(failed, key=lambda check: (not check.name.startswith(REACTS), _value(check.figure)))
+            gravest.setdefault(check.name, []).append((check, encoder))
+    for name, found in gravest.items():
+        check, encoder = min(found, key=lambda pair: _value(pair[0].figure))
+        others = [other.name for _, other in found if other is not encoder]
+        also = f" (and {listed(others)})" if others else ""
+        where = "biology should count for more than how a tile was made"
+        if name.startswith(REACTS):
+            where = f"what {name.removeprefix(REACTS)} destroys matters"
+        yield f"Do not use {encoder.name}{also} where {where}: {check.sentence}."
 
 
 def _unseen(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
@@ -79,7 +79,7 @@ def _unseen(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | Non
         (left.gap.value or 0.0, encoder.name, left)
         for encoder in encoders
         for left in encoder.transfer
-        if left.gap.high is not None and left.gap.high < 0
+        if left.gap.high is not None and left.gap.high < 0 and _read(encoder, left)
     ]
     if not lost:
         return None
@@ -90,6 +90,12 @@ def _unseen(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | Non
         f"Do not deploy {name}{also} at an unseen {result.title(left.column)} without a check on its own tiles: "
         f"{_cost(result, left)}."
     )
+
+
+def _read(encoder: EncoderResult, left: TransferResult) -> bool:
+    """Return whether the label is read at a site by a probe that has seen it: what is not read cannot be lost."""
+    chance = None if encoder.signal is None else encoder.signal.chance
+    return chance is not None and left.seen.low is not None and left.seen.low > chance
 
 
 def _cost(result: AuditResult, left: TransferResult) -> str:

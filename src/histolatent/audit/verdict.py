@@ -57,7 +57,7 @@ def judge(encoder: EncoderResult, operations: Sequence[OperationResult], policy:
     leakage = [probe for probe in encoder.probes if probe.kind == "leakage"]
     checks += [_unread(probe) for probe in leakage if probe.reason]
     checks.append(_leaks(encoder.leak, encoder.probes))
-    return [*checks, *(_meets(requirement, encoder) for requirement in policy.require)]
+    return [*checks, *(check for requirement in policy.require for check in _meets(requirement, encoder))]
 
 
 def by_family(checks: Sequence[Check]) -> list[FamilyResult]:
@@ -98,9 +98,9 @@ def _worst(statuses: Sequence[Status]) -> Status:
 def _null(null: NullResult) -> Check:
     if null.defined:
         sentence = f"unrelated tiles are {null.median:.3g} apart (median cosine distance)"
-        return Check(name="null", family="yardstick", status="PASS", sentence=sentence)
+        return Check(name="unrelated tiles differ", family="yardstick", status="PASS", sentence=sentence)
     return Check(
-        name="null",
+        name="unrelated tiles differ",
         family="yardstick",
         status="FAIL",
         sentence="every tile has practically the same embedding, so nothing can be told apart: "
@@ -116,7 +116,7 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
     status: Status = _in_band(figure, band)
     words = {
         "PASS": "stays closer than unrelated tiles",
-        "WARN": "is not surely ignored",
+        "WARN": "is ignored only in part" if _below(figure, band) else "is not surely ignored",
         "FAIL": "often moves tiles as far as unrelated tiles lie apart",
         "UNDEFINED": _open(figure),
     }
@@ -129,18 +129,33 @@ def _ignores(policy: Policy, operation: OperationResult, encoder: EncoderResult)
         family=operation.family,
         status=status,
         sentence=f"{operation.name} ({operation.caption(severity)}) {words[status]}: "
-        f"displacement {moved:.2f}{control}, P(below unrelated) {show(figure, _digits(figure, band))}",
+        f"displacement {moved:.2f}{control}, P(below unrelated) {_shown(figure, band)}",
         figure=figure,
         threshold=f"PASS if the lower bound is at least {band.pass_at:g}, "
         f"FAIL if the upper is below {band.fail_below:g}",
     )
 
 
-def _digits(figure: Figure, band: Band) -> int:
-    """Return two digits, or three where a bound would be shown as the threshold that it misses."""
+def _below(figure: Figure, band: Band) -> bool:
+    """Return whether the whole interval lies below what PASS asks for."""
+    return figure.high is not None and figure.high < band.pass_at
+
+
+def _shown(figure: Figure, band: Band) -> str:
+    return show(figure, _digits(figure, band.pass_at, band.fail_below))
+
+
+def _digits(figure: Figure, *limits: float) -> int:
+    """Return two digits, or as many as it takes to show no bound as a threshold that it misses, at most five."""
     bounds = [bound for bound in (figure.low, figure.high) if bound is not None]
-    near = any(round(bound, 2) == limit != bound for bound in bounds for limit in (band.pass_at, band.fail_below))
-    return 3 if near else 2
+    return next(
+        (
+            digits
+            for digits in range(2, 5)
+            if not any(round(bound, digits) == limit != bound for bound in bounds for limit in limits)
+        ),
+        5,
+    )
 
 
 def _unasked(policy: Policy, ignored: Sequence[OperationResult]) -> list[Check]:
@@ -166,7 +181,9 @@ def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
         status = "FAIL"  # it ties with nuisances that do not move tiles either
     words = {
         "PASS": "moves tiles further than most nuisances do",
-        "WARN": "does not surely move tiles further than most nuisances do",
+        "WARN": "moves tiles less far than most nuisances do"
+        if _below(figure, band)
+        else "does not surely move tiles further than most nuisances do",
         "FAIL": "hardly moves tiles: what it destroys is not in the embedding",
         "UNDEFINED": _open(figure),
     }
@@ -174,8 +191,8 @@ def _reacts(policy: Policy, chosen: SelectivityResult) -> Check:
         name=f"reacts to {chosen.operation}",
         family="must-react",
         status=status,
-        sentence=f"{chosen.operation} {words[status]}: further than {show(figure)} of them, and on average "
-        f"{show(chosen.ratio)} times as far",
+        sentence=f"{chosen.operation} {words[status]}: P(further than one of them) {_shown(figure, band)}, "
+        f"ties half, and on average {show(chosen.ratio, _digits(chosen.ratio, band.fail_below))} times as far",
         figure=figure,
         threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper bound, or that of the "
         f"ratio of displacements, is below {band.fail_below:g}",
@@ -199,7 +216,7 @@ def _selects(policy: Policy, selectivity: Figure | None) -> Check:
         name=name,
         family=family,
         status=status,
-        sentence=f"{words[status]}: selectivity {show(selectivity)} "
+        sentence=f"{words[status]}: selectivity {_shown(selectivity, band)} "
         f"(must-react at severity {policy.must_react_severity}, nuisances at {policy.severity})",
         figure=selectivity,
         threshold=f"PASS if the lower bound is above {band.pass_at:g}, FAIL if the upper is below {band.fail_below:g}",
@@ -226,46 +243,80 @@ def _selects_each(policy: Policy, found: Sequence[FamilySelectivity]) -> Iterato
             name=f"selectivity against {family}",
             family="must-react",
             status=status,
-            sentence=f"{weakest.operation} {words[status]}: further than {show(weakest.share)} of them",
+            sentence=f"{weakest.operation} {words[status]}: P(further than one of them) "
+            f"{_shown(weakest.share, band)}, ties half",
             figure=weakest.share,
             threshold=f"the least of what destroys biology: PASS if the lower bound is above {band.pass_at:g}, FAIL if "
             f"the upper is below {band.fail_below:g}",
         )
 
 
-def _meets(requirement: Requirement, encoder: EncoderResult) -> Check:
-    """Answer a requirement by the figure that meets it least."""
+def _meets(requirement: Requirement, encoder: EncoderResult) -> Iterator[Check]:
+    """Answer a requirement by the figure that meets it least, and say where there is no such figure.
+
+    The two are questions apart: a policy may let a WARN through and refuse what is not known, or the other way round.
+    """
     metric, wanted = METRICS[requirement.figure], requirement.key
     name = f"requires {requirement.describe()} {requirement.side}"
     if not encoder.null.defined:
         said = f"{requirement.describe()} says nothing of an encoder whose unrelated tiles lie together"
-        return Check(name=name, family="required", status="UNDEFINED", sentence=said)
+        yield Check(name=name, family="required", status="UNDEFINED", sentence=said)
+        return
     everything = list(encoder.figures())
     of_name = [(key, figure) for key, figure in everything if key["metric"] == requirement.figure]
     found = [(key, figure) for key, figure in of_name if all(key[part] == value for part, value in wanted.items())]
     why = f" (asked: {requirement.why})" if requirement.why else ""
     if not found:
         said = f"{requirement.describe()} was not measured{_others(of_name, requirement)}{why}"
-        return Check(name=name, family="required", status="UNDEFINED", sentence=said)
+        yield Check(name=name, family="required", status="UNDEFINED", sentence=said)
+        return
     bounded = any(figure.low is not None for _, figure in everything)
-    key, figure = max(found, key=lambda item: ORDER.index(_on_side(item[1], requirement)))
-    left = [f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted]
-    without = "" if bounded or figure.value is None else f"; {_open(figure)}"
-    said = f"{metric.title}{', ' + ', '.join(left) if left else ''}: {show(figure)}{without}{why}"
+    limit, worst = _limits(requirement)
+    least = requirement.at_least is not None
+    sides = ("lower", "upper", "below") if least else ("upper", "lower", "above")
+    threshold = f"PASS if the {sides[0]} bound is {requirement.side}, FAIL if the {sides[1]} is {sides[2]} {worst:g}"
+
+    def badness(item: tuple[dict[str, str | int | None], Figure]) -> tuple[int, float]:
+        low, high = _bounds(item[1])
+        return ORDER.index(_on_side(item[1], requirement)), -low if least else high
+
+    def where(key: dict[str, str | int | None]) -> str:
+        return ", ".join(f"{part} {value}" for part, value in key.items() if value is not None and part not in wanted)
+
+    known = [item for item in found if item[1].value is not None]
+    unknown = [where(key) for key, figure in found if figure.value is None]
+    if known:
+        key, figure = max(known, key=badness)
+        at = f", {where(key)}" if where(key) else ""
+        said = f"{metric.title}{at}: {show(figure, _digits(figure, limit, worst))}"
+        yield Check(
+            name=name,
+            family="required",
+            status=_on_side(figure, requirement) if bounded else "UNDEFINED",
+            sentence=f"{said}{'' if bounded else f'; {_open(figure)}'}{why}",
+            figure=figure,
+            threshold=threshold,
+        )
+    if unknown:
+        at = f" at {'; '.join(unknown)}" if any(unknown) else ""
+        yield Check(
+            name=f"{name}, everywhere" if known else name,
+            family="required",
+            status="UNDEFINED",
+            sentence=f"{metric.title}: not defined{at}{why}",
+            figure=found[0][1] if not known else None,
+            threshold=threshold,
+        )
+
+
+def _limits(requirement: Requirement) -> tuple[float, float]:
+    """Return where PASS begins and where FAIL does."""
     if requirement.at_least is not None:
-        worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
-        threshold = f"PASS if the lower bound is {requirement.side}, FAIL if the upper is below {worst:g}"
-    else:
-        worst = requirement.at_most if requirement.fail_above is None else requirement.fail_above
-        threshold = f"PASS if the upper bound is {requirement.side}, FAIL if the lower is above {worst:g}"
-    return Check(
-        name=name,
-        family="required",
-        status=_on_side(figure, requirement) if bounded else "UNDEFINED",
-        sentence=said,
-        figure=figure,
-        threshold=threshold,
-    )
+        low = requirement.at_least
+        return low, low if requirement.fail_below is None else requirement.fail_below
+    assert requirement.at_most is not None  # one of the two is given
+    high = requirement.at_most
+    return high, high if requirement.fail_above is None else requirement.fail_above
 
 
 def _others(found: Sequence[tuple[dict[str, str | int | None], Figure]], requirement: Requirement) -> str:
@@ -281,12 +332,10 @@ def _on_side(figure: Figure, requirement: Requirement) -> Status:
     if figure.value is None:
         return "UNDEFINED"
     low, high = _bounds(figure)
+    limit, worst = _limits(requirement)
     if requirement.at_least is not None:
-        worst = requirement.at_least if requirement.fail_below is None else requirement.fail_below
-        return "PASS" if low >= requirement.at_least else "FAIL" if high < worst else "WARN"
-    assert requirement.at_most is not None  # one of the two is given
-    worst = requirement.at_most if requirement.fail_above is None else requirement.fail_above
-    return "PASS" if high <= requirement.at_most else "FAIL" if low > worst else "WARN"
+        return "PASS" if low >= limit else "FAIL" if high < worst else "WARN"
+    return "PASS" if high <= limit else "FAIL" if low > worst else "WARN"
 
 
 def _in_band(figure: Figure, band: Band, *, strictly: bool = False) -> Status:

@@ -100,7 +100,7 @@ def audit(
         typer.Option(metavar="exact|approximate", help="Search of neighbours; approximate needs FAISS."),
     ] = "exact",
     space_tiles: Annotated[
-        int, typer.Option(help="At most so many tiles for neighbours and distances between sites.")
+        int, typer.Option(help="At most so many tiles whose neighbours, among all, are searched.")
     ] = 20_000,
     mpp: Annotated[
         float | None, typer.Option(help="Micrometres per pixel where the table has none. Default: 0.5.")

@@ -31,6 +31,7 @@ def approximate_neighbors(
     confounders: GivenCodes | None = None,
     groups: GivenCodes | None = None,
     metric: str = "cosine",
+    rows: Int[np.ndarray, " q"] | None = None,
     probes: int = 32,
     sample: int = 500,
     seed: int = 0,
@@ -41,7 +42,8 @@ def approximate_neighbors(
 
     Each cell of 4,096 tiles or more is divided into about `sqrt(n)` lists, of which `probes` are searched. Those found
     are ranked by their float64 distance. `recall` in the result is the share of the exact neighbours found for `sample`
-    tiles drawn at random, plain and by type: state it beside every figure.
+    tiles drawn at random, plain and by type: state it beside every figure. `rows` asks for the neighbours of these
+    tiles only.
 
     Raises
     ------
@@ -57,24 +59,25 @@ def approximate_neighbors(
         raise InputError("probes and sample have to be at least 1", received=(probes, sample))
     faiss = require("faiss", "explore")
     n = len(vectors)
-    rows = np.arange(n)
+    rows = np.arange(n) if rows is None else rows
     cells = Cells.of(n, labels, confounders)
     table = Table(rows, cells, k, m)
     collapsed = is_collapsed(vectors, metric)
     recall: dict[str, float] = {}
     if not collapsed:
-        space = make_space(vectors, metric, order=rows)
+        space = make_space(vectors, metric, order=np.arange(n))
         fast = space.fast[:, :-1]
-        own = rows if groups is None else groups
+        own = np.arange(n) if groups is None else groups
         indices = [_CellIndex.build(faiss, fast, cells.code == cell, own, probes, seed) for cell in range(cells.count)]
         del fast
-        ordered = np.argsort(own, kind="stable")
-        for start in range(0, n, CHUNK):
+        ordered = np.argsort(own[rows], kind="stable")
+        for start in range(0, len(rows), CHUNK):
             part = ordered[start : start + CHUNK]
-            table.fill(space, *_found(faiss, indices, space, part, own, k, m))
-        chosen = np.random.Generator(np.random.Philox(seed)).permutation(n)[:sample]
+            at, tiles = _found(faiss, indices, space, rows[part], own, k, m)
+            table.fill(space, part[at], tiles)
+        chosen = np.random.Generator(np.random.Philox(seed)).permutation(len(rows))[:sample]
         exact = find_neighbors(
-            vectors, k, m=m, labels=labels, confounders=confounders, groups=groups, metric=metric, rows=chosen
+            vectors, k, m=m, labels=labels, confounders=confounders, groups=groups, metric=metric, rows=rows[chosen]
         )
         everything = [("plain", exact.plain), *exact.typed.items()]
         recall = {name: _recall(part.index, table.parts[i].index[chosen]) for i, (name, part) in enumerate(everything)}
@@ -147,7 +150,7 @@ def _list_options(faiss: Any, probes: int) -> Callable[[Any], Any]:
 def _found(
     faiss: Any, indices: list[_CellIndex], space: Space, rows: np.ndarray, own: Codes, k: int, m: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what may be among the `k` nearest of these rows, or the `m` of a type, as pairs of a row and a tile.
+    """Return what may be among the `k` nearest of these rows, or the `m` of a type: places in `rows`, and tiles.
 
     Rows are sorted by group.
     """
@@ -168,7 +171,7 @@ def _found(
     near = far <= bound[:, None, None]
     near[:, :, : m + SPARE] = True
     at, cell, place = np.nonzero(near & (tiles >= 0))
-    return rows[at], tiles[at, cell, place]
+    return at, tiles[at, cell, place]
 
 
 def _recall(exact: np.ndarray, found: np.ndarray) -> float:

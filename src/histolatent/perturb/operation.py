@@ -217,7 +217,9 @@ def climb(
     if wrong:
         raise OptionError("no such severity", received=wrong[0], valid="0, 1, 2, 3, 4, 5")
     if mpp is not None and not 0 < mpp < float("inf"):
-        raise OptionError("mpp is not a finite number above 0 um/px", received=mpp, fix="pass None if it is not known")
+        raise OptionError(
+            "mpp is not a finite number above 0 um/px", received=mpp, fix="leave it out if it is not known"
+        )
     if set(severities) == {0}:
         return [tile.copy() for _ in severities]
     scale, random = mpp or ASSUMED_MPP, stream(seed, tile_id, operation.name)

@@ -153,7 +153,7 @@ class VirtualSite:
         _check_tile(tile)
         if mpp is not None and not 0 < mpp < math.inf:
             raise OptionError(
-                "mpp is not a finite number above 0 um/px", received=mpp, fix="pass None if it is not known"
+                "mpp is not a finite number above 0 um/px", received=mpp, fix="leave it out if it is not known"
             )
         um = ASSUMED_MPP if mpp is None else mpp
         drawn = stream(seed, "virtual site", self.name, slide).standard_normal(6)

@@ -184,7 +184,11 @@ def _check_keys(document: Mapping[str, Any]) -> None:
 def _strings(document: Mapping[str, Any], field: str) -> list[str]:
     found = document.get(field, [])
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise OptionError(f"{field} is no list of names", received=repr(found), fix=f'{field} = ["blur"]')
+        raise OptionError(
+            f"{field} is no list of names",
+            received=repr(found),
+            fix=f'{field} = ["{"quick" if field == "include" else "blur"}"]',
+        )
     return found
 
 

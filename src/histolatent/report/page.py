@@ -138,7 +138,11 @@ def read_result(path: str | os.PathLike[str]) -> AuditResult:
     try:
         return AuditResult.model_validate(document)
     except ValidationError as error:
-        raise InputError(f"audit.json does not fit its schema ({error.error_count()} places)", received=file) from None
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"audit.json does not fit its schema, first at {place}: {first['msg']}", received=file
+        ) from None
 
 
 def render(result: AuditResult, shown: Shown | None, figures: Mapping[str, str]) -> str:
