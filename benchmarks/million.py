@@ -1,7 +1,7 @@
 """An audit of a million vectors of 512 numbers, as a command: how long it takes, and how much memory.
 
-With the defaults neighbours are those of 20,000 tiles among all, searched exactly; then the same with FAISS. Beside them
-the search alone, both ways, of 100,000 tiles among themselves. `--full` does no more than `--quick`.
+With the defaults neighbours are those of 20,000 tiles among all, searched exactly; then the same with FAISS. Beside
+them the search alone, both ways, of 100,000 tiles among themselves. `--full` does no more than `--quick`.
 """
 
 import resource
