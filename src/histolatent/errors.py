@@ -3,9 +3,10 @@
 import difflib
 import importlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 class HistolatentError(Exception):
@@ -93,6 +94,11 @@ def unknown(kind: str, name: str, names: Iterable[str]) -> OptionError:
         valid=", ".join(names) or "none",
         fix=f"did you mean {guess!r}?" if guess else None,
     )
+
+
+def misfits(errors: Iterable[Mapping[str, Any]], whole: str) -> list[str]:
+    """Return the errors of a pydantic model, each as the place and what is wrong there; `whole` is the place of all."""
+    return [f"{'.'.join(map(str, part['loc'])) or whole}: {part['msg']}" for part in errors]
 
 
 def described(error: BaseException) -> str:

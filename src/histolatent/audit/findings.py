@@ -1,6 +1,6 @@
 """What an audit found, in plain words: which encoder, why, and what to do next; each sentence from its figures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .result import AuditResult, Check, Comparison, EncoderResult, Figure, show
@@ -135,7 +135,13 @@ def _questions(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[s
             f"reads {title} better at a {unseen} that it has not seen",
             f"reads {title} best at a {unseen} that it has not seen",
         ),
-        _selective(encoders, _of(between, "selectivity")),
+        _who(
+            _of(between, "selectivity"),
+            names,
+            "tells biology from nuisance better",
+            "tells biology from nuisance best",
+            but={encoder.name: "fails in must-react" for encoder in encoders if _is_blind(encoder)},
+        ),
         leak
         and _who(
             _of(between, "balanced_accuracy", leak),
@@ -148,17 +154,8 @@ def _questions(result: AuditResult, encoders: Sequence[EncoderResult]) -> list[s
     return [f"{sentence}." for sentence in said if sentence]
 
 
-def _selective(encoders: Sequence[EncoderResult], between: Sequence[Comparison]) -> str | None:
-    """Say who tells biology from nuisance best, and whether that is good enough."""
-    what = "tells biology from nuisance"
-    said = _who(between, [encoder.name for encoder in encoders], f"{what} better", f"{what} best")
-    blind = (
-        encoder.name
-        for encoder in encoders
-        if any((family.family, family.status) == ("must-react", "FAIL") for family in encoder.families)
-    )
-    name = next((name for name in blind if said and said.startswith(f"{name} {what}")), None)
-    return f"{said}; even so, {name} fails in must-react" if name else said
+def _is_blind(encoder: EncoderResult) -> bool:
+    return any((family.family, family.status) == ("must-react", "FAIL") for family in encoder.families)
 
 
 def _domains(result: AuditResult, encoders: Sequence[EncoderResult]) -> str | None:
@@ -188,8 +185,20 @@ def _of(items: Sequence[Comparison], metric: str, column: str | None = None) -> 
     return [item for item in items if (item.metric, item.column) == (metric, column) and item.operation is None]
 
 
-def _who(items: Sequence[Comparison], names: Sequence[str], words: str, most: str, *, less: bool = False) -> str | None:
-    """Say which encoder is better than all others, else the clearest pair, else that nothing is decided."""
+def _who(
+    items: Sequence[Comparison],
+    names: Sequence[str],
+    words: str,
+    most: str,
+    *,
+    less: bool = False,
+    but: Mapping[str, str] | None = None,
+) -> str | None:
+    """Say which encoder is better than all others, else the clearest pair, else that nothing is decided.
+
+    `but` has what is to be said of an encoder if it is the better one.
+    """
+    even_so = {name: f"; even so, {name} {fault}" for name, fault in (but or {}).items()}
     if not items:
         return None
     decided = [item for item in items if item.better is not None]
@@ -200,15 +209,16 @@ def _who(items: Sequence[Comparison], names: Sequence[str], words: str, most: st
         if len(mine) == len(names) - 1 and all(item.better == name for item in mine):
             nearest = min(mine, key=lambda item: abs(item.difference.value or 0))
             ahead = _gap(nearest, less=less)
-            return (
-                f"{name} {most}: ahead of {_loser(nearest)}, the next, by {ahead}"
+            said = (
+                f"{most}: ahead of {_loser(nearest)}, the next,"
                 if len(mine) > 1
-                else (f"{name} {words} than {_loser(nearest)}, by {ahead}")
+                else f"{words} than {_loser(nearest)},"
             )
+            return f"{name} {said} by {ahead}{even_so.get(name, '')}"
     clearest = max(decided, key=lambda item: abs(item.difference.value or 0))
-    return f"{clearest.better} {words} than {_loser(clearest)}, by {_gap(clearest, less=less)}" + (
-        f" ({len(decided)} of {len(items)} pairs are decided)" if len(items) > 1 else ""
-    )
+    more = f" ({len(decided)} of {len(items)} pairs are decided)" if len(items) > 1 else ""
+    ahead = _gap(clearest, less=less)
+    return f"{clearest.better} {words} than {_loser(clearest)}, by {ahead}{more}{even_so.get(str(clearest.better), '')}"
 
 
 def _loser(item: Comparison) -> str:

@@ -183,7 +183,8 @@ def slides_of(table: pd.DataFrame) -> dict[str, str]:
 def _read_sites(
     cohort: Cohort, vectors: np.ndarray, labels: list[str | None], groups: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    own = [label if row in set(cohort.train.tolist()) else None for row, label in enumerate(labels)]
+    trained = set(cohort.train.tolist())
+    own = [label if row in trained else None for row, label in enumerate(labels)]
     right = {SOURCE: _right(_fitted(fit_probe(vectors, own, groups, seed=seed)), vectors, cohort.train)}
     others = _right(_fitted(_across(cohort, vectors, labels, groups, seed)), vectors, np.arange(len(labels)))
     return right | {name: others[rows] for name, rows in cohort.read.items()}

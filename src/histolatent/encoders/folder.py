@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ..errors import EncoderError
+from ..errors import EncoderError, misfits
 from ..outputs import Mark, whole
 from ..provenance import stream
 from .batches import encode
@@ -162,9 +162,7 @@ def validated(fields: dict[str, Any], origin: object) -> EncoderCard:
     try:
         return EncoderCard.model_validate(fields)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, part['loc'])) or 'card'}: {part['msg']}" for part in error.errors(include_url=False)
-        )
+        wrong = "; ".join(misfits(error.errors(include_url=False), "card"))
         raise EncoderError("the card is not valid", received=f"{origin}: {wrong}") from None
 
 

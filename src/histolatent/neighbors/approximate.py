@@ -58,16 +58,16 @@ def approximate_neighbors(
     if probes < 1 or sample < 1:
         raise InputError("probes and sample have to be at least 1", received=(probes, sample))
     faiss = require("faiss", "explore")
-    n = len(vectors)
-    rows = np.arange(n) if rows is None else rows
-    cells = Cells.of(n, labels, confounders)
+    everyone = np.arange(len(vectors))
+    rows = everyone if rows is None else rows
+    cells = Cells.of(len(vectors), labels, confounders)
     table = Table(rows, cells, k, m)
     collapsed = is_collapsed(vectors, metric)
     recall: dict[str, float] = {}
     if not collapsed:
-        space = make_space(vectors, metric, order=np.arange(n))
+        space = make_space(vectors, metric, order=everyone)
         fast = space.fast[:, :-1]
-        own = np.arange(n) if groups is None else groups
+        own = everyone if groups is None else groups
         indices = [_CellIndex.build(faiss, fast, cells.code == cell, own, probes, seed) for cell in range(cells.count)]
         del fast
         ordered = np.argsort(own[rows], kind="stable")

@@ -197,6 +197,23 @@ def perturb(
     return climb(tile, operation, (severity,), tile_id=tile_id, seed=seed, mpp=mpp, donors=donors)[0]
 
 
+def known_mpp(mpp: float | None) -> float:
+    """Return um per pixel, those that are assumed where none are given.
+
+    Raises
+    ------
+    OptionError
+        If they are no finite number above 0.
+    """
+    if mpp is None:
+        return ASSUMED_MPP
+    if not 0 < mpp < math.inf:
+        raise OptionError(
+            "mpp is not a finite number above 0 um/px", received=mpp, fix="leave it out if it is not known"
+        )
+    return mpp
+
+
 def climb(
     tile: Tile,
     operation: str | Operation,
@@ -216,13 +233,10 @@ def climb(
     wrong = [severity for severity in severities if severity not in (0, *SEVERITIES)]
     if wrong:
         raise OptionError("no such severity", received=wrong[0], valid="0, 1, 2, 3, 4, 5")
-    if mpp is not None and not 0 < mpp < float("inf"):
-        raise OptionError(
-            "mpp is not a finite number above 0 um/px", received=mpp, fix="leave it out if it is not known"
-        )
+    scale = known_mpp(mpp)
     if set(severities) == {0}:
         return [tile.copy() for _ in severities]
-    scale, random = mpp or ASSUMED_MPP, stream(seed, tile_id, operation.name)
+    random = stream(seed, tile_id, operation.name)
     # In one order in memory: what sums over pixels must not depend on how the caller's array is laid out.
     plain = np.ascontiguousarray(tile)
     donor = (choose_donor(plain, donors or drawn_donors(), scale, random),) if operation.needs_donor else ()

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 from .._types import Tile
 from ..errors import InputError, OptionError
 from ..provenance import stream
-from .operation import ASSUMED_MPP
+from .operation import known_mpp
 
 Three = tuple[float, float, float]
 Six = tuple[float, float, float, float, float, float]
@@ -151,11 +151,7 @@ class VirtualSite:
             If `mpp` is no positive number.
         """
         _check_tile(tile)
-        if mpp is not None and not 0 < mpp < math.inf:
-            raise OptionError(
-                "mpp is not a finite number above 0 um/px", received=mpp, fix="leave it out if it is not known"
-            )
-        um = ASSUMED_MPP if mpp is None else mpp
+        um = known_mpp(mpp)
         drawn = stream(seed, "virtual site", self.name, slide).standard_normal(6)
         sharp, strong, bent = np.exp(self.spread * drawn[:3]).tolist()
         share = np.ascontiguousarray(tile).astype(np.float32) / np.float32(255)

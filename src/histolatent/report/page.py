@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ..audit.findings import answer
 from ..audit.metrics import METRICS
 from ..audit.result import SCHEMA, AuditResult, Figure, show
-from ..errors import InputError
+from ..errors import InputError, misfits
 from ..images import TileSource
 from ..outputs import Mark, refuse_existing, whole
 from . import sections
@@ -138,11 +138,8 @@ def read_result(path: str | os.PathLike[str]) -> AuditResult:
     try:
         return AuditResult.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"audit.json does not fit its schema, first at {place}: {first['msg']}", received=file
-        ) from None
+        first = misfits(error.errors(include_url=False), "the document")[0]
+        raise InputError(f"audit.json does not fit its schema, first at {first}", received=file) from None
 
 
 def render(result: AuditResult, shown: Shown | None, figures: Mapping[str, str]) -> str:
