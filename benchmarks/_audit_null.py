@@ -14,6 +14,7 @@ from histolatent.audit.displacement import measure_moves, measure_ranks, random_
 from histolatent.audit.robustness import (
     RobustnessIndex,
     RobustnessMargin,
+    Shortfalls,
     measure_shortfalls,
     robustness_index,
     robustness_margin,
@@ -113,22 +114,18 @@ def permuted_labels_in_band(seed: int) -> bool:
 
 def index_of_permuted_labels(seed: int) -> bool:
     """Labels are dealt to tiles, sites to patients: the robustness index is at its chance."""
-    near = _near(seed)
-    found = robustness_index(near)
+    found = robustness_index(_near(seed))
     assert isinstance(found, RobustnessIndex)
-    wider = measure_shortfalls(near, GROUPS, seed=seed).index
     estimate = bootstrap(found.statistic(), GROUPS[found.rows], resamples=1000, seed=seed)
-    return excludes(estimate.widened(wider), found.chance)
+    return excludes(estimate.widened(_shortfalls(seed).index), found.chance)
 
 
 def margin_of_permuted_labels(seed: int) -> bool:
     """Labels are dealt to tiles, sites to patients: the robustness margin is what it is by chance."""
-    near = _near(seed)
-    found = robustness_margin(near)
+    found = robustness_margin(_near(seed))
     assert isinstance(found, RobustnessMargin)
-    wider = measure_shortfalls(near, GROUPS, seed=seed).margin
     estimate = bootstrap(found.median_statistic(), GROUPS[found.rows], resamples=1000, seed=seed)
-    return excludes(estimate.widened(wider), _margin_by_chance())
+    return excludes(estimate.widened(_shortfalls(seed).margin), _margin_by_chance())
 
 
 def _sites(seed: int) -> np.ndarray:
@@ -147,6 +144,12 @@ def _probe(codes: np.ndarray, seed: int, *, by_band: bool = False) -> bool:
     if by_band:
         return not chance.low <= float(statistic(np.ones((1, TILES)))[0]) <= chance.high
     return excludes(bootstrap(statistic, GROUPS, resamples=1000, seed=seed).widened(chance.wider), 0.5)
+
+
+@cache
+def _shortfalls(seed: int) -> Shortfalls:
+    """Return what the index and the margin share: most of their time."""
+    return measure_shortfalls(_near(seed), GROUPS, seed=seed)
 
 
 @cache

@@ -20,9 +20,19 @@ import pandas as pd
 from _bench import Bench, start
 
 from histolatent import encoder, open_tiles
-from histolatent.benchmark.ablate import PRESET, Cell, difference, run_ablation, summarise
-from histolatent.benchmark.unseen import SOURCE, slides_of
+from histolatent.benchmark.ablate import (
+    PRESET,
+    Cell,
+    accuracy,
+    difference,
+    of_variant,
+    run_ablation,
+    summarise,
+    value_of,
+)
+from histolatent.benchmark.unseen import SOURCE
 from histolatent.compact.checker import Checker
+from histolatent.compact.frozen import slides_of
 from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.saving import read_provenance
 from histolatent.compact.states import StateViews
@@ -98,10 +108,7 @@ def check_unseen(bench: Bench, part: Part, cells: Sequence[Cell], table: pd.Data
     bench.measured[part.name] = {
         "table": {name: row.dropna().to_dict() for name, row in table.iterrows()},
         "sites": {
-            name: {
-                site: float(np.mean(np.concatenate([c.right[site] for c in cells if c.variant == name])))
-                for site in cells[0].right
-            }
+            name: {site: value_of(accuracy(of_variant(cells, name), site)) for site in cells[0].read}
             for name in table.index
         },
     }
@@ -157,7 +164,7 @@ def check_twins(bench: Bench, cells: Sequence[Cell], folder: Path) -> None:
         own = {cell.variant: folder / cell.encoder for cell in cells if cell.seed == seed}
         trained = read_provenance(own[PRESET])
         manifold = StainManifold.from_dict(trained["manifold"])
-        views = StateViews(manifold, slides_of(fresh.table), states=0, held_out=2, seed=seed)
+        views = StateViews(manifold, slides_of(fresh), states=0, held_out=2, seed=seed)
         look = Checker(fresh, range(TWINS), views, tile_px=side, seed=seed, workers=cores(), most=TWINS)
         for name in found:
             found[name].append(look(encoder(str(own[name]))).twin_top1)
@@ -167,17 +174,9 @@ def check_twins(bench: Bench, cells: Sequence[Cell], folder: Path) -> None:
 
 def removed(cells: Sequence[Cell], against: str) -> Estimate:
     """Return the share of the error at unseen sites that is gone, with an interval over patients."""
-    ours, theirs, whose = [], [], []
-    by_key = {(cell.variant, cell.seed): cell for cell in cells}
-    for (name, seed), cell in by_key.items():
-        if name == PRESET:
-            for site in (site for site in cell.right if site != SOURCE):
-                ours += cell.right[site]
-                theirs += by_key[against, seed].right[site]
-                whose += cell.groups[site]
-    wrong, before = 1 - np.array(ours, float), 1 - np.array(theirs, float)
-    codes = np.unique(whose, return_inverse=True)[1]
-    return bootstrap(lambda weights: 1 - (weights @ wrong) / (weights @ before), codes)
+    (ours, groups), (theirs, _) = (accuracy(of_variant(cells, name), "unseen") for name in (PRESET, against))
+    codes = np.unique(groups, return_inverse=True)[1]
+    return bootstrap(lambda weights: 1 - (1 - ours(weights)) / (1 - theirs(weights)), codes)
 
 
 if __name__ == "__main__":

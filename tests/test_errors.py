@@ -48,6 +48,7 @@ def test_unknown_names():
     error = unknown("suite", "quik", {"quick": 1, "full": 2})
     assert str(error) == "no suite is called 'quik'. Valid: full, quick. Fix: did you mean 'quick'?"
     assert str(unknown("suite", "zzz", [])) == "no suite is called 'zzz'. Valid: none"
+    assert str(unknown("slide", "zzz", map(str, range(1000, 2000)))).endswith(", 1059, and 940 more")
 
 
 def test_missing_extras_say_how_to_install():

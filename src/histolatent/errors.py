@@ -8,6 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+#: Registries have fewer names than this; slides of a cohort may be thousands.
+MOST_NAMES = 60
+
 
 class HistolatentError(Exception):
     """Base of every error that histolatent raises on purpose.
@@ -86,12 +89,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def unknown(kind: str, name: str, names: Iterable[str]) -> OptionError:
-    """Build the error for a name that is not one of `names`, with the nearest one."""
+    """Build the error for a name that is not one of `names`, with the nearest one. Of many names, some are listed."""
     names = sorted(names)
     guess = nearest(name, names)
+    more = f", and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return OptionError(
         f"no {kind} is called {name!r}",
-        valid=", ".join(names) or "none",
+        valid=", ".join(names[:MOST_NAMES]) + more or "none",
         fix=f"did you mean {guess!r}?" if guess else None,
     )
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from histolatent.benchmark.ablate import PRESET, Cell, as_markdown, difference, run_ablation, summarise, variants_of
+from histolatent.benchmark.unseen import LabelsRead
 from histolatent.compact.plan import PRESETS, CompactionPlan
 from histolatent.compact.saving import read_provenance
 from histolatent.encoders import encoder
@@ -18,10 +19,13 @@ PLAN = CompactionPlan().changed(
 )
 
 
-def cell(name, seed, source, unseen, groups=(0, 0, 1, 1, 2, 2, 3, 3)):
-    right = {"source": list(map(int, source)), "b": list(map(int, unseen))}
-    figures = {"source": float(np.mean(source)), "unseen": float(np.mean(unseen))}
-    return Cell(name, seed, figures, right, {site: list(map(int, groups)) for site in right}, 1.0, "")
+def cell(name, seed, source, unseen, groups=(0, 0, 1, 1, 2, 2, 3, 3), labels=None):
+    labels = [0] * len(source) if labels is None else labels
+    read = {
+        site: LabelsRead(*(tuple(map(int, values)) for values in (right, labels, groups)))
+        for site, right in (("source", source), ("b", unseen))
+    }
+    return Cell(name, seed, {"rank": 8.0}, read, 1.0, "")
 
 
 @pytest.mark.slow
@@ -90,3 +94,18 @@ def test_an_interval_is_over_patients_and_not_over_tiles():
     cells = [cell(PRESET, 0, by_patient, np.zeros(480, int), groups), cell("x", 0, by_patient, by_patient, groups)]
     found = difference(cells, "x", PRESET, "unseen").estimate
     assert found.high - found.low > 0.4  # 480 independent tiles would give about 0.09
+
+
+def test_labels_count_alike_however_many_tiles_have_them():
+    labels = [0] * 6 + [1] * 2
+    always_0 = [1] * 6 + [0] * 2
+    cells = [cell(PRESET, 0, always_0, always_0, labels=labels), cell("x", 0, [0] * 8, [1] * 8, labels=labels)]
+    table = summarise(cells)
+    assert table.loc[PRESET, "source"] == 0.5 and table.loc["x", "unseen_change"] == 0.5
+
+
+def test_tiles_of_all_seeds_are_those_of_one_site():
+    # Each seed keeps another patient, who may have one label only.
+    one = cell(PRESET, 0, [1, 1, 1, 0], [1] * 4, groups=[0] * 4, labels=[0] * 4)
+    other = cell(PRESET, 1, [0, 1, 1, 1], [1] * 4, groups=[1] * 4, labels=[0, 1, 1, 1])
+    assert summarise([one, other]).loc[PRESET, "source"] == np.mean([3 / 5, 1])

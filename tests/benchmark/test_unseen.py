@@ -70,7 +70,7 @@ def test_an_encoder_of_the_label_alone_is_perfect_everywhere(cohort):
     seen = read_unseen(split_cohort(cohort, "source"), told(cohort, vectors))
     assert seen.figures["source"] == seen.figures["unseen"] == 1
     assert seen.figures["robustness"] > 0.7 and abs(seen.figures["site_above_chance"]) < 0.25
-    assert set(seen.right) == {SOURCE, "new-scanner", "new-stain"}
+    assert set(seen.read) == {SOURCE, "new-scanner", "new-stain"}
 
 
 def test_an_encoder_whose_labels_turn_at_other_sites_fails_there(cohort):
@@ -79,6 +79,18 @@ def test_an_encoder_whose_labels_turn_at_other_sites_fails_there(cohort):
     vectors = np.where((sites == "source")[:, None], labels, np.roll(labels, 10, axis=1))
     seen = read_unseen(split_cohort(cohort, "source"), told(cohort, vectors))
     assert seen.figures["source"] == 1 and seen.figures["unseen"] == 0
+
+
+def test_a_tile_without_a_label_is_not_asked(cohort):
+    from histolatent.images.selected import SelectedTiles
+
+    table = cohort.table.copy()
+    table.loc[table.index[:5], "label"] = None
+    table.loc[table.index[-7:], "label"] = None
+    vectors = one_hot(cohort.table["label"]) + np.random.default_rng(0).normal(0, 0.05, (180, 1))
+    seen = read_unseen(split_cohort(SelectedTiles(cohort, np.arange(180), table), "source"), told(cohort, vectors))
+    assert sum(len(read.right) for read in seen.read.values()) == 180 - 12
+    assert seen.figures["source"] == seen.figures["unseen"] == 1
 
 
 def test_an_encoder_of_the_site_alone_is_found_out(cohort):
@@ -98,7 +110,7 @@ def test_a_factor_that_is_there_is_read(cohort):
 def test_virtual_sites_are_read_with_the_probe_of_the_tiles_as_they_are(cohort):
     one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
     seen = read_unseen(split_cohort(one), encoder("toy:random-conv"))
-    assert list(seen.right) == [SOURCE, "soft", "rose", "flat", "mixed", "strong"]
+    assert list(seen.read) == [SOURCE, "soft", "rose", "flat", "mixed", "strong"]
     assert seen.figures["source"] >= seen.figures["unseen"]
     assert "silhouette" not in seen.figures
 
@@ -132,7 +144,7 @@ def test_each_of_four_patients_is_kept_once_though_none_has_every_label(cohort):
         assert set(table["label"].iloc[one.train]) == {0, 1, 2}
         assert len(one.train) + len(one.read["soft"]) == 60
     seen = read_unseen(divided[0], encoder("toy:od-moments"))
-    assert len(seen.right["soft"]) == len(divided[0].read["soft"])
+    assert len(seen.read["soft"].right) == len(divided[0].read["soft"])
 
 
 def test_a_label_that_was_not_trained_on_cannot_be_read(cohort):

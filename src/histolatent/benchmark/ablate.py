@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from ..errors import OptionError, unknown
 from ..images import TileSource
 from ..outputs import whole as whole_file
 from ..provenance import canonical_json, digest, environment, now
-from ..stats import Difference, paired_difference, weighted_mean
-from .unseen import SOURCE, Cohort, read_unseen, split_cohort
+from ..stats import Difference, Statistic, paired_difference
+from .unseen import SOURCE, Cohort, LabelsRead, mean_accuracy, pooled, read_unseen, split_cohort
 
 #: The plan as it is.
 PRESET = "as planned"
@@ -48,7 +48,7 @@ Told = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant under one seed: figures, and whether the label of each tile was read, by site.
+    """One variant under one seed: figures, and whether the labels were read, by site.
 
     `encoder` is the folder of what was trained, in the folder of the cells.
     """
@@ -56,8 +56,7 @@ class Cell:
     variant: str
     seed: int
     figures: Mapping[str, float]
-    right: Mapping[str, Sequence[int]]
-    groups: Mapping[str, Sequence[int]]
+    read: Mapping[str, LabelsRead]
     seconds: float
     encoder: str
 
@@ -125,7 +124,9 @@ def _cell(
     path = out / "cells" / f"{name.replace(' ', '-')}-{seed}-{key}.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Cell(**{field: found[field] for field in Cell.__dataclass_fields__})
+        fields = {field: found[field] for field in Cell.__dataclass_fields__}
+        read = {site: LabelsRead(**{key: tuple(each[key]) for key in each}) for site, each in found["read"].items()}
+        return Cell(**{**fields, "read": read})
     path.parent.mkdir(parents=True, exist_ok=True)
     work, clock = path.with_suffix(".training"), time.perf_counter()
     made = compact_encoder(cohort.source, plan, work, seed=seed, device=device, workers=workers)
@@ -136,13 +137,12 @@ def _cell(
         name,
         seed,
         figures,
-        {site: right.astype(int).tolist() for site, right in seen.right.items()},
-        {site: groups.tolist() for site, groups in seen.groups.items()},
+        seen.read,
         round(seconds, 1),
         path.stem,
     )
     save_compaction(made.encoder, made.card, path.with_suffix(""), overwrite=True)
-    document = {**vars(cell), "plan": plan.model_dump(mode="json"), "created": now(), "environment": environment()}
+    document = {**asdict(cell), "plan": plan.model_dump(mode="json"), "created": now(), "environment": environment()}
     with whole_file(path) as part:
         part.write_text(canonical_json(document) + "\n", encoding="utf-8")
     remove(work)
@@ -152,15 +152,15 @@ def _cell(
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     """Return a row for each variant: means over seeds, and differences from the plan with 95 % intervals.
 
-    Intervals are of a bootstrap of patients, in which a patient's tiles are those of all seeds; `unseen` is the mean
-    over sites.
+    Accuracies are balanced, over the tiles of all seeds, and intervals of a bootstrap of patients; see `accuracy`.
     """
     rows = []
     for name in dict.fromkeys(cell.variant for cell in cells):
-        own = [cell for cell in cells if cell.variant == name]
+        own = of_variant(cells, name)
         keys = dict.fromkeys(key for cell in own for key in cell.figures)
         row: dict[str, Any] = {"variant": name, "seeds": len(own)}
         row |= {key: float(np.mean([cell.figures[key] for cell in own if key in cell.figures])) for key in keys}
+        row |= {what: value_of(accuracy(own, what)) for what in (SOURCE, "unseen")}
         row["seconds"] = float(np.mean([cell.seconds for cell in own]))
         if name != PRESET:
             for what in (SOURCE, "unseen"):
@@ -175,26 +175,31 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("variant")
 
 
+def accuracy(cells: Sequence[Cell], what: str) -> tuple[Statistic, np.ndarray]:
+    """Return the balanced accuracy of the cells of a variant as a statistic over tiles, and whose tile each is.
+
+    `what` is `source`, a site, or `unseen`: the mean over sites. Tiles of all seeds count as one site's, and a patient
+    is the same one under each seed.
+    """
+    names = [site for site in cells[0].read if site == what or (what == "unseen" and site != SOURCE)]
+    sites = [pooled([cell.read[site] for cell in cells]) for site in names]
+    return mean_accuracy(sites), np.concatenate([site.groups for site in sites])
+
+
 def difference(cells: Sequence[Cell], first: str, second: str, what: str) -> Difference:
-    """Return how much more often a variant reads the label than another, over the same tiles and seeds."""
-    one, other, groups = (np.concatenate(part) for part in zip(*_paired(cells, first, second, what), strict=True))
-    codes = np.unique(groups, return_inverse=True)[1]
-    return paired_difference(weighted_mean(one), weighted_mean(other), codes)
+    """Return how much better a variant reads the label than another, over the same tiles and seeds."""
+    (one, groups), (other, _) = (accuracy(of_variant(cells, name), what) for name in (first, second))
+    return paired_difference(one, other, np.unique(groups, return_inverse=True)[1])
 
 
-def _paired(cells: Sequence[Cell], first: str, second: str, what: str) -> list[tuple[np.ndarray, ...]]:
-    by_key = {(cell.variant, cell.seed): cell for cell in cells}
-    parts = []
-    for (variant, seed), cell in by_key.items():
-        if variant != first:
-            continue
-        against = by_key[second, seed]
-        for site in cell.right:
-            if (site == SOURCE) == (what == SOURCE):
-                pair = (np.array(each.right[site], float) for each in (cell, against))
-                # Patients of two sites are two; of the views of a virtual site they are the same.
-                parts.append((*pair, np.array([f"{group}" for group in cell.groups[site]])))
-    return parts
+def value_of(figure: tuple[Statistic, np.ndarray]) -> float:
+    """Return a statistic over tiles that count once each."""
+    return float(figure[0](np.ones((1, len(figure[1]))))[0])
+
+
+def of_variant(cells: Sequence[Cell], name: str) -> list[Cell]:
+    """Return the cells of one variant, by seed."""
+    return sorted((cell for cell in cells if cell.variant == name), key=lambda cell: cell.seed)
 
 
 def as_markdown(table: pd.DataFrame) -> str:

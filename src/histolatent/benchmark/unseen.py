@@ -1,7 +1,7 @@
 """An encoder read at sites that nothing was fitted to: the label, and what sets the sites apart."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..audit.factors import FittedFactor, fit_factor
 from ..audit.robustness import robustness_index
 from ..audit.silhouettes import batch_silhouettes
 from ..audit.undefined import Undefined
+from ..compact.frozen import slides_of
 from ..encoders import Encoder
 from ..encoders.embed import embed_views
 from ..errors import InputError
@@ -21,7 +22,7 @@ from ..neighbors import find_neighbors
 from ..perturb import VirtualSite, virtual_sites
 from ..probes import FittedProbe, NotReadable, fit_probe, grouped_folds
 from ..spectrum import effective_rank
-from ..stats import balanced_accuracy
+from ..stats import Statistic, balanced_accuracy
 
 #: Known factors of the tissue that are asked for where the source knows them.
 FACTORS = ("nuclear_area_um2", "nuclear_density_per_mm2", "pleomorphism")
@@ -44,6 +45,11 @@ class Cohort:
     train: np.ndarray
     read: Mapping[str, np.ndarray]
     virtual: bool
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The rows of the patients that were kept out, the same at each virtual site."""
+        return next(iter(self.read.values()))
 
     @property
     def source(self) -> TileSource:
@@ -96,14 +102,40 @@ def groups_of(table: pd.DataFrame) -> np.ndarray:
     return np.unique(names, return_inverse=True)[1]
 
 
+@dataclass(frozen=True)
+class LabelsRead:
+    """Of each tile of a site that has a label: 1 where it was read, else 0; the label's code; whose tile it is."""
+
+    right: tuple[int, ...]
+    labels: tuple[int, ...]
+    groups: tuple[int, ...]
+
+
+def pooled(sites: Sequence[LabelsRead]) -> LabelsRead:
+    """Return the tiles of several readings as those of one."""
+    return LabelsRead(*(sum((getattr(site, key) for site in sites), ()) for key in ("right", "labels", "groups")))
+
+
+def mean_accuracy(sites: Sequence[LabelsRead]) -> Statistic:
+    """Return the statistic: the mean over sites of the balanced accuracy, over the tiles of one site after the other.
+
+    Labels count alike, however many tiles have them: where three of four tiles have one label, a probe that knows no
+    other is right three times of four.
+    """
+    ends = np.cumsum([len(site.right) for site in sites])
+    parts = [
+        (slice(end - len(site.right), end), balanced_accuracy(np.array(site.right, float), np.array(site.labels)))
+        for site, end in zip(sites, ends, strict=True)
+    ]
+    return lambda weights: np.mean([statistic(weights[:, part]) for part, statistic in parts], axis=0)
+
+
 @dataclass(frozen=True, eq=False)
 class Unseen:
-    """What a reading left. `right` says of each tile of a site whether its label was read, `groups` whose it is.
+    """What a reading left: labels that were read, by site, and figures by name; those that cannot be had are missing.
 
-    `figures` are by name; those that cannot be had are missing:
-
-    - `source`, `unseen`: accuracy of a linear probe of the label, trained on the source as it is; `unseen` is the mean
-      over sites. On the source, patients are left out.
+    - `source`, `unseen`: balanced accuracy of a linear probe of the label, trained on the source as it is; `unseen` is
+      the mean over sites. On the source, patients are left out.
     - `silhouette`: of sites within labels, 0 where they cannot be told apart.
     - `site_above_chance`: balanced accuracy of a fresh probe of the site, slides left out, less chance.
     - `robustness`: the robustness index of 50 neighbours.
@@ -111,49 +143,39 @@ class Unseen:
     - `r2_NAME`: of a factor of the tissue, patients left out, on the source.
     """
 
-    right: Mapping[str, np.ndarray]
-    groups: Mapping[str, np.ndarray]
+    read: Mapping[str, LabelsRead]
     figures: Mapping[str, float]
 
 
-def read_unseen(
-    cohort: Cohort,
-    encoder: Encoder,
-    *,
-    seed: int = 0,
-    workers: int = 0,
-    batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
-) -> Unseen:
+def read_unseen(cohort: Cohort, encoder: Encoder, *, seed: int = 0, workers: int = 0, batch_size: int = 64) -> Unseen:
     """Embed a cohort and read it."""
     table = cohort.whole.table
-    views = AtSites(tuple(virtual_sites().items()), slides_of(table)) if cohort.virtual else None
-    with tempfile.TemporaryDirectory() as folder:
-        embedded = embed_views(
-            cohort.whole,
-            [encoder],
-            [Path(folder) / "vectors"],
-            views=views,
-            workers=workers,
-            batch_size=batch_size,
-            progress=progress,
-        )
-        vectors = np.array(embedded.stores[0].vectors())
     labels: list[str | None] = [None if pd.isna(value) else str(value) for value in table["label"]]
     groups = groups_of(table)
+
+    def embed(source: TileSource, views: AtSites | None = None) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            target = [Path(folder) / "vectors"]
+            found = embed_views(source, [encoder], target, views=views, workers=workers, batch_size=batch_size)
+            return np.array(found.stores[0].vectors())
+
+    figures: dict[str, float] = {}
     if cohort.virtual:
-        right = _read_views(cohort, vectors, labels, groups, seed)
-        whose = {name: groups[cohort.read[next(iter(cohort.read))]] for name in right}
-        figures: dict[str, float] = {}
+        trained = embed(cohort.source)[:, 0]
+        views = AtSites(tuple(virtual_sites().items()), slides_of(cohort.whole))
+        seen = embed(select_rows(cohort.whole, cohort.kept), views)
+        read = _read_views(cohort, trained, seen, labels, groups, seed)
     else:
-        right = _read_sites(cohort, vectors[:, 0], labels, groups, seed)
-        whose = {SOURCE: groups[cohort.train], **{name: groups[rows] for name, rows in cohort.read.items()}}
-        figures = _separation(vectors[:, 0], table, groups, seed)
-        figures |= _factors(cohort, vectors[:, 0], groups, seed)
-    figures["rank"] = effective_rank(vectors[cohort.train, 0])
-    figures[SOURCE] = float(right[SOURCE].mean())
-    figures["unseen"] = float(np.mean([right[name].mean() for name in cohort.read]))
-    return Unseen(right, whose, figures)
+        vectors = embed(cohort.whole)[:, 0]
+        trained = vectors[cohort.train]
+        read = _read_sites(cohort, vectors, labels, groups, seed)
+        figures = _separation(vectors, table, groups, seed)
+        figures |= _factors(cohort, vectors, groups, seed)
+    figures["rank"] = effective_rank(trained)
+    for name, sites in ((SOURCE, [SOURCE]), ("unseen", list(cohort.read))):
+        at = [read[site] for site in sites]
+        figures[name] = float(mean_accuracy(at)(np.ones((1, sum(len(site.right) for site in at))))[0])
+    return Unseen(read, figures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,37 +196,40 @@ class AtSites:
         return [tile, *(site(tile, mpp=mpp, slide=slide, tile_id=tile_id) for _, site in self.sites)]
 
 
-def slides_of(table: pd.DataFrame) -> dict[str, str]:
-    """Return the slide of each tile that has one."""
-    named = table["slide"].dropna() if "slide" in table else pd.Series(dtype=str)
-    return dict(zip(named.index.astype(str), named.astype(str), strict=True))
-
-
 def _read_sites(
     cohort: Cohort, vectors: np.ndarray, labels: list[str | None], groups: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
+) -> dict[str, LabelsRead]:
     trained = set(cohort.train.tolist())
     own = [label if row in trained else None for row, label in enumerate(labels)]
-    right = {SOURCE: _right(_fitted(fit_probe(vectors, own, groups, seed=seed)), vectors, cohort.train)}
-    others = _right(_fitted(_across(cohort, vectors, labels, groups, seed)), vectors, np.arange(len(labels)))
-    return right | {name: others[rows] for name, rows in cohort.read.items()}
+    read = {SOURCE: _labels_read(_fitted(fit_probe(vectors, own, groups, seed=seed)), vectors, cohort.train, groups)}
+    across = _fitted(_across(vectors, labels, groups, cohort.train, seed))
+    return read | {name: _labels_read(across, vectors, rows, groups) for name, rows in cohort.read.items()}
 
 
 def _read_views(
-    cohort: Cohort, vectors: np.ndarray, labels: list[str | None], groups: np.ndarray, seed: int
-) -> dict[str, np.ndarray]:
-    rows = next(iter(cohort.read.values()))
-    probe = _fitted(_across(cohort, vectors[:, 0], labels, groups, seed))
+    cohort: Cohort,
+    trained: np.ndarray,
+    seen: np.ndarray,
+    labels: list[str | None],
+    groups: np.ndarray,
+    seed: int,
+) -> dict[str, LabelsRead]:
+    """Read the tiles that were kept from each view, with a probe of the tiles that were trained on, as they are."""
+    order = np.concatenate([cohort.train, cohort.kept])
+    asked = np.arange(len(trained), len(order))
+    own, whose = [labels[row] for row in order], groups[order]
+    views = [np.concatenate([trained, seen[:, view]]) for view in range(seen.shape[1])]
+    across = _fitted(_across(views[0], own, whose, np.arange(len(trained)), seed))
     names = (SOURCE, *cohort.read)
-    return {name: _right(probe, vectors[:, view], rows) for view, name in enumerate(names)}
+    return {name: _labels_read(across, view, asked, whose) for name, view in zip(names, views, strict=True)}
 
 
 def _across(
-    cohort: Cohort, vectors: np.ndarray, labels: list[str | None], groups: np.ndarray, seed: int
+    vectors: np.ndarray, labels: list[str | None], groups: np.ndarray, train: np.ndarray, seed: int
 ) -> FittedProbe | NotReadable:
-    """Fit a probe to the tiles that were trained on, to be read on all others."""
+    """Fit a probe to the rows that were trained on, to be read on all others."""
     split = np.full(len(labels), "test", object)
-    split[cohort.train] = "train"
+    split[train] = "train"
     return fit_probe(vectors, labels, groups, split=split.tolist(), every_class_tested=False, seed=seed)
 
 
@@ -214,12 +239,12 @@ def _fitted(probe: FittedProbe | NotReadable) -> FittedProbe:
     return probe
 
 
-def _right(probe: FittedProbe, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return whether the label of each of `rows` was read; one without a label was not."""
+def _labels_read(probe: FittedProbe, vectors: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> LabelsRead:
+    """Read the label of those of `rows` that have one."""
     reading = probe.read(vectors)
-    found = np.zeros(len(vectors), bool)
-    found[reading.rows] = reading.correct > 0
-    return found[rows]
+    asked = np.isin(reading.rows, rows)
+    of = (reading.correct[asked].astype(int), reading.codes[asked], groups[reading.rows[asked]])
+    return LabelsRead(*(tuple(values.tolist()) for values in of))
 
 
 def _separation(vectors: np.ndarray, table: pd.DataFrame, groups: np.ndarray, seed: int) -> dict[str, float]:
