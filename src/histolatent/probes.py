@@ -140,9 +140,9 @@ def fit_probe(
 ) -> FittedProbe | NotReadable:
     """Fit a logistic regression to `target` in folds of whole groups, so that each tile is read without its group.
 
-    Classes count alike, as in the balanced accuracy that is taken of it: where most tiles are of one class, a regression
-    of tiles foretells that class for all of them, and what can be read of the others looks like nothing. Features are
-    standardised; the penalty (`1 / strength`) is chosen on one inner grouped split unless it is given.
+    Classes count alike, as in the balanced accuracy: where most tiles are of one class, a regression of tiles foretells
+    that class for all of them, and what can be read of the others looks like nothing. Features are standardised; the
+    penalty (`1 / strength`) is chosen on one inner grouped split unless it is given.
     Rows whose target is None are left out. With `split`, the probe is trained where it is `train` and scored where it
     is `test`; a class that is trained on may be missing there only where not `every_class_tested`.
 
