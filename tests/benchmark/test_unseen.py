@@ -9,14 +9,14 @@ from histolatent.benchmark.unseen import SOURCE, read_unseen, split_cohort
 from histolatent.encoders import encoder
 from histolatent.encoders.card import EncoderCard
 from histolatent.errors import InputError
-from histolatent.images import open_tiles, select_rows
+from histolatent.images import keep_tiles, open_tiles, select_rows
 
 COHORT = "phantom:sites=3,patients=6,slides=1,tiles_per_site=60,tile_px=48"
 
 
 @pytest.fixture(scope="module")
-def cohort():
-    return open_tiles(COHORT)
+def cohort(tmp_path_factory):
+    return keep_tiles(open_tiles(COHORT), tmp_path_factory.mktemp("kept"))  # drawn once
 
 
 @dataclass
