@@ -23,9 +23,9 @@ from histolatent import encoder, open_tiles
 from histolatent.benchmark.ablate import (
     PRESET,
     Cell,
-    accuracy,
     difference,
     of_variant,
+    paired,
     run_ablation,
     summarise,
     value_of,
@@ -108,8 +108,7 @@ def check_unseen(bench: Bench, part: Part, cells: Sequence[Cell], table: pd.Data
     bench.measured[part.name] = {
         "table": {name: row.dropna().to_dict() for name, row in table.iterrows()},
         "sites": {
-            name: {site: value_of(accuracy(of_variant(cells, name), site)) for site in cells[0].read}
-            for name in table.index
+            name: {site: value_of(of_variant(cells, name), site) for site in cells[0].read} for name in table.index
         },
     }
     for name in part.variants:
@@ -174,9 +173,8 @@ def check_twins(bench: Bench, cells: Sequence[Cell], folder: Path) -> None:
 
 def removed(cells: Sequence[Cell], against: str) -> Estimate:
     """Return the share of the error at unseen sites that is gone, with an interval over patients."""
-    (ours, groups), (theirs, _) = (accuracy(of_variant(cells, name), "unseen") for name in (PRESET, against))
-    codes = np.unique(groups, return_inverse=True)[1]
-    return bootstrap(lambda weights: 1 - (1 - ours(weights)) / (1 - theirs(weights)), codes)
+    ours, theirs, groups = paired(cells, PRESET, against, "unseen")
+    return bootstrap(lambda weights: 1 - (1 - ours(weights)) / (1 - theirs(weights)), groups)
 
 
 if __name__ == "__main__":

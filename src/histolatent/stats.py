@@ -80,7 +80,7 @@ def bootstrap(
     Misleads with few clusters: below about 10 it ends where the resamples do. With one cluster there is none.
     """
     n, clusters = len(groups), int(groups.max()) + 1
-    value = float(statistic(np.ones((1, n)))[0])
+    value = whole_value(statistic, n)
     if clusters < 2 or not np.isfinite(value):
         return Estimate(value, None, None)
     counts = cluster_counts(clusters, resamples=resamples, seed=seed)
@@ -327,6 +327,11 @@ def weighted_auroc(scores: Column, positive: Int[np.ndarray, " n"]) -> Statistic
             return (up * below).sum(axis=1) / (up.sum(axis=1) * down.sum(axis=1))
 
     return statistic
+
+
+def whole_value(statistic: Statistic, n: int) -> float:
+    """Return what a statistic is where each of `n` tiles counts once."""
+    return float(statistic(np.ones((1, n)))[0])
 
 
 def weighted_mean(values: Float[np.ndarray, " n"]) -> Statistic:

@@ -11,6 +11,7 @@ from ..neighbors import unit_rows
 from ..probes import NotReadable, Reading, fit_probe
 from ..provenance import stream
 from ..spectrum import blocks, check_vectors
+from ..stats import whole_value
 
 PROJECTIONS = 256
 TRANSPORT_TILES = 500
@@ -183,7 +184,7 @@ def proxy_a_distance(
 
 
 def _accuracy(reading: Reading) -> float:
-    return float(reading.accuracy()(np.ones((1, len(reading.rows))))[0])
+    return whole_value(reading.accuracy(), len(reading.rows))
 
 
 def _covariance(vectors: Matrix, mean: Float[np.ndarray, " d"]) -> Float[np.ndarray, "d d"]:

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 from .._types import Codes
 from ..errors import InputError
 from ..neighbors import TypedNeighbors
-from ..stats import Statistic, weighted_quantile
+from ..stats import Statistic, weighted_quantile, whole_value
 from .undefined import COLLAPSED, Undefined
 
 PERPLEXITY = 30.0
@@ -29,7 +29,7 @@ class LocalMixing:
     @property
     def ilisi(self) -> float:
         """The median scaled for a site, `(median - 1) / (classes - 1)`: 1 where all sites are around every tile."""
-        return float(self.ilisi_statistic()(np.ones((1, len(self.rows))))[0])
+        return whole_value(self.ilisi_statistic(), len(self.rows))
 
     @property
     def clisi(self) -> float:

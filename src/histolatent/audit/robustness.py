@@ -16,6 +16,7 @@ from ..stats import (
     shortfall,
     weighted_quantile,
     weighted_tail_mean,
+    whole_value,
 )
 from .undefined import COLLAPSED, Undefined
 
@@ -40,12 +41,12 @@ class RobustnessIndex:
     @property
     def value(self) -> float:
         """The index, 0 to 1, of all neighbours pooled: SO / (SO + OS)."""
-        return _one(self.statistic(), len(self.rows))
+        return whole_value(self.statistic(), len(self.rows))
 
     @property
     def ratio(self) -> float | None:
         """The older form, (SS + SO) / (SS + OS), from 0 without bound; None where nothing shares the confounder."""
-        value = _one(self.ratio_statistic(), len(self.rows))
+        value = whole_value(self.ratio_statistic(), len(self.rows))
         return value if np.isfinite(value) else None
 
     @property
@@ -87,7 +88,7 @@ class MarginIndex:
     @property
     def value(self) -> float:
         """The index, 0 to 1."""
-        return _one(self.statistic(), len(self.rows))
+        return whole_value(self.statistic(), len(self.rows))
 
     def statistic(self) -> Statistic:
         """Return the index as a statistic over weighted tiles; `tau` stays."""
@@ -109,17 +110,17 @@ class RobustnessMargin:
     @property
     def median(self) -> float:
         """The median over tiles."""
-        return _one(self.median_statistic(), len(self.rows))
+        return whole_value(self.median_statistic(), len(self.rows))
 
     @property
     def worst(self) -> float:
         """The mean over the lowest tenth of tiles."""
-        return _one(self.worst_statistic(), len(self.rows))
+        return whole_value(self.worst_statistic(), len(self.rows))
 
     @property
     def confounded(self) -> float:
         """The share of tiles at or below 0: another label of the same site is at least as near."""
-        return _one(self.confounded_statistic(), len(self.rows))
+        return whole_value(self.confounded_statistic(), len(self.rows))
 
     def median_statistic(self) -> Statistic:
         """Return the median as a statistic over weighted tiles."""
@@ -309,7 +310,7 @@ def best_k(near: TypedNeighbors, candidates: tuple[int, ...]) -> int:
     for k in candidates:
         counts = np.stack([(votes[:, :k] == label).sum(axis=1) for label in range(int(near.labels.max()) + 1)], axis=1)
         correct = (counts.argmax(axis=1) == truth).astype(float)
-        scores.append(_one(balanced_accuracy(correct, truth), len(truth)))
+        scores.append(whole_value(balanced_accuracy(correct, truth), len(truth)))
     return candidates[int(np.argmax(scores))]
 
 
@@ -337,8 +338,3 @@ def _pooled(good: Float[np.ndarray, " n"], bad: Float[np.ndarray, " n"]) -> Stat
             return weights @ good / (weights @ (good + bad))
 
     return statistic
-
-
-def _one(statistic: Statistic, n: int) -> float:
-    """Return the statistic of the tiles themselves."""
-    return float(statistic(np.ones((1, n)))[0])

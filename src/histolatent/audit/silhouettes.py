@@ -9,7 +9,7 @@ from .._types import Codes, Column, GivenCodes, Matrix
 from ..errors import InputError
 from ..neighbors import is_collapsed
 from ..neighbors.space import CHUNK_BYTES, check_vectors, row_norms
-from ..stats import Statistic, weighted_mean
+from ..stats import Statistic, weighted_mean, whole_value
 from .undefined import COLLAPSED, Undefined
 
 
@@ -34,7 +34,7 @@ class BatchSilhouettes:
     @property
     def scib(self) -> float | None:
         """The mean over labels of the mean of `1 - |s|` within the label, 0 to 1; 1 is mixed. None without labels."""
-        return float(self.scib_statistic()(np.ones((1, len(self.rows))))[0]) if len(self.rows) else None
+        return whole_value(self.scib_statistic(), len(self.rows)) if len(self.rows) else None
 
     def mean_statistic(self) -> Statistic:
         """Return the plain mean as a statistic over weighted tiles; the silhouettes themselves stay."""

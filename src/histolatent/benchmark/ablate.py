@@ -15,7 +15,7 @@ from ..errors import OptionError, unknown
 from ..images import TileSource
 from ..outputs import whole as whole_file
 from ..provenance import canonical_json, digest, environment, now
-from ..stats import Difference, Statistic, paired_difference
+from ..stats import Difference, Statistic, paired_difference, whole_value
 from .unseen import SOURCE, Cohort, LabelsRead, mean_accuracy, pooled, read_unseen, split_cohort
 
 #: The plan as it is.
@@ -160,7 +160,7 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
         keys = dict.fromkeys(key for cell in own for key in cell.figures)
         row: dict[str, Any] = {"variant": name, "seeds": len(own)}
         row |= {key: float(np.mean([cell.figures[key] for cell in own if key in cell.figures])) for key in keys}
-        row |= {what: value_of(accuracy(own, what)) for what in (SOURCE, "unseen")}
+        row |= {what: value_of(own, what) for what in (SOURCE, "unseen")}
         row["seconds"] = float(np.mean([cell.seconds for cell in own]))
         if name != PRESET:
             for what in (SOURCE, "unseen"):
@@ -176,25 +176,33 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 def accuracy(cells: Sequence[Cell], what: str) -> tuple[Statistic, np.ndarray]:
-    """Return the balanced accuracy of the cells of a variant as a statistic over tiles, and whose tile each is.
+    """Return the balanced accuracy of the cells of a variant as a statistic, and a code for whose tile each one is.
 
     `what` is `source`, a site, or `unseen`: the mean over sites. Tiles of all seeds count as one site's, and a patient
     is the same one under each seed.
     """
     names = [site for site in cells[0].read if site == what or (what == "unseen" and site != SOURCE)]
     sites = [pooled([cell.read[site] for cell in cells]) for site in names]
-    return mean_accuracy(sites), np.concatenate([site.groups for site in sites])
+    return mean_accuracy(sites), np.unique(np.concatenate([site.groups for site in sites]), return_inverse=True)[1]
+
+
+def paired(cells: Sequence[Cell], first: str, second: str, what: str) -> tuple[Statistic, Statistic, np.ndarray]:
+    """Return the `accuracy` of two variants over the same tiles and seeds, and a code for whose tile each is."""
+    own, other = (of_variant(cells, name) for name in (first, second))
+    assert [cell.seed for cell in own] == [cell.seed for cell in other]
+    (one, groups), (two, _) = accuracy(own, what), accuracy(other, what)
+    return one, two, groups
 
 
 def difference(cells: Sequence[Cell], first: str, second: str, what: str) -> Difference:
     """Return how much better a variant reads the label than another, over the same tiles and seeds."""
-    (one, groups), (other, _) = (accuracy(of_variant(cells, name), what) for name in (first, second))
-    return paired_difference(one, other, np.unique(groups, return_inverse=True)[1])
+    return paired_difference(*paired(cells, first, second, what))
 
 
-def value_of(figure: tuple[Statistic, np.ndarray]) -> float:
-    """Return a statistic over tiles that count once each."""
-    return float(figure[0](np.ones((1, len(figure[1]))))[0])
+def value_of(cells: Sequence[Cell], what: str) -> float:
+    """Return the `accuracy` of the cells of a variant, each tile counted once."""
+    statistic, groups = accuracy(cells, what)
+    return whole_value(statistic, len(groups))
 
 
 def of_variant(cells: Sequence[Cell], name: str) -> list[Cell]:

@@ -20,9 +20,9 @@ from ..errors import InputError
 from ..images import TileSource, select_rows
 from ..neighbors import find_neighbors
 from ..perturb import VirtualSite, virtual_sites
-from ..probes import FittedProbe, NotReadable, fit_probe, grouped_folds
+from ..probes import FittedProbe, NotReadable, Reading, fit_probe, grouped_folds
 from ..spectrum import effective_rank
-from ..stats import Statistic, balanced_accuracy
+from ..stats import Statistic, balanced_accuracy, whole_value
 
 #: Known factors of the tissue that are asked for where the source knows them.
 FACTORS = ("nuclear_area_um2", "nuclear_density_per_mm2", "pleomorphism")
@@ -174,7 +174,7 @@ def read_unseen(cohort: Cohort, encoder: Encoder, *, seed: int = 0, workers: int
     figures["rank"] = effective_rank(trained)
     for name, sites in ((SOURCE, [SOURCE]), ("unseen", list(cohort.read))):
         at = [read[site] for site in sites]
-        figures[name] = float(mean_accuracy(at)(np.ones((1, sum(len(site.right) for site in at))))[0])
+        figures[name] = whole_value(mean_accuracy(at), sum(len(site.right) for site in at))
     return Unseen(read, figures)
 
 
@@ -201,9 +201,10 @@ def _read_sites(
 ) -> dict[str, LabelsRead]:
     trained = set(cohort.train.tolist())
     own = [label if row in trained else None for row, label in enumerate(labels)]
-    read = {SOURCE: _labels_read(_fitted(fit_probe(vectors, own, groups, seed=seed)), vectors, cohort.train, groups)}
-    across = _fitted(_across(vectors, labels, groups, cohort.train, seed))
-    return read | {name: _labels_read(across, vectors, rows, groups) for name, rows in cohort.read.items()}
+    within = _fitted(fit_probe(vectors, own, groups, seed=seed)).read(vectors)
+    across = _fitted(_across(vectors, labels, groups, cohort.train, seed)).read(vectors)
+    read = {SOURCE: _labels_read(within, cohort.train, groups)}
+    return read | {name: _labels_read(across, rows, groups) for name, rows in cohort.read.items()}
 
 
 def _read_views(
@@ -221,7 +222,7 @@ def _read_views(
     views = [np.concatenate([trained, seen[:, view]]) for view in range(seen.shape[1])]
     across = _fitted(_across(views[0], own, whose, np.arange(len(trained)), seed))
     names = (SOURCE, *cohort.read)
-    return {name: _labels_read(across, view, asked, whose) for name, view in zip(names, views, strict=True)}
+    return {name: _labels_read(across.read(view), asked, whose) for name, view in zip(names, views, strict=True)}
 
 
 def _across(
@@ -239,9 +240,8 @@ def _fitted(probe: FittedProbe | NotReadable) -> FittedProbe:
     return probe
 
 
-def _labels_read(probe: FittedProbe, vectors: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> LabelsRead:
-    """Read the label of those of `rows` that have one."""
-    reading = probe.read(vectors)
+def _labels_read(reading: Reading, rows: np.ndarray, groups: np.ndarray) -> LabelsRead:
+    """Return what was read of those of `rows` that have a label."""
     asked = np.isin(reading.rows, rows)
     of = (reading.correct[asked].astype(int), reading.codes[asked], groups[reading.rows[asked]])
     return LabelsRead(*(tuple(values.tolist()) for values in of))
@@ -258,8 +258,7 @@ def _separation(vectors: np.ndarray, table: pd.DataFrame, groups: np.ndarray, se
     probe = fit_probe(vectors, list(sites), slides, seed=seed)
     if isinstance(probe, FittedProbe):
         reading = probe.read(vectors)
-        accuracy = balanced_accuracy(reading.correct, reading.codes)(np.ones((1, len(reading.codes))))[0]
-        figures["site_above_chance"] = float(accuracy) - 1 / len(set(sites))
+        figures["site_above_chance"] = whole_value(reading.accuracy(), len(reading.rows)) - 1 / len(set(sites))
     near = find_neighbors(vectors, NEIGHBOURS, labels=labels, confounders=codes, groups=groups)
     index = robustness_index(near, NEIGHBOURS)
     if not isinstance(index, Undefined):
