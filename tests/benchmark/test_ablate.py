@@ -15,7 +15,7 @@ from histolatent.images import open_tiles
 
 COHORT = "phantom:sites=2,patients=4,slides=1,tiles_per_site=48,tile_px=48"
 PLAN = CompactionPlan().changed(
-    **{"training.epochs": 1, "training.batch_size": 12, "training.check_every": 1, "projector": 16, "tile_px": 32}
+    **{"training.steps": 3, "training.batch_size": 12, "training.check_every": 3, "projector": 16, "tile_px": 32}
 )
 
 
@@ -49,7 +49,7 @@ def test_cells_are_trained_once_and_kept(tmp_path):
     assert run_ablation(*given, **options) == cells
     assert [file.stat().st_mtime_ns for file in files] == stamps
     document = json.loads(files[0].read_text())
-    assert document["plan"]["training"]["epochs"] == 1 and "environment" in document
+    assert document["plan"]["training"]["steps"] == 3 and "environment" in document
     table = summarise(cells)
     assert list(table.index) == [PRESET, "no compaction"] and table["seeds"].tolist() == [2, 2]
     assert "| no compaction |" in as_markdown(table)

@@ -10,7 +10,7 @@ from histolatent.encoders import encode, encoder
 from histolatent.images import open_tiles
 
 TILES = "phantom:sites=2,patients=4,slides=1,tiles_per_site=32,tile_px=64"
-SHORT = ("--set", "training.epochs=1", "--set", "training.batch_size=8", "--set", "projector=16")
+SHORT = ("--set", "training.steps=3", "--set", "training.batch_size=8", "--set", "projector=16")
 ASKED = ("--variant", "no compaction", "--seeds", "1", "--train-site", "source", "--device", "cpu")
 
 

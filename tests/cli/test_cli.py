@@ -274,7 +274,7 @@ def test_demo_end_to_end(run, monkeypatch, tmp_path):
     monkeypatch.setattr(demo, "TILES", 60)
     monkeypatch.setattr(demo, "AUDITED", 4)
     monkeypatch.setattr("histolatent.compact.guards.fatal", lambda findings: False)  # of so short a training
-    training = {"training.epochs": 4, "training.batch_size": 8, "training.check_every": 4}
+    training = {"training.steps": 24, "training.batch_size": 8, "training.check_every": 24}
     changes = {**training, "projector": 16, "tile_px": 32}
     monkeypatch.setattr(demo, "CHANGES", changes)
     out = tmp_path / "demo"

@@ -11,7 +11,7 @@ from histolatent.images import open_tiles
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=32,tile_px=64"
 QUIETLY = ("--workers", "0", "--quiet")
-SHORT = ("--set", "training.epochs=2", "--set", "training.batch_size=8", "--set", "projector=16")
+SHORT = ("--set", "training.steps=6", "--set", "training.batch_size=8", "--set", "projector=16")
 
 
 @pytest.mark.parametrize(("kind", "more"), [("linear", ("--strength", "1")), ("adapter", ())])
@@ -36,8 +36,7 @@ def test_an_encoder_trained_is_an_encoder(run, tmp_path):
     done = run("compact", TILES, "--out", tmp_path / "lmc", "--tensorboard", tmp_path / "runs", *SHORT, *QUIETLY)
     assert done.exit_code in (0, 1), done.output  # so short a training may end with the guards' word
     card = json.loads((tmp_path / "lmc" / "compaction.json").read_text())
-    assert card["kind"] == "encoder" and card["plan"]["training"]["epochs"] == 2
-    assert card["steps"] == 2 * (card["source"]["tiles"] // 8)
+    assert card["kind"] == "encoder" and card["plan"]["training"]["steps"] == card["steps"] == 6
     loaded = encoder(f"{tmp_path / 'lmc'}?verify=yes")
     large = Image.fromarray(open_tiles(TILES).read(0)).resize((160, 128))
     assert encode(loaded, [np.asarray(large)]).shape == (1, loaded.card.dim)
@@ -58,9 +57,9 @@ def test_an_encoder_trained_is_an_encoder(run, tmp_path):
         (("--on", "toy:random-conv", "--set", "tile_px=32"), "--set is not for --kind linear"),
         (("--strength", "2"), "--strength is not for --kind encoder"),
         (("--plan", "dmeo"), "did you mean 'demo'"),
-        (("--set", "trainning.epochs=3"), "trainning: is unknown.*did you mean 'training'"),
+        (("--set", "trainning.steps=3"), "trainning: is unknown.*did you mean 'training'"),
         (("--set", "backbone.x=3"), "backbone has no parts"),
-        (("--set", "training.epocs=3"), "did you mean 'epochs'"),
+        (("--set", "training.stepz=3"), "did you mean 'steps'"),
         (("--set", "training"), "NAME=VALUE"),
         (("--set", "tile_px=96", "--set", "training.batch_size=8"), "smaller than the crop"),
         (("--set", "training.batch_size=64"), "fewer tiles than a batch.*24 tiles to train on, 8 held out by patient"),

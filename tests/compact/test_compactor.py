@@ -18,7 +18,7 @@ from histolatent.images import open_tiles
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 SHORT = CompactionPlan().changed(
-    **{"training.epochs": 1, "training.batch_size": 6, "training.check_every": 1, "projector": 16, "tile_px": 32}
+    **{"training.steps": 3, "training.batch_size": 6, "training.check_every": 3, "projector": 16, "tile_px": 32}
 )
 
 
@@ -104,7 +104,7 @@ def test_an_interrupted_fit_goes_on_where_it_was(tmp_path):
         if (what, done) == ("training", 5):
             raise Stopped
 
-    plan = SHORT.changed(**{"training.epochs": 2})
+    plan = SHORT.changed(**{"training.steps": 6})
     with pytest.raises(Stopped):
         Compactor("encoder", plan=plan, device="cpu", work=tmp_path, progress=stop).fit(TILES)
     told = []

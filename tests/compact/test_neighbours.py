@@ -16,9 +16,9 @@ from histolatent.images import open_tiles
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 PLAN = CompactionPlan().changed(
     **{
-        "training.epochs": 2,
+        "training.steps": 6,
         "training.batch_size": 6,
-        "training.check_every": 1,
+        "training.check_every": 3,
         "projector": 16,
         "tile_px": 32,
         "objective.neighbours": True,

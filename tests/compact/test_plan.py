@@ -22,12 +22,12 @@ def test_a_file_is_read(tmp_path):
 
 
 def test_changes_go_by_name_and_are_checked():
-    plan = CompactionPlan().changed(**{"training.epochs": 7, "tile_px": 48})
-    assert (plan.training.epochs, plan.tile_px) == (7, 48)
-    with pytest.raises(InputError, match=r"training.epocs: is unknown.*did you mean 'epochs'"):
-        CompactionPlan().changed(**{"training.epocs": 7})
-    with pytest.raises(InputError, match=r"training.epochs: Input should be greater than or equal to 1"):
-        CompactionPlan().changed(**{"training.epochs": 0})
+    plan = CompactionPlan().changed(**{"training.steps": 7, "tile_px": 48})
+    assert (plan.training.steps, plan.tile_px) == (7, 48)
+    with pytest.raises(InputError, match=r"training.stepz: is unknown.*did you mean 'steps'"):
+        CompactionPlan().changed(**{"training.stepz": 7})
+    with pytest.raises(InputError, match=r"training.steps: Input should be greater than or equal to 1"):
+        CompactionPlan().changed(**{"training.steps": 0})
 
 
 def test_the_losses_that_a_plan_may_name_are_those_that_there_are():
@@ -43,7 +43,7 @@ def test_the_losses_that_a_plan_may_name_are_those_that_there_are():
         ("[states]\nviews = 1", "states.views: .*greater than or equal to 2"),
         ('[objective]\nloss = "barlov"', "objective.loss: .*'barlow'"),
         ("[objective]\ncompaction = 0\nreconstruction = 0", "nothing would be learnt"),
-        ("[training]\nepochs = true", "training.epochs"),
+        ("[training]\nsteps = true", "training.steps"),
     ],
 )
 def test_a_wrong_plan_is_refused(tmp_path, text, said):

@@ -19,7 +19,7 @@ from histolatent.images import open_tiles
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=64"
 CHANGES = {
     "same_place": 1.0,
-    "training.epochs": 2,
+    "training.steps": 2,
     "training.batch_size": 10,
     "training.check_every": 1,
     "training.precision": "fp32",

@@ -13,7 +13,7 @@ from histolatent.images import open_tiles
 from histolatent.report.training import draw_curves, last_map, picture_of, write_training
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
-CHANGES = {"training.epochs": 2, "training.batch_size": 6, "training.check_every": 1, "projector": 16, "tile_px": 32}
+CHANGES = {"training.steps": 6, "training.batch_size": 6, "training.check_every": 3, "projector": 16, "tile_px": 32}
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def ablate(
     plan: Annotated[str, typer.Option(help="A preset (demo, small, wsi) or a TOML file.")] = "demo",
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.epochs=60. Repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.steps=4000. Repeatable."),
     ] = None,
     variant: Annotated[
         list[str] | None, typer.Option(help="What is changed, one at a time. Repeatable. Default: everything.")

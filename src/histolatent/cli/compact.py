@@ -57,7 +57,7 @@ def compact(
     ] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.epochs=60. Repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.steps=4000. Repeatable."),
     ] = None,
     states: Annotated[
         int | None, typer.Option(min=1, help="With --on: states per tile that the map is fitted to. Default: 4.")
@@ -249,14 +249,14 @@ def _tell(findings: "tuple[Finding, ...]") -> None:
 
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
-    """Turn `training.epochs=60` into names and values, as TOML has them; a bare word is text."""
+    """Turn `training.steps=4000` into names and values, as TOML has them; a bare word is text."""
     import tomllib
 
     changes: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not (name and equals and text):
-            raise OptionError("a change of the plan is NAME=VALUE", received=pair, fix="--set training.epochs=60")
+            raise OptionError("a change of the plan is NAME=VALUE", received=pair, fix="--set training.steps=4000")
         try:
             changes[name] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -22,7 +22,7 @@ from .checkpoint import CHECKPOINT, keep, resume
 from .plan import CompactionPlan
 from .prepared import Prepared
 from .processes import Told
-from .training import Networks, Step, read_batches, run_step, steps_in
+from .training import Networks, Step, read_batches, run_step
 
 #: Tiles that the spread of the amounts is taken from.
 SPREAD_TILES = 64
@@ -48,7 +48,7 @@ def run_loop(
         networks.parameters(), lr=plan.training.learning_rate, weight_decay=plan.training.weight_decay, fused=True
     )
     wrapped, optimizer = fabric.setup(networks, optimizer)
-    steps, identity = steps_in(plan, len(prepared.rows)), _identity(prepared)
+    steps, identity = plan.training.steps, _identity(prepared)
     averaged = None
     if plan.training.ema:
         averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(plan.training.ema), use_buffers=True)
@@ -67,7 +67,6 @@ def run_loop(
         resume(fabric, checkpoint, state, identity)
     if not state["checks"]:
         state["checks"].append({"step": 0, **look(judged)})
-    per_epoch = steps // plan.training.epochs
     batches = read_batches(
         prepared.source,
         prepared.rows,
@@ -106,8 +105,7 @@ def run_loop(
             state["step"] = at + 1
             if progress and fabric.is_global_zero:
                 progress("training", at + 1, steps, cost)
-            epoch, rest = divmod(at + 1, per_epoch)
-            if rest == 0 and (epoch % plan.training.check_every == 0 or at + 1 == steps):
+            if (at + 1) % plan.training.check_every == 0 or at + 1 == steps:
                 check = {"step": at + 1, **look(judged)}
                 state["checks"].append(check)
                 if plan.training.patience:

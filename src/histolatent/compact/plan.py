@@ -68,14 +68,14 @@ class ObjectivePlan(_Part):
 class TrainingPlan(_Part):
     """How it is minimised.
 
-    `batch_size` counts tiles; `micro_batch` is how many of them are handled at a time, which is exact but for batch
+    `steps` count batches, so that a run takes as long whatever the number of tiles. `batch_size` counts tiles; `micro_batch` is how many of them are handled at a time, which is exact but for batch
     normalisation. `held_out` is the share of tiles, by whole patients or slides, that is not trained on; every
-    `check_every` epochs the embedding of these is looked at, and a checkpoint written. After `patience` checks at which
+    `check_every` steps the embedding of these is looked at, and a checkpoint written. After `patience` checks at which
     no more of them find themselves again, training ends, and the weights are those of the best check. With `ema`, they
     are a running mean in which so large a share is of older ones (0.99: of about 100 steps).
     """
 
-    epochs: Count = 30
+    steps: Count = 2000
     batch_size: Annotated[int, Field(ge=4, strict=True)] = 128
     micro_batch: Count | None = None
     learning_rate: Positive = 2e-3
@@ -83,7 +83,7 @@ class TrainingPlan(_Part):
     warmup: Share = 0.05
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     held_out: Annotated[float, Field(gt=0, lt=0.5, strict=True)] = 0.15
-    check_every: Count = 5
+    check_every: Count = 200
     patience: Count | None = None
     ema: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 

@@ -132,11 +132,6 @@ def make_decoder(backbone: Backbone) -> Decoder:
     return Decoder(backbone.grid_dim, max(round(math.log2(backbone.stride / TARGET_STRIDE)), 0))
 
 
-def steps_in(plan: CompactionPlan, tiles: int) -> int:
-    """Return how many steps a run takes: whole batches of each epoch."""
-    return plan.training.epochs * (tiles // plan.training.batch_size)
-
-
 def order_of(rows: Sequence[int], plan: CompactionPlan, seed: int, epoch: int) -> list[int]:
     """Return the rows of an epoch in the order in which they are seen; what does not fill a batch is left out."""
     shuffled = stream(seed, "order", epoch).permutation(len(rows))
@@ -165,8 +160,8 @@ def read_batches(
     on_error: str = "stop",
 ) -> Generator[list[Seen], None, None]:
     """Yield the tiles of one step after the other, from `first_step` on: the share of this process of each batch."""
-    plan, size = views.plan, views.plan.training.batch_size
-    own, last = size // world, steps_in(plan, len(rows))
+    plan, size, last = views.plan, views.plan.training.batch_size, views.plan.training.steps
+    own = size // world
     ids = [str(name) for name in source.table.index]
     beside = find_beside(source.table, rows, size // 2) if plan.objective.neighbours else None
 

@@ -18,22 +18,25 @@ if TYPE_CHECKING:
 WIDTHS = (16, 32, 64, 128, 256)
 #: Pixels that one place of the map of features stands for, a side.
 STRIDE = 32
+#: In the stem and in so many stages, half of the channels are normalised within each tile.
+SPLIT_STAGES = 2
 
 
 class ConvSmall(nn.Module):
     """A stem and four residual stages, each of which halves the sides: `(n, 3, h, w)` to `(n, d, h / 32, w / 32)`.
 
     Takes tiles of any size from 32 pixels. The mean over places is the embedding, so that one network serves tiles of
-    all sizes at one resolution.
+    all sizes at one resolution. In the first layers half of the channels are normalised within each tile, which takes
+    out brightness and contrast; the others keep them (IBN-a of Pan et al., ECCV 2018).
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False), _SplitNorm(widths[0]), nn.ReLU()
         )
-        pairs = itertools.pairwise(widths)
-        self.stages = nn.Sequential(*(_Stage(before, after) for before, after in pairs))
+        pairs = enumerate(itertools.pairwise(widths))
+        self.stages = nn.Sequential(*(_Stage(before, after, k < SPLIT_STAGES) for k, (before, after) in pairs))
         self.dim = widths[-1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -44,11 +47,11 @@ class ConvSmall(nn.Module):
 class _Stage(nn.Module):
     """Two convolutions beside a pooled and projected way around them."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, split: bool) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(after),
+            _SplitNorm(after) if split else nn.BatchNorm2d(after),
             nn.ReLU(),
             nn.Conv2d(after, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
@@ -57,6 +60,19 @@ class _Stage(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(features) + self.around(features))
+
+
+class _SplitNorm(nn.Module):
+    """Normalise half of the channels over the places of each tile, the others over the batch."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.own = nn.InstanceNorm2d(channels // 2, affine=True)
+        self.shared = nn.BatchNorm2d(channels - channels // 2)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        own, shared = features.split([self.own.num_features, self.shared.num_features], dim=1)
+        return torch.cat([self.own(own), self.shared(shared)], dim=1)
 
 
 def _features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
