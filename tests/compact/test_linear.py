@@ -155,6 +155,21 @@ def test_options_out_of_range():
             make()
 
 
+@pytest.mark.parametrize("most", [1.0, 0.3])
+def test_a_channel_that_is_silent_on_the_source_stays_as_it_is(most):
+    views, _ = planted()
+    silent = np.zeros((*views.shape[:2], 2))
+    silent[..., 1] = 7.0
+    seen = np.concatenate([views[..., :2], silent, views[..., 2:]], axis=2)
+    change = whiten_and_remove(scatter_of(seen), 0.5, most)
+    rows = seen[:, 0]
+    np.testing.assert_array_equal(change.apply(rows)[:, 2:4], rows[:, 2:4])
+    rows[3, 2] = 0.01  # a channel wakes at another site
+    np.testing.assert_allclose(change.apply(rows)[3, 2], 0.01)
+    expected = whiten_and_remove(scatter_of(views), 0.5, most).apply(views[:, 1])
+    np.testing.assert_allclose(np.delete(change.apply(seen[:, 1]), [2, 3], axis=1), expected, atol=1e-9)
+
+
 def test_the_last_map_is_the_steps_one_after_the_other():
     views, _ = planted()
     scatter = scatter_of(views)

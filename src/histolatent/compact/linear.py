@@ -15,14 +15,15 @@ from .scatter import Scatter
 class Directions:
     """The generalised eigenvectors of within-tile against total scatter, least nuisance first.
 
-    `shares` `(d,)` are the shares of the variance along each that lies within tiles, 0 to 1. A vector has the
-    coordinates `(x - mean) @ read`, and `(coordinates @ write.T) + mean` is the vector again.
+    `shares` `(r,)` are the shares of the variance along each that lies within tiles, 0 to 1. A vector has the
+    coordinates `(x - mean) @ read`, and `(coordinates @ write.T) + mean` is the vector again, but for dimensions in
+    which nothing varied: no direction leads into these.
     """
 
     mean: Float[np.ndarray, " d"]
-    read: Float[np.ndarray, "d d"]
-    write: Float[np.ndarray, "d d"]
-    shares: Float[np.ndarray, " d"]
+    read: Float[np.ndarray, "d r"]
+    write: Float[np.ndarray, "d r"]
+    shares: Float[np.ndarray, " r"]
 
 
 def find_directions(scatter: Scatter) -> Directions:
@@ -46,11 +47,13 @@ def find_directions(scatter: Scatter) -> Directions:
         raise InputError("there is nothing to compact", received=f"{scatter.tiles} tiles whose means do not differ")
     views = scatter.views / scatter.tiles
     freedom = scatter.tiles - 1, scatter.views - scatter.tiles
-    between = shrunk(scatter.between / views / freedom[0], freedom[0])
-    within = shrunk(scatter.within / freedom[1], freedom[1])
+    moving = scatter.only(scatter.moving)
+    between = shrunk(moving.between / views / freedom[0], freedom[0])
+    within = shrunk(moving.within / freedom[1], freedom[1])
     total = (1 - 1 / views) * within + between
     shares, read = eigh(within, total)
-    return Directions(scatter.mean, read, total @ read, np.clip(shares, 0.0, 1.0))
+    read, write = (_placed(part, scatter) for part in (read, total @ read))
+    return Directions(scatter.mean, read, write, np.clip(shares, 0.0, 1.0))
 
 
 def shrunk(covariance: Float[np.ndarray, "d d"], n: int) -> Float[np.ndarray, "d d"]:
@@ -97,9 +100,10 @@ def whiten(scatter: Scatter, share: float) -> LinearMap:
     Vectors about their mean are multiplied by $(S_w + \epsilon \bar s I)^{-1/2}$, with $S_w$ the covariance of views of
     a tile, $\bar s$ the mean of its variances and $\epsilon$ the `share`; then by a number that leaves the variance
     of all views as it was. No direction is lost, but those in which only states differ shrink beside the others. The
-    larger the share, the milder; where views of tiles do not differ at all, nothing is changed.
+    larger the share, the milder; where views of tiles do not differ at all, nothing is changed, and dimensions in which
+    nothing varied are left as they are.
 
-    Misleads for directions that no tile of the source happened to vary in: these grow most.
+    Misleads for directions that few tiles of the source happened to vary in: these grow most.
 
     Raises
     ------
@@ -113,13 +117,14 @@ def whiten(scatter: Scatter, share: float) -> LinearMap:
     """
     if not share > 0:
         raise OptionError("the share for whitening is not above 0", received=share)
-    within = scatter.within / max(scatter.views - scatter.tiles, 1)
-    if not np.trace(within) > 0:
+    if not np.trace(scatter.within) > 0:
         return LinearMap(scatter.mean, np.zeros((scatter.dim, 0)), np.zeros((scatter.dim, 0)), np.zeros(0))
-    values, axes = eigh(within)
+    moving = scatter.only(scatter.moving)
+    values, axes = eigh(moving.within / max(scatter.views - scatter.tiles, 1))
     gains = 1 / np.sqrt(np.maximum(values, 0) + share * values.mean())
-    variances = np.einsum("dk,de,ek->k", axes, scatter.total, axes)
+    variances = np.einsum("dk,de,ek->k", axes, moving.total, axes)
     gains *= np.sqrt(variances.sum() / (gains**2 @ variances))
+    axes = _placed(axes, scatter)
     return LinearMap(scatter.mean, axes, axes, gains)
 
 
@@ -137,6 +142,13 @@ def whiten_and_remove(scatter: Scatter, share: float, most: float) -> LinearMap:
     if most == 1:
         return white
     return white.then(remove(find_directions(scatter.under(white.matrix)), most))
+
+
+def _placed(axes: Float[np.ndarray, "m r"], scatter: Scatter) -> Float[np.ndarray, "d r"]:
+    """Return axes in the dimensions that move as axes in all of them."""
+    placed = np.zeros((scatter.dim, axes.shape[1]))
+    placed[scatter.moving] = axes
+    return placed
 
 
 def _map(directions: Directions, gains: Float[np.ndarray, " d"]) -> LinearMap:

@@ -68,11 +68,12 @@ class ObjectivePlan(_Part):
 class TrainingPlan(_Part):
     """How it is minimised.
 
-    `steps` count batches, so that a run takes as long whatever the number of tiles. `batch_size` counts tiles; `micro_batch` is how many of them are handled at a time, which is exact but for batch
-    normalisation. `held_out` is the share of tiles, by whole patients or slides, that is not trained on; every
-    `check_every` steps the embedding of these is looked at, and a checkpoint written. After `patience` checks at which
-    no more of them find themselves again, training ends, and the weights are those of the best check. With `ema`, they
-    are a running mean in which so large a share is of older ones (0.99: of about 100 steps).
+    `steps` count batches: a run takes as long whatever the number of tiles. `batch_size` counts tiles; `micro_batch` is
+    how many of them are handled at a time, which is exact but for batch normalisation. `held_out` is the share of
+    tiles, by whole patients or slides, that is not trained on; every `check_every` steps the embedding of these is
+    looked at, and a checkpoint written. After `patience` checks at which no more of them find themselves again,
+    training ends, and the weights are those of the best check. With `ema`, they are a running mean in which so large a
+    share is of older ones (0.99: of about 100 steps).
     """
 
     steps: Count = 2000

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ..errors import InputError
 
 Square = Float[np.ndarray, "d d"]
+#: Variance of a dimension, against the mean of all, up to which it is rounding.
+STILL = 1e-12
 
 
 @dataclass
@@ -77,6 +79,19 @@ class Scatter:
         mapped.mean = self.mean
         mapped.within, mapped.between = (matrix.T @ part @ matrix for part in (self.within, self.between))
         return mapped
+
+    def only(self, dims: Int[np.ndarray, " _r"]) -> "Scatter":
+        """Return the scatter in some of the dimensions."""
+        part = Scatter(len(dims), self.tiles, self.views)
+        part.mean = self.mean[dims]
+        part.within, part.between = (whole[np.ix_(dims, dims)] for whole in (self.within, self.between))
+        return part
+
+    @property
+    def moving(self) -> Int[np.ndarray, " _r"]:
+        """The dimensions in which anything varied; a channel that is 0 for all tiles and states is none of them."""
+        variances = self.total.diagonal()
+        return np.flatnonzero(variances > STILL * variances.mean())
 
     @property
     def total(self) -> Square:
