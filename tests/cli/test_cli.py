@@ -16,6 +16,8 @@ from histolatent.cli import demo
 from histolatent.cli.console import parse_columns
 from histolatent.doctor import Diagnosis
 from histolatent.errors import OptionError
+from histolatent.images import open_tiles
+from histolatent.images.phantom import PhantomSpec, write_phantom
 from histolatent.provenance import version
 from histolatent.report import read_result
 
@@ -278,14 +280,16 @@ def test_demo_end_to_end(run, monkeypatch, tmp_path):
     changes = {**training, "projector": 16, "tile_px": 32}
     monkeypatch.setattr(demo, "CHANGES", changes)
     out = tmp_path / "demo"
-    for _ in range(2):  # an older demo is replaced
-        found = run("demo", "-o", out, "--workers", "0", "--quiet")
-        assert found.exit_code == 0, found.output
-        assert "not what is good" in found.output
-        assert re.search(r"untrained +label at the source 0\.\d\d, at 4 unseen sites 0\.\d\d", found.output)
-        assert len(read_result(out / "audit").encoders) == 3
-        assert (out / "audit" / "report.html").exists() and (out / "lmc" / "training.html").exists()
-        assert sorted(path.name for path in out.iterdir()) == ["audit", "cohort", "lmc", "untrained"]
+    older = PhantomSpec(sites=1, patients=2, slides=1, tiles_per_site=4, tile_px=64)
+    write_phantom(older, out / "cohort")  # what an older demo left is replaced
+    found = run("demo", "-o", out, "--workers", "0", "--quiet")
+    assert found.exit_code == 0, found.output
+    assert "not what is good" in found.output
+    assert re.search(r"untrained +label at the source 0\.\d\d, at 4 unseen sites 0\.\d\d", found.output)
+    assert len(read_result(out / "audit").encoders) == 3
+    assert (out / "audit" / "report.html").exists() and (out / "lmc" / "training.html").exists()
+    assert sorted(path.name for path in out.iterdir()) == ["audit", "cohort", "lmc", "untrained"]
+    assert len(open_tiles(out / "cohort").table) == 5 * 60
 
 
 @pytest.mark.parametrize("file", ["mine.txt", "cohort/manifest.csv"])
