@@ -115,6 +115,7 @@ def test_resamples_are_shared():
     counts = cluster_counts(7, resamples=50, seed=3)
     assert counts.shape == (50, 7)
     assert (counts.sum(axis=1) == 7).all()
+    cluster_counts.cache_clear()
     np.testing.assert_array_equal(counts, cluster_counts(7, resamples=50, seed=3))
     assert (counts != cluster_counts(7, resamples=50, seed=4)).any()
 

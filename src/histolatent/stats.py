@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -46,13 +47,16 @@ class Estimate:
         return Estimate(self.value, max(low, limits[0]), min(high, limits[1]))
 
 
+@lru_cache(maxsize=4)
 def cluster_counts(clusters: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Int[np.ndarray, "b g"]:
-    """Return how often each cluster is drawn in each bootstrap resample of whole clusters.
+    """Return how often each cluster is drawn in each bootstrap resample of whole clusters. Not to be written to.
 
-    The same arguments give the same resamples: figures that are to be compared share them.
+    The same arguments give the same resamples: figures that are to be compared share them, and they are drawn once.
     """
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, clusters])))
-    return random.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+    counts = random.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
+    counts.flags.writeable = False
+    return counts
 
 
 def pool_clusters(groups: Codes, seed: int, most: int = MOST_CLUSTERS) -> Codes:
