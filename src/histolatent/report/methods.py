@@ -112,8 +112,8 @@ def _readings(result: AuditResult, measured: list[Metric], references: _Referenc
     parts = []
     if any(not probe.reason for encoder in result.encoders for probe in encoder.probes):
         parts.append(
-            "Labels and sites were read by L2-penalised logistic regression in stratified folds that keep groups "
-            "apart, and by a vote of neighbours"
+            "Labels and sites were read by L2-penalised logistic regression, classes weighted alike, in stratified "
+            "folds that keep groups apart, and by a vote of neighbours"
         )
     if "transfer_gap" in names:
         parts.append("The label was also read at each site by a probe trained on all other sites")
