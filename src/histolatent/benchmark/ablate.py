@@ -27,7 +27,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "no compaction": {"objective.compaction": 0.0, "whiten": 0.0, "remove_above": 1.0},
     "own pooling": {"pooling": "own"},
     "no whitening": {"whiten": 0.0},
-    "no removal": {"remove_above": 1.0},
+    "with removal": {"remove_above": 0.5},
     "no reconstruction": {"objective.reconstruction": 0.0},
     "no adversary": {"objective.adversary": 0.0},
     "with adversary": {"objective.adversary": 0.1},

@@ -1,0 +1,48 @@
+"""Training an encoder on real tiles of one source, read as virtual sites render tiles that were kept out.
+
+Tiles of oral cancer and osteosarcoma (HISTOLATENT_DATA). A quarter of the patients, or of the tiles where no patient is
+named, is kept out of training in turn; virtual sites mix colours polynomially, bend the tone curve, blur and add noise,
+outside the family of the states. The preset `demo` stands beside the same plan without states, and on oral cancer
+beside other strengths of the states.
+
+`--quick` keeps out the first quarter of oral cancer (about twenty minutes on two cores), `--full` every quarter of both
+(about three hours). Cells are kept in the folder that HISTOLATENT_CELLS names, and not trained again.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from _bench import start
+from _lmc import PLAIN, Part, run_part
+
+from histolatent import open_tiles
+from histolatent.benchmark.unseen import KEPT
+from histolatent.images import Cut
+
+STRENGTHS = ("strength 0.5", "strength 1", "strength 2")
+
+
+def main() -> None:
+    """Measure and write `results/lmc_real.json`."""
+    bench = start("lmc_real", __doc__ or "")
+    if "HISTOLATENT_DATA" not in os.environ:
+        print("HISTOLATENT_DATA names no real tiles: nothing is measured")
+        return
+    data = Path(os.environ["HISTOLATENT_DATA"])
+    oral = open_tiles(data / "oral_cancer" / "manifest.csv")
+    parts = [Part("oral_cancer", oral, (PLAIN,), 1, 0.5)]
+    if bench.mode == "full":
+        osteosarcoma = open_tiles(data / "osteosarcoma", cut=Cut(256))
+        parts = [
+            Part("oral_cancer", oral, (PLAIN, *STRENGTHS), KEPT, 0.5),
+            Part("osteosarcoma", osteosarcoma, (PLAIN,), KEPT, 0.5),
+        ]
+    with tempfile.TemporaryDirectory() as folder:
+        for part in parts:
+            run_part(bench, part, Path(folder))
+    bench.finish()
+
+
+if __name__ == "__main__":
+    main()
