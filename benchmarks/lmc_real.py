@@ -5,8 +5,9 @@ named, is kept out of training; virtual sites mix colours polynomially, bend the
 outside the family of the states. The preset `demo` stands beside the same plan without states, and on oral cancer
 beside other strengths of the states.
 
-`--quick` keeps out the first quarter of oral cancer (about fifteen minutes on two cores), `--full` the first and then the
-second of both (about an hour and a half). Cells are kept in the folder that HISTOLATENT_CELLS names, and not trained again.
+`--quick` keeps out the first quarter of oral cancer (about fifteen minutes on two cores), `--full` the first and then
+the second of both (about an hour and a half). Cells are kept in the folder that HISTOLATENT_CELLS names, and are not
+trained again.
 """
 
 import os
