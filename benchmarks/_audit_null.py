@@ -21,7 +21,7 @@ from histolatent.audit.robustness import (
 )
 from histolatent.neighbors import TypedNeighbors, find_neighbors
 from histolatent.probes import FittedProbe, fit_probe, measure_chance
-from histolatent.stats import Estimate, bootstrap, bootstrap_means, paired_difference
+from histolatent.stats import Estimate, bootstrap, bootstrap_means, paired_difference, whole_value
 
 RUNS = 400
 TILES, PATIENTS, DIM = 400, 40, 12
@@ -142,7 +142,7 @@ def _probe(codes: np.ndarray, seed: int, *, by_band: bool = False) -> bool:
     assert isinstance(fitted, FittedProbe)
     statistic, chance = fitted.read(x).accuracy(), measure_chance(fitted, x, GROUPS, seed=seed)
     if by_band:
-        return not chance.low <= float(statistic(np.ones((1, TILES)))[0]) <= chance.high
+        return not chance.low <= whole_value(statistic, TILES) <= chance.high
     return excludes(bootstrap(statistic, GROUPS, resamples=1000, seed=seed).widened(chance.wider), 0.5)
 
 

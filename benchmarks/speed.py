@@ -104,7 +104,6 @@ def time_steps(plan: CompactionPlan, folder: Path, workers: int) -> tuple[float,
             batch,
             plan,
             at=at,
-            steps=2 * STEPS,
             backward=fabric.backward,
             no_sync=lambda: fabric.no_backward_sync(wrapped),
         )

@@ -12,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
 from ._types import Codes, Column, Vectors
-from .stats import Statistic, balanced_accuracy, cluster_spread, deal, shortfall, weighted_auroc
+from .stats import Statistic, balanced_accuracy, cluster_spread, deal, shortfall, weighted_auroc, whole_value
 
 FOLDS = 5
 ATTEMPTS = 10
@@ -41,6 +41,11 @@ class Reading:
     def accuracy(self) -> Statistic:
         """Return the balanced accuracy as a statistic over weighted tiles."""
         return balanced_accuracy(self.correct, self.codes)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The balanced accuracy, each tile counted once."""
+        return whole_value(self.accuracy(), len(self.rows))
 
     def auroc(self) -> Statistic:
         """Return the AUROC, one class against the rest, mean over classes (one class if there are two)."""

@@ -154,7 +154,8 @@ def test_batches_from_a_later_step_are_the_later_batches(prepared):
 
 
 def test_the_rate_warms_up_and_falls_to_nothing():
-    rates = [rate_at(step, 100, PLAN) for step in range(100)]
+    plan = PLAN.changed(**{"training.steps": 100})
+    rates = [rate_at(step, plan) for step in range(100)]
     assert np.argmax(rates) in (4, 5) and max(rates) == pytest.approx(PLAN.training.learning_rate)
     assert rates[-1] < 0.01 * max(rates) and rates[0] < 0.3 * max(rates)
 

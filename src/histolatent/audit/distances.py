@@ -8,10 +8,9 @@ from scipy.spatial.distance import cdist
 from .._types import Codes, Matrix
 from ..errors import InputError, OptionError
 from ..neighbors import unit_rows
-from ..probes import NotReadable, Reading, fit_probe
+from ..probes import NotReadable, fit_probe
 from ..provenance import stream
 from ..spectrum import blocks, check_vectors
-from ..stats import whole_value
 
 PROJECTIONS = 256
 TRANSPORT_TILES = 500
@@ -180,11 +179,7 @@ def proxy_a_distance(
     fitted = fit_probe(vectors, target, groups, strength=STRENGTH, seed=seed)
     if isinstance(fitted, NotReadable):
         return float("nan")
-    return 2 * (2 * _accuracy(fitted.read(vectors)) - 1)
-
-
-def _accuracy(reading: Reading) -> float:
-    return whole_value(reading.accuracy(), len(reading.rows))
+    return 2 * (2 * fitted.read(vectors).balanced_accuracy - 1)
 
 
 def _covariance(vectors: Matrix, mean: Float[np.ndarray, " d"]) -> Float[np.ndarray, "d d"]:

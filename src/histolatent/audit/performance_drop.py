@@ -10,7 +10,7 @@ from .._types import Codes, Vectors
 from ..errors import InputError
 from ..probes import NotReadable, Reading, grouped_folds, probe
 from ..provenance import stream
-from ..stats import Statistic, whole_value
+from ..stats import Statistic
 from .undefined import Undefined
 
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -121,7 +121,7 @@ def measure_drop(
             reading = probe(vectors, target, groups, split=split, seed=seed)
             if isinstance(reading, NotReadable):
                 return Undefined(f"the label cannot be probed: {reading.reason}")
-            scores[level, repeat] = whole_value(reading.accuracy(), len(reading.rows))
+            scores[level, repeat] = reading.balanced_accuracy
             readings[level].append(reading)
     drop = performance_drop(scores)
     if score is not None or isinstance(drop, Undefined):

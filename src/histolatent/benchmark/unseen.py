@@ -257,8 +257,7 @@ def _separation(vectors: np.ndarray, table: pd.DataFrame, groups: np.ndarray, se
     slides = np.unique(table["slide"].astype(str), return_inverse=True)[1] if "slide" in table else groups
     probe = fit_probe(vectors, list(sites), slides, seed=seed)
     if isinstance(probe, FittedProbe):
-        reading = probe.read(vectors)
-        figures["site_above_chance"] = whole_value(reading.accuracy(), len(reading.rows)) - 1 / len(set(sites))
+        figures["site_above_chance"] = probe.read(vectors).balanced_accuracy - 1 / len(set(sites))
     near = find_neighbors(vectors, NEIGHBOURS, labels=labels, confounders=codes, groups=groups)
     index = robustness_index(near, NEIGHBOURS)
     if not isinstance(index, Undefined):

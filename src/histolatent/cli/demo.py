@@ -73,7 +73,7 @@ def demo(
         restart=True,
         quiet=quiet,
     )
-    say("Synthetic tiles and three minutes of training: the figures show how it works, not what is good.")
+    say("Synthetic tiles and a few minutes of training: the figures show how it works, not what is good.")
 
 
 def _untrained(plan) -> "Encoder":

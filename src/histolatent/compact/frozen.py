@@ -14,7 +14,7 @@ from ..encoders.embed import embed_views, source_card
 from ..encoders.mapped import MappedEncoder, map_encoder
 from ..errors import CompactionError, InputError, OptionError, unknown
 from ..images import TileSource, select_rows
-from ..probes import NotReadable, Reading, fit_probe
+from ..probes import NotReadable, fit_probe
 from ..provenance import environment, now, stream
 from ..restain import fit_source
 from ..stain import StainBook
@@ -254,11 +254,7 @@ def _kept(tiles: np.ndarray, apply: Apply, table: pd.DataFrame, seed: int) -> Ke
     if isinstance(probes[0], NotReadable) or isinstance(probes[1], NotReadable):
         return None
     readings = probes[0].read(tiles), probes[1].read(moved), probes[0].read(moved)
-    return Kept("label", *(_balanced(reading) for reading in readings))
-
-
-def _balanced(reading: Reading) -> float:
-    return float(reading.accuracy()(np.ones((1, len(reading.codes))))[0])
+    return Kept("label", *(reading.balanced_accuracy for reading in readings))
 
 
 def _some(source: TileSource, most: int, seed: int) -> TileSource:

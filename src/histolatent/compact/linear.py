@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.linalg import eigh
 
 from ..encoders.maps import LinearMap
@@ -47,12 +47,13 @@ def find_directions(scatter: Scatter) -> Directions:
         raise InputError("there is nothing to compact", received=f"{scatter.tiles} tiles whose means do not differ")
     views = scatter.views / scatter.tiles
     freedom = scatter.tiles - 1, scatter.views - scatter.tiles
-    moving = scatter.only(scatter.moving)
+    dims = scatter.moving
+    moving = scatter.only(dims)
     between = shrunk(moving.between / views / freedom[0], freedom[0])
     within = shrunk(moving.within / freedom[1], freedom[1])
     total = (1 - 1 / views) * within + between
     shares, read = eigh(within, total)
-    read, write = (_placed(part, scatter) for part in (read, total @ read))
+    read, write = (_placed(part, dims, scatter.dim) for part in (read, total @ read))
     return Directions(scatter.mean, read, write, np.clip(shares, 0.0, 1.0))
 
 
@@ -119,12 +120,13 @@ def whiten(scatter: Scatter, share: float) -> LinearMap:
         raise OptionError("the share for whitening is not above 0", received=share)
     if not np.trace(scatter.within) > 0:
         return LinearMap(scatter.mean, np.zeros((scatter.dim, 0)), np.zeros((scatter.dim, 0)), np.zeros(0))
-    moving = scatter.only(scatter.moving)
+    dims = scatter.moving
+    moving = scatter.only(dims)
     values, axes = eigh(moving.within / max(scatter.views - scatter.tiles, 1))
     gains = 1 / np.sqrt(np.maximum(values, 0) + share * values.mean())
     variances = np.einsum("dk,de,ek->k", axes, moving.total, axes)
     gains *= np.sqrt(variances.sum() / (gains**2 @ variances))
-    axes = _placed(axes, scatter)
+    axes = _placed(axes, dims, scatter.dim)
     return LinearMap(scatter.mean, axes, axes, gains)
 
 
@@ -144,10 +146,10 @@ def whiten_and_remove(scatter: Scatter, share: float, most: float) -> LinearMap:
     return white.then(remove(find_directions(scatter.under(white.matrix)), most))
 
 
-def _placed(axes: Float[np.ndarray, "m r"], scatter: Scatter) -> Float[np.ndarray, "d r"]:
-    """Return axes in the dimensions that move as axes in all of them."""
-    placed = np.zeros((scatter.dim, axes.shape[1]))
-    placed[scatter.moving] = axes
+def _placed(axes: Float[np.ndarray, "m r"], dims: Int[np.ndarray, " m"], dim: int) -> Float[np.ndarray, "d r"]:
+    """Return axes in some dimensions as axes in all `dim` of them."""
+    placed = np.zeros((dim, axes.shape[1]))
+    placed[dims] = axes
     return placed
 
 

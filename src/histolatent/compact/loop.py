@@ -87,7 +87,6 @@ def run_loop(
                 Step.of(seen, prepared.manifold, fabric.device),
                 plan,
                 at=at,
-                steps=steps,
                 backward=fabric.backward,
                 no_sync=lambda: fabric.no_backward_sync(wrapped),
             )

@@ -194,8 +194,9 @@ def as_pairs(z: torch.Tensor) -> torch.Tensor:
     return z.reshape(v, n // 2, 2, d).transpose(1, 2).reshape(2 * v, n // 2, d)
 
 
-def rate_at(step: int, steps: int, plan: CompactionPlan) -> float:
+def rate_at(step: int, plan: CompactionPlan) -> float:
     """Return the learning rate: a linear warm-up, then half a cosine down to 0."""
+    steps = plan.training.steps
     warm = max(1, round(plan.training.warmup * steps))
     if step < warm:
         return plan.training.learning_rate * (step + 1) / warm
@@ -209,13 +210,12 @@ def run_step(
     plan: CompactionPlan,
     *,
     at: int,
-    steps: int,
     **fabric: Any,
 ) -> dict[str, float]:
     """Take one step; return what it cost, by part."""
     for group in optimizer.param_groups:
-        group["lr"] = rate_at(at, steps, plan)
-    reversal = reversal_strength(at / steps)
+        group["lr"] = rate_at(at, plan)
+    reversal = reversal_strength(at / plan.training.steps)
     scale = plan.objective.compaction * SCALES[plan.objective.loss](plan.projector)
     compare = LOSSES[plan.objective.loss]
 
