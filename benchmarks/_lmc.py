@@ -19,7 +19,7 @@ from histolatent.benchmark.ablate import (
     summarise,
     value_of,
 )
-from histolatent.benchmark.unseen import SOURCE
+from histolatent.benchmark.cohort import SOURCE
 from histolatent.compact.plan import CompactionPlan
 from histolatent.images import TileSource, cores, keep_tiles
 from histolatent.stats import Estimate, bootstrap

@@ -18,7 +18,7 @@ from _lmc import PLAIN, Part, run_part
 
 from histolatent import encoder, open_tiles
 from histolatent.benchmark.ablate import PRESET, Cell
-from histolatent.benchmark.unseen import SOURCE
+from histolatent.benchmark.cohort import SOURCE
 from histolatent.compact.checker import Checker
 from histolatent.compact.frozen import slides_of
 from histolatent.compact.saving import read_provenance

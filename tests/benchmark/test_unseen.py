@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from histolatent.benchmark.unseen import SOURCE, read_unseen, split_cohort
+from histolatent.benchmark.cohort import SOURCE, split_cohort
+from histolatent.benchmark.unseen import read_unseen
 from histolatent.encoders import encoder
 from histolatent.encoders.card import EncoderCard
 from histolatent.errors import InputError
 from histolatent.images import keep_tiles, open_tiles, select_rows
+from histolatent.perturb import virtual_sites
 
 COHORT = "phantom:sites=3,patients=6,slides=1,tiles_per_site=60,tile_px=48"
 
@@ -45,9 +47,9 @@ def one_hot(values):
 def test_the_largest_site_is_trained_on_and_the_others_are_read(cohort):
     divided = split_cohort(cohort)
     assert set(cohort.table["site"].iloc[divided.train]) == {min(cohort.table["site"])}
-    assert not divided.virtual and len(divided.read) == 2
+    assert not divided.virtual and len(divided.unseen) == 2
     asked = split_cohort(cohort, "source")
-    assert set(cohort.table["site"].iloc[asked.train]) == {"source"} and "source" not in asked.read
+    assert set(cohort.table["site"].iloc[asked.train]) == {"source"} and "source" not in asked.unseen
     assert len(asked.source.table) == 60
 
 
@@ -55,14 +57,42 @@ def test_one_site_is_divided_by_patient_and_read_at_virtual_sites(cohort):
     one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
     divided = split_cohort(one)
     patients = one.table["patient"].to_numpy()
-    kept = next(iter(divided.read.values()))
-    assert divided.virtual and len(divided.read) == 5
-    assert not set(patients[divided.train]) & set(patients[kept])
-    assert len(divided.train) + len(kept) == 60
-    folds = [next(iter(split_cohort(one, fold=fold).read.values())).tolist() for fold in range(5)]
-    assert (
-        sorted(row for fold in folds[:4] for row in fold) == list(range(60)) and folds[4] == folds[0] == kept.tolist()
-    )
+    assert divided.virtual and len(divided.unseen) == 5
+    assert not set(patients[divided.train]) & set(patients[divided.kept])
+    assert sorted([*divided.train, *divided.kept]) == list(range(60))
+    folds = [split_cohort(one, fold=fold).kept.tolist() for fold in range(5)]
+    assert sorted(row for fold in folds[:4] for row in fold) == list(range(60))
+    assert folds[4] == folds[0] == divided.kept.tolist()
+
+
+def test_virtual_sites_show_the_same_tissue_on_other_slides_of_the_same_patients(cohort):
+    one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
+    divided = split_cohort(one)
+    table = divided.tiles.table
+    assert table.index.is_unique and len(table) == 60 + 5 * len(divided.kept)
+    for name, rows in divided.unseen.items():
+        assert set(table["site"].iloc[rows]) == {name}
+        assert divided.groups[rows].tolist() == divided.groups[divided.kept].tolist()
+        assert table["slide"].iloc[rows].tolist() == [
+            f"{name}/{slide}" for slide in one.table["slide"].iloc[divided.kept]
+        ]
+        first = int(divided.kept[0])
+        site, tile_id = virtual_sites()[name], one.table.index[first]
+        slide = one.table["slide"].iloc[first]
+        expected = site(one.read(first), mpp=0.5, slide=slide, tile_id=tile_id)
+        assert np.array_equal(divided.tiles.read(int(rows[0])), expected)
+    assert np.array_equal(divided.tiles.read(3), one.read(3))
+    assert divided.tiles.truth["grade"].iloc[rows[0]] == one.truth["grade"].iloc[first]
+
+
+def test_a_tile_without_patient_and_slide_is_one_group_at_all_virtual_sites(cohort):
+    from histolatent.images.selected import SelectedTiles
+
+    table = cohort.table.iloc[:60].drop(columns=["site", "slide", "patient"])
+    divided = split_cohort(SelectedTiles(cohort, np.arange(60), table))
+    for rows in divided.unseen.values():
+        assert divided.groups[rows].tolist() == divided.groups[divided.kept].tolist()
+    assert len(set(divided.groups)) == 60
 
 
 def test_an_encoder_of_the_label_alone_is_perfect_everywhere(cohort):
@@ -112,7 +142,7 @@ def test_virtual_sites_are_read_with_the_probe_of_the_tiles_as_they_are(cohort):
     seen = read_unseen(split_cohort(one), encoder("toy:random-conv"))
     assert list(seen.read) == [SOURCE, "soft", "rose", "flat", "mixed", "strong"]
     assert seen.figures["source"] >= seen.figures["unseen"]
-    assert "silhouette" not in seen.figures
+    assert seen.figures["site_above_chance"] > 0.2
 
 
 @pytest.mark.parametrize(
@@ -138,13 +168,13 @@ def test_each_of_four_patients_is_kept_once_though_none_has_every_label(cohort):
     table["patient"] = np.repeat([0, 1, 2, 3], [19, 15, 18, 8])
     table["label"] = np.repeat([0, 1, 0, 1, 2, 0, 2, 0], [5, 14, 3, 6, 6, 4, 14, 8])
     divided = [split_cohort(SelectedTiles(cohort, np.arange(60), table), fold=fold) for fold in range(5)]
-    kept = [set(table["patient"].iloc[one.read["soft"]]) for one in divided]
+    kept = [set(table["patient"].iloc[one.kept]) for one in divided]
     assert sorted(map(tuple, kept[:4])) == [(0,), (1,), (2,), (3,)] and kept[4] == kept[0]
     for one in divided:
         assert set(table["label"].iloc[one.train]) == {0, 1, 2}
-        assert len(one.train) + len(one.read["soft"]) == 60
+        assert len(one.train) + len(one.kept) == 60
     seen = read_unseen(divided[0], encoder("toy:od-moments"))
-    assert len(seen.read["soft"].right) == len(divided[0].read["soft"])
+    assert len(seen.read["soft"].right) == len(divided[0].kept)
 
 
 def test_a_label_that_was_not_trained_on_cannot_be_read(cohort):

@@ -16,7 +16,8 @@ from ..images import TileSource
 from ..outputs import whole as whole_file
 from ..provenance import canonical_json, digest, environment, now
 from ..stats import Difference, Statistic, paired_difference, whole_value
-from .unseen import SOURCE, Cohort, LabelsRead, mean_accuracy, pooled, read_unseen, split_cohort
+from .cohort import SOURCE, Cohort, split_cohort
+from .unseen import LabelsRead, mean_accuracy, pooled, read_unseen
 
 #: The plan as it is.
 PRESET = "as planned"
@@ -119,7 +120,7 @@ def _cell(
     from ..compact.saving import save_compaction
     from ..outputs import remove
 
-    facts = {"tiles": source_digest(cohort.whole), "trained": cohort.train.tolist(), "seed": seed}
+    facts = {"tiles": source_digest(cohort.tiles), "trained": cohort.train.tolist(), "seed": seed}
     key = digest({"plan": plan.model_dump(mode="json", exclude={"about"}), **facts})[:12]
     path = out / "cells" / f"{name.replace(' ', '-')}-{seed}-{key}.json"
     if path.exists():

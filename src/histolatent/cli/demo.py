@@ -86,7 +86,8 @@ def _untrained(plan) -> "Encoder":
 
 def _tell_unseen(cohort: "TileSource", encoders: "dict[str, Encoder]", workers: int) -> None:
     """Print what a probe of the label, trained at the source, reads at the other sites, and a probe of the site."""
-    from ..benchmark.unseen import read_unseen, split_cohort
+    from ..benchmark.cohort import split_cohort
+    from ..benchmark.unseen import read_unseen
 
     divided = split_cohort(cohort, SOURCE_SITE)
     by_site, by_label = (1 / cohort.table[column].nunique() for column in ("site", "label"))
@@ -94,6 +95,6 @@ def _tell_unseen(cohort: "TileSource", encoders: "dict[str, Encoder]", workers: 
     for name, encoder in encoders.items():
         found = read_unseen(divided, encoder, workers=workers).figures
         say(
-            f"  {name:10s} label at the source {found['source']:.2f}, at {len(divided.read)} unseen sites "
+            f"  {name:10s} label at the source {found['source']:.2f}, at {len(divided.unseen)} unseen sites "
             f"{found['unseen']:.2f}; which of the sites it is {found['site_above_chance'] + by_site:.2f}"
         )
