@@ -44,6 +44,8 @@ def test_the_losses_that_a_plan_may_name_are_those_that_there_are():
         ('[objective]\nloss = "barlov"', "objective.loss: .*'barlow'"),
         ("[objective]\ncompaction = 0\nreconstruction = 0", "nothing would be learnt"),
         ("[training]\nsteps = true", "training.steps"),
+        ('[states]\nkind = "hed-light"', "hed-light does not go with whiten"),
+        ('whiten = 0\n[states]\nkind = "hed-light"\nrender = "device"', "does not go with states.render"),
     ],
 )
 def test_a_wrong_plan_is_refused(tmp_path, text, said):

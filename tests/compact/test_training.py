@@ -18,6 +18,7 @@ from histolatent.encoders import encode, encoder, save_encoder
 from histolatent.errors import CompactionError, InputError, OutputError
 from histolatent.images import open_tiles
 from histolatent.provenance import stream
+from histolatent.stain import hed_jitter, randstainna_change, recolour
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 PLAN = CompactionPlan().changed(
@@ -77,6 +78,26 @@ def test_views_have_one_place_or_each_its_own(prepared, source, tmp_path):
         return np.mean([np.array_equal(*views(tile, f"{k} a", 0.5).amounts) for k in range(200)])
 
     assert alike(1.0) == 1 and alike(0.0) < 0.05 and 0.35 < alike(0.5) < 0.65
+
+
+@pytest.mark.parametrize("kind", ["hed-light", "hed-strong", "randstainna"])
+def test_an_augmentation_takes_the_place_of_states(prepared, source, tmp_path, kind):
+    plan = PLAN.changed(whiten=0.0, same_place=1.0, **{"states.kind": kind})
+    augmented, plain = (prepare(source, p, tmp_path) for p in (plan, plan.changed(**{"states.strength": 0.0})))
+    tile = source.read(0)
+    seen, as_it_is = augmented.views(tile, "0 a", 0.5), plain.views(tile, "0 a", 0.5)
+    assert np.array_equal(seen.amounts, as_it_is.amounts) and np.array_equal(*as_it_is.pixels)
+    assert not np.array_equal(*seen.pixels)
+    white = prepared.manifold.anchor_of(None).white
+    change = {
+        "hed-light": lambda: hed_jitter(0, "0 a 0", "light", white=white),
+        "hed-strong": lambda: hed_jitter(0, "0 a 0", "strong", white=white),
+        "randstainna": lambda: randstainna_change(
+            as_it_is.pixels[0], augmented.views.augmentation.templates, 0, "0 a 0", white=white
+        ),
+    }[kind]()
+    np.testing.assert_array_equal(seen.pixels[0], recolour(as_it_is.pixels[0], change))
+    assert train(augmented, tmp_path).history
 
 
 def test_the_device_renders_what_workers_render(prepared, source, tmp_path):

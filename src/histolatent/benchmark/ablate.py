@@ -19,6 +19,13 @@ from ..stats import Difference, Statistic, paired_difference, whole_value
 from .cohort import SOURCE, Cohort, split_cohort
 from .unseen import LabelsRead, mean_accuracy, pooled, read_unseen
 
+#: Without what states have and an augmentation has not.
+_AUGMENTED: Mapping[str, Any] = {
+    "objective.adversary": 0.0,
+    "whiten": 0.0,
+    "remove_above": 1.0,
+    "states.render": "workers",
+}
 #: The plan as it is.
 PRESET = "as planned"
 #: Each variant: what it changes in the plan.
@@ -38,6 +45,9 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "ratio": {"objective.loss": "ratio"},
     "4 views": {"states.views": 4},
     "fixed prior": {"states.prior": "fixed"},
+    "hed-light": {**_AUGMENTED, "states.kind": "hed-light"},
+    "hed-strong": {**_AUGMENTED, "states.kind": "hed-strong"},
+    "randstainna": {**_AUGMENTED, "states.kind": "randstainna"},
     "stain states only": {"states.parts": ("stain",)},
     "strength 0.5": {"states.strength": 0.5},
     "strength 1": {"states.strength": 1.0},

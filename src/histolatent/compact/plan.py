@@ -26,6 +26,8 @@ class _Part(BaseModel):
 class StatePlan(_Part):
     """Which states of its stain manifold a tile is seen under.
 
+    - `kind`: states of the `manifold`, or an augmentation in their place: `hed-light`, `hed-strong`, `randstainna`.
+      It has no coordinates, so that neither an adversary nor a last map goes with it, and it has no strength.
     - `views`: how many of each tile meet in a step.
     - `prior`: `fitted` to how the slides of the source differ, or `fixed`.
     - `strength`: the prior's standard deviations are multiplied by it; 0 shows tiles as they are.
@@ -34,6 +36,7 @@ class StatePlan(_Part):
     - `render`: in `workers`, processes beside the one that trains, or on the `device` that trains (but for JPEG).
     """
 
+    kind: Literal["manifold", "hed-light", "hed-strong", "randstainna"] = "manifold"
     views: Annotated[int, Field(ge=2, le=16, strict=True)] = 2
     prior: Literal["fitted", "fixed"] = "fitted"
     strength: Weight = 1.0
@@ -111,6 +114,20 @@ class CompactionPlan(_Part):
     states: StatePlan = StatePlan()
     objective: ObjectivePlan = ObjectivePlan()
     training: TrainingPlan = TrainingPlan()
+
+    @model_validator(mode="after")
+    def _augmentations_have_no_coordinates(self) -> "CompactionPlan":
+        if self.states.kind != "manifold":
+            wrong = {
+                "objective.adversary": self.objective.adversary > 0,
+                "whiten": self.whiten > 0,
+                "remove_above": self.remove_above < 1,
+                "states.render": self.states.render == "device",
+            }
+            named = [name for name, is_wrong in wrong.items() if is_wrong]
+            if named:
+                raise ValueError(f"states.kind {self.states.kind} does not go with {', '.join(named)}")
+        return self
 
     @property
     def has_last_map(self) -> bool:

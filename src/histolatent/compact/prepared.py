@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..images import Item, TileSource, keep_tiles, stream_tiles
+from ..images import Item, TileSource, keep_tiles, select_rows, stream_tiles
 from ..images.kept import AsRead
 from ..stain.manifold import AXES, Prior, StainManifold, fixed_prior
+from .augmentation import fit_augmentation
 from .checker import Checker
 from .frozen import fit_manifold, leave_out, make_folds, slides_of
 from .plan import CompactionPlan
@@ -86,7 +87,12 @@ def prepare(
     prior = manifold.prior.only(*plan.states.parts)
     manifold = manifold.with_prior(prior.widened(plan.states.strength or 1.0))
     seen = manifold if plan.states.strength else manifold.with_prior(no_states())
-    views = TrainingViews(seen, slides_of(source), plan, tile_px, seed)
+    augmentation = None
+    if plan.states.kind != "manifold" and plan.states.strength:
+        augmentation = fit_augmentation(
+            plan.states.kind, select_rows(source, rows), seed=seed, workers=workers, on_error=on_error
+        )
+    views = TrainingViews(seen, slides_of(source), plan, tile_px, seed, augmentation)
     return Prepared(source, tuple(rows.tolist()), tuple(held_out.tolist()), manifold, views, column)
 
 

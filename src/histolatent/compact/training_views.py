@@ -14,6 +14,7 @@ from .._types import Tile
 from ..errors import InputError
 from ..provenance import stream
 from ..stain.manifold import AXES, ProtocolState, StainManifold
+from .augmentation import Augmentation
 from .plan import CompactionPlan
 
 _NORMAL = NormalDist()
@@ -52,7 +53,8 @@ class TrainingViews:
 
     Called with a name of the form `epoch tile-id`; everything random is keyed by (seed, epoch, tile, view). A state is
     drawn by way of a virtual laboratory: of the variance of the normal scores behind it, the share `between` is the
-    laboratory's. Laboratories are standardised, so that scores have mean 0 and variance 1 whatever was drawn.
+    laboratory's. Laboratories are standardised, so that scores have mean 0 and variance 1 whatever was drawn. With an
+    `augmentation` tiles are seen under that, and states are drawn and not used.
     """
 
     manifold: StainManifold
@@ -60,6 +62,7 @@ class TrainingViews:
     plan: CompactionPlan
     tile_px: int
     seed: int
+    augmentation: Augmentation | None = None
 
     def __call__(self, tile: Tile, name: str, mpp: float | None) -> Seen:
         """Return the views."""
@@ -83,7 +86,10 @@ class TrainingViews:
         names = tuple(f"{name} {view}" for view in range(views))
         pixels = [place.turn(place.cut(tile)) for place in places]
         later = self.plan.states.render == "device"
-        if not later:
+        if self.augmentation is not None:
+            white = self.manifold.anchor_of(slide).white
+            pixels = [self.augmentation(crop, own, white) for crop, own in zip(pixels, names, strict=True)]
+        elif not later:
             pixels = [
                 self.manifold.render(crop, state, mpp=mpp, slide=slide, tile_id=own)
                 for crop, state, own in zip(pixels, states, names, strict=True)
