@@ -15,7 +15,7 @@ from ..probes import grouped_folds
 
 #: Of a cohort of one site, one patient in so many is kept for reading.
 KEPT = 4
-SOURCE = "source"
+SOURCE, UNSEEN = "source", "unseen"
 Rows = Int[np.ndarray, " _rows"]
 
 
@@ -46,9 +46,9 @@ class Cohort:
         return select_rows(self.tiles, self.train)
 
     @property
-    def compared(self) -> Rows:
-        """The rows by which sites are set against each other: the source's, of the patients kept if any, and unseen."""
-        return np.concatenate([self.kept if self.virtual else self.train, *self.unseen.values()])
+    def asked(self) -> dict[str, Rows]:
+        """Rows to be read, by site: the source's, of the patients kept if any, then the unseen sites'."""
+        return {SOURCE: self.kept if self.virtual else self.train, **self.unseen}
 
     @property
     def slides(self) -> Rows:
@@ -56,10 +56,9 @@ class Cohort:
 
         Virtual sites show the same slides: there it is `groups` too.
         """
-        table = self.tiles.table
-        if self.virtual or "slide" not in table or table["slide"].isna().any():
+        if self.virtual or not has_slides(self.tiles):
             return self.groups
-        return np.unique(table["slide"].astype(str), return_inverse=True)[1]
+        return np.unique(self.tiles.table["slide"].astype(str), return_inverse=True)[1]
 
 
 def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int = 0) -> Cohort:
@@ -83,7 +82,7 @@ def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int 
         raise InputError("there is no such site", received=train_site, valid=", ".join(map(str, counts.index)))
     if len(counts) > 1:
         chosen = train_site or str(counts.idxmax())
-        others = {str(name): np.flatnonzero(sites == name) for name in counts.index if name != chosen}
+        others = {_other(str(name)): np.flatnonzero(sites == name) for name in counts.index if name != chosen}
         return Cohort(whole, np.flatnonzero(sites == chosen), others, np.array([], int), groups_of(table))
     groups = groups_of(table)
     train, kept = _keep_patients(table, groups, fold)
@@ -91,6 +90,11 @@ def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int 
     places = shown.table["site"].to_numpy()
     unseen = {name: np.flatnonzero(places == name) for name in virtual_sites()}
     return Cohort(shown, train, unseen, kept, groups[shown.rows])
+
+
+def _other(site: str) -> str:
+    """Return what an unseen site is called: its own name, unless that is what the site trained on is called."""
+    return f"site {site}" if site in (SOURCE, UNSEEN) else site
 
 
 def _keep_patients(table: pd.DataFrame, groups: Rows, fold: int) -> tuple[Rows, Rows]:
@@ -107,6 +111,11 @@ def _keep_patients(table: pd.DataFrame, groups: Rows, fold: int) -> tuple[Rows, 
         )
     train, kept = folds[fold % len(folds)]
     return np.sort(train), np.sort(kept)
+
+
+def has_slides(tiles: TileSource) -> bool:
+    """Whether the slide of every tile is known."""
+    return "slide" in tiles.table and bool(tiles.table["slide"].notna().all())
 
 
 def groups_of(table: pd.DataFrame) -> Rows:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from .._types import Vectors
 from ..audit.batches import compare_batches
@@ -12,7 +11,7 @@ from ..audit.silhouettes import batch_silhouettes
 from ..audit.undefined import Undefined
 from ..neighbors import find_neighbors
 from ..probes import FittedProbe, fit_probe
-from .cohort import Cohort
+from .cohort import SOURCE, Cohort
 
 #: Neighbours whose types the robustness index counts.
 NEIGHBOURS = 50
@@ -27,7 +26,7 @@ def measure_separation(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> di
     - `site_above_chance`: balanced accuracy of a fresh probe of the site, slides left out, less chance.
     - `robustness`: the robustness index of 50 neighbours; `margin`: the median of CRoMa.
     """
-    rows = cohort.compared
+    rows = np.concatenate(list(cohort.asked.values()))
     table, slides, groups = cohort.tiles.table.iloc[rows], cohort.slides[rows], cohort.groups[rows]
     vectors, figures = vectors[rows], dict[str, float]()
     known = np.flatnonzero(table["label"].notna())
@@ -58,12 +57,12 @@ def measure_distances(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> dic
     found = []
     known = cohort.tiles.table["label"]
     codes = np.where(known.isna(), -1, np.unique(known.astype(str), return_inverse=True)[1])
-    source = cohort.kept if cohort.virtual else cohort.train
+    source = cohort.asked[SOURCE]
     for rows in cohort.unseen.values():
         both, batches = np.concatenate([source, rows]), np.repeat([0, 1], [len(source), len(rows)])
         whose = np.unique(cohort.groups[both], return_inverse=True)[1]
         made = compare_batches(vectors[both], batches, whose, labels=codes[both], distances=tuple(DISTANCES), seed=seed)
         found.append({DISTANCES[item.name]: item.between for item in made.distances})
         found[-1] |= {f"{DISTANCES[item.name]}_floor": item.floor for item in made.distances}
-    means = pd.DataFrame(found).mean()
-    return {str(name): float(value) for name, value in means.dropna().items()}
+    names = {name for item in found for name, value in item.items() if not np.isnan(value)}
+    return {name: float(np.mean([item[name] for item in found])) for name in sorted(names)}

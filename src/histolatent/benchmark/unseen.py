@@ -71,13 +71,12 @@ def read_unseen(cohort: Cohort, encoder: Encoder, *, seed: int = 0, workers: int
     vectors = embed_tiles(cohort.tiles, encoder, workers=workers, batch_size=batch_size)
     labels: list[str | None] = [None if pd.isna(value) else str(value) for value in cohort.tiles.table["label"]]
     across = _fitted(_across(vectors, labels, cohort.groups, cohort.train, seed)).read(vectors)
-    within, own = across, cohort.kept
+    read = {name: _labels_read(across, rows, cohort.groups) for name, rows in cohort.asked.items()}
     if not cohort.virtual:
         trained = set(cohort.train.tolist())
-        theirs = [label if row in trained else None for row, label in enumerate(labels)]
-        within, own = _fitted(fit_probe(vectors, theirs, cohort.groups, seed=seed)).read(vectors), cohort.train
-    read = {SOURCE: _labels_read(within, own, cohort.groups)}
-    read |= {name: _labels_read(across, rows, cohort.groups) for name, rows in cohort.unseen.items()}
+        own = [label if row in trained else None for row, label in enumerate(labels)]
+        within = _fitted(fit_probe(vectors, own, cohort.groups, seed=seed)).read(vectors)
+        read[SOURCE] = _labels_read(within, cohort.train, cohort.groups)
     figures = measure_separation(cohort, vectors, seed=seed)
     figures |= _factors(cohort, vectors, seed)
     figures["rank"] = effective_rank(vectors[cohort.train])

@@ -4,7 +4,7 @@ from .batches import encode, forward_checked, prepare_many
 from .card import EncoderCard, Preprocessing
 from .catalogue import CatalogueEntry, catalogue, in_cache
 from .contract import ContractCheck, check_contract, explain_vectors
-from .dense import encode_dense
+from .dense import encode_dense, encode_levels
 from .export import export_onnx
 from .folder import save_encoder, verify
 from .load import encoder
@@ -23,6 +23,7 @@ __all__ = [
     "check_contract",
     "encode",
     "encode_dense",
+    "encode_levels",
     "encoder",
     "explain_vectors",
     "export_onnx",

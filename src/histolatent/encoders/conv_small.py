@@ -87,7 +87,15 @@ def _grid(model: nn.Module, features: torch.Tensor) -> torch.Tensor:
     return features
 
 
-embed_conv_small = Stages(_features, _pool, _grid)
+def _below(model: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    assert isinstance(model, ConvSmall)
+    found = [model.stem(images)]
+    for stage in itertools.islice(model.stages, len(model.stages) - 1):
+        found.append(stage(found[-1]))
+    return found
+
+
+embed_conv_small = Stages(_features, _pool, _grid, _below)
 
 
 def rebuild_conv_small(

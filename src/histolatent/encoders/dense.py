@@ -1,6 +1,6 @@
 """Maps of features before pooling, for detection and segmentation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,6 +26,10 @@ class DenseEncoder(Protocol):
         """
         ...
 
+    def below(self, prepared: Tiles) -> list[np.ndarray]:
+        """Return the maps of the layers before, `(n, d, h, w)` each, where they are finer, the finest first."""
+        ...
+
 
 def encode_dense(
     encoder: Encoder, tiles: Iterable[np.ndarray], *, batch_size: int = 64
@@ -48,6 +52,30 @@ def encode_dense(
     >>> encode_dense(small, np.zeros((2, 224, 224, 3), np.uint8)).shape
     (2, 512, 7, 7)
     """
+    return _encode(encoder, tiles, batch_size, lambda dense, prepared: [dense.dense(prepared)])[0]
+
+
+def encode_levels(
+    encoder: Encoder, tiles: Iterable[np.ndarray], *, batch_size: int = 64
+) -> list[Float32[np.ndarray, "_n _d _h _w"]]:
+    """Return the maps of features of all layers that differ in fineness, the finest first, as a detector takes them.
+
+    The last is that of `encode_dense`; a transformer has no other. Errors are those of `encode_dense`, too.
+
+    >>> from histolatent.encoders import encoder
+    >>> small = encoder("timm-random:resnet18?pooling=mean")
+    >>> [level.shape[2] for level in encode_levels(small, np.zeros((1, 224, 224, 3), np.uint8))]
+    [112, 56, 28, 14, 7]
+    """
+    return _encode(encoder, tiles, batch_size, lambda dense, prepared: [*dense.below(prepared), dense.dense(prepared)])
+
+
+def _encode(
+    encoder: Encoder,
+    tiles: Iterable[np.ndarray],
+    batch_size: int,
+    maps: Callable[[DenseEncoder, Tiles], list[np.ndarray]],
+) -> list[np.ndarray]:
     if batch_size < 1:
         raise OptionError("batch_size is less than one", received=batch_size, valid="a whole number from 1")
     if not isinstance(encoder, DenseEncoder):
@@ -58,9 +86,9 @@ def encode_dense(
         found = ", ".join(f"{shape[1]} x {shape[0]} px" for shape in sorted(sizes)) or "no tile"
         raise InputError("maps of features are of tiles of one size", received=found, fix="call it once for each size")
     parts = [
-        encoder.dense(np.stack(prepared[start : start + batch_size])) for start in range(0, len(prepared), batch_size)
+        maps(encoder, np.stack(prepared[start : start + batch_size])) for start in range(0, len(prepared), batch_size)
     ]
-    return np.concatenate(parts)
+    return [np.concatenate(level) for level in zip(*parts, strict=True)]
 
 
 def no_maps(encoder: Encoder) -> EncoderError:

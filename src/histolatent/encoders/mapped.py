@@ -59,6 +59,12 @@ class MappedEncoder:
         found = np.moveaxis(self.base.dense(prepared), 1, -1)
         return np.moveaxis(self.map.apply(found.reshape(-1, found.shape[-1])).reshape(found.shape), -1, 1)
 
+    def below(self, prepared: Tiles) -> list[np.ndarray]:
+        """Return the maps of the layers of the base that lie before the last: the map is not of these."""
+        if not isinstance(self.base, DenseEncoder):
+            raise no_maps(self)
+        return self.base.below(prepared)
+
     def config(self) -> dict[str, Any]:
         """Return what `config.json` says."""
         known = {"base_identity": self.base.card.identity, "base_precision": self.base.card.precision}

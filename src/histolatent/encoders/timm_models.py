@@ -166,7 +166,15 @@ def _grid(model: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
     return patches.transpose(1, 2).unflatten(2, (side, side))
 
 
-embed_timm = Stages(_features, _pool, _grid)
+def _below(model: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """Return the maps of all stages but the last of a convolutional network; none of one whose places stay as large."""
+    if not isinstance(getattr(model, "feature_info", None), list) or not hasattr(model, "forward_intermediates"):
+        return []
+    found = model.forward_intermediates(images, intermediates_only=True, output_fmt="NCHW")  # pyright: ignore[reportCallIssue]
+    return [part for part in found if part.shape[2] > found[-1].shape[2]]
+
+
+embed_timm = Stages(_features, _pool, _grid, _below)
 
 
 def valid_poolings(model: torch.nn.Module) -> tuple[Pooling, ...]:

@@ -1,7 +1,7 @@
 """What all torch encoders share: device, precision, normalisation, hashes. Imports torch: load it late."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,12 +23,14 @@ class Stages:
     """A network in two steps, so that what lies between them can be had too: features, and what is pooled of them.
 
     `grid` turns features into a map `(n, d, h, w)`. The pooling `mean+max` is of that map, whatever the network: the
-    mean and the largest over places, `(n, 2 d)`. The largest of a larger tile is larger.
+    mean and the largest over places, `(n, 2 d)`. The largest of a larger tile is larger. `below` are the maps of the
+    layers before, where they are finer, the finest first.
     """
 
     features: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
     pool: Callable[[torch.nn.Module, torch.Tensor, Pooling], torch.Tensor]
     grid: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]
+    below: Callable[[torch.nn.Module, torch.Tensor], Sequence[torch.Tensor]]
 
     def __call__(self, model: torch.nn.Module, images: torch.Tensor, pooling: Pooling) -> torch.Tensor:
         """Return the embedding, `(n, d)`."""
@@ -59,26 +61,34 @@ class TorchEncoder:
 
     def forward(self, prepared: Tiles) -> Vectors:
         """Normalise on the device, run the model without gradients, pool; float32 whatever the precision."""
-        return self._run(prepared, lambda images: self.embed(self.model, images, self.card.pooling))
+        return self._run(prepared, lambda images: [self.embed(self.model, images, self.card.pooling)])[0]
 
     def dense(self, prepared: Tiles) -> np.ndarray:
         """Return the map of features before pooling, float32 `(n, d, h, w)`. See `encode_dense`."""
-        stages = self.embed
-        if not isinstance(stages, Stages):
+        stages = self._stages()
+        return self._run(prepared, lambda images: [stages.dense(self.model, images, self.card.pooling)])[0]
+
+    def below(self, prepared: Tiles) -> list[np.ndarray]:
+        """Return the maps of the layers before, where they are finer, the finest first. See `encode_levels`."""
+        stages = self._stages()
+        return self._run(prepared, lambda images: stages.below(self.model, images))
+
+    def _stages(self) -> Stages:
+        if not isinstance(self.embed, Stages):
             raise no_maps(self)
-        return self._run(prepared, lambda images: stages.dense(self.model, images, self.card.pooling))
+        return self.embed
 
     def at_precision(self, precision: Precision) -> "TorchEncoder":
         """Return the same encoder, computing in another precision: its weights are held in float32."""
         return replace(self, card=self.card.model_copy(update={"precision": precision}))
 
-    def _run(self, prepared: Tiles, network: Callable[[torch.Tensor], torch.Tensor]) -> np.ndarray:
+    def _run(self, prepared: Tiles, network: Callable[[torch.Tensor], Sequence[torch.Tensor]]) -> list[np.ndarray]:
         with torch.inference_mode():
             images = normalise(to_device(prepared, self.device), self.card.preprocessing)
             lower = HALF.get(self.card.precision)
             with torch.autocast(torch.device(self.device).type, dtype=lower, enabled=lower is not None):
                 found = network(images)
-            return found.float().cpu().numpy()
+            return [part.float().cpu().numpy() for part in found]
 
 
 def to_device(prepared: Tiles, device: str) -> torch.Tensor:

@@ -1,0 +1,6 @@
+"""Methods of harmonisation, each in one file: what they are called, and chains of them."""
+
+from .base import Base, Method, Network, Space, Work
+from .chain import METHODS, Chain, parse_chain
+
+__all__ = ["METHODS", "Base", "Chain", "Method", "Network", "Space", "Work", "parse_chain"]

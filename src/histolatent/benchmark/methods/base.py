@@ -1,0 +1,102 @@
+"""What a method of harmonisation is: fitted to the source, and to unlabelled target tiles only where it needs them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ..._types import Vectors
+from ...compact.augmentation import Augmentation
+from ...compact.plan import CompactionPlan
+from ...encoders import Encoder
+from ...images import TileSource
+from ..ablate import VARIANTS
+
+#: What a method changes: tiles, the network that embeds them, or vectors. In a chain it is in this order.
+Stage = Literal["tiles", "encoder", "vectors"]
+STAGES: tuple[Stage, ...] = ("tiles", "encoder", "vectors")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where a method may keep what it makes, what is random in it, and what it runs on."""
+
+    folder: Path
+    seed: int = 0
+    workers: int = 0
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """What all methods start from: a plan by which a network is trained on the source, or a frozen encoder.
+
+    `name` is the string that loads the frozen encoder.
+    """
+
+    plan: CompactionPlan
+    encoder: Encoder | None = None
+    name: str | None = None
+
+    @property
+    def plain(self) -> CompactionPlan:
+        """The same training without states, and so without compaction: views differ in place alone."""
+        return self.plan.changed(**VARIANTS["no states"])
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What embeds tiles. With an `augmentation`, heads are also trained on copies of the source's tiles under it."""
+
+    encoder: Encoder
+    augmentation: Augmentation | None = None
+
+
+class TilesMethod(Protocol):
+    """Fit a change of pixels, and return what makes it: from tiles of one site and its name to the same in new look.
+
+    `target` has the unlabelled tiles of each unseen site, and is None unless the method needs them.
+    """
+
+    def __call__(
+        self, source: TileSource, target: Mapping[str, TileSource] | None, work: Work
+    ) -> Callable[[TileSource, str], TileSource]: ...
+
+
+class EncoderMethod(Protocol):
+    """Return the network that embeds tiles, trained on the source or frozen."""
+
+    def __call__(self, source: TileSource, base: Base, work: Work) -> Network: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The source as an encoder sees it: its tiles, and their vectors `(n, d)` in the same order."""
+
+    tiles: TileSource
+    encoder: Encoder
+    vectors: Vectors
+
+
+class VectorsMethod(Protocol):
+    """Fit a change of vectors, and return what makes it: from vectors `(n, d)` of one site and its name to others."""
+
+    def __call__(
+        self, source: Space, target: Mapping[str, Vectors] | None, work: Work
+    ) -> Callable[[Vectors, str], Vectors]: ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of harmonisation: at what stage it acts, what it needs, and where it is described.
+
+    `fit` is a TilesMethod, EncoderMethod or VectorsMethod, as `stage` says. A method that `needs_target` is fitted to
+    unlabelled tiles of the sites that it is judged at, and cannot be used where these are not known beforehand.
+    """
+
+    name: str
+    stage: Stage
+    describes: str
+    fit: Any
+    reference: str = ""
+    needs_target: bool = False

@@ -1,0 +1,132 @@
+"""Classes of slides by attention: which tiles of a slide count is learnt with the class. Imports torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ..._types import Codes
+from ...errors import InputError
+from ...probes import grouped_folds
+from ...provenance import stream
+from ..cohort import Cohort
+from .heads import Read, slides_of
+from .task import Task
+
+FOLDS = 3
+
+
+@dataclass(frozen=True)
+class BagPlan:
+    """How the attention is trained, the same for every method."""
+
+    width: int = 64
+    epochs: int = 60
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    tiles: int = 256
+
+
+class Attention(nn.Module):
+    """Gated attention over the tiles of a slide, and a class from the mean that it weighs.
+
+    Ilse, Tomczak & Welling 2018, ICML.
+    """
+
+    def __init__(self, dim: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.values, self.gates, self.weight = nn.Linear(dim, width), nn.Linear(dim, width), nn.Linear(width, 1)
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Return the scores of a bag `(n, d)`, one for each class."""
+        scores = self.weight(torch.tanh(self.values(tiles)) * torch.sigmoid(self.gates(tiles)))
+        return self.head((torch.softmax(scores, dim=0) * tiles).sum(dim=0))
+
+
+def read_bags(task: Task, cohort: Cohort, read: Read, *, plan: BagPlan | None = None, seed: int = 0) -> pd.DataFrame:
+    """Return a row for each slide: at unseen sites by what was trained on all slides of the source, there in folds.
+
+    Raises
+    ------
+    InputError
+        If the slides of the source cannot be split by patient so that every class is trained on.
+    """
+    plan, slides = plan or BagPlan(), slides_of(task, cohort)
+    names, codes = np.unique(slides.labels, return_inverse=True)
+    bags = [read.vectors[rows] for rows in slides.rows]
+
+    def fit_and_ask(trained: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        own = [bags[row] for row in trained]
+        network = train_attention(own, codes[trained], len(names), plan, seed=seed)
+        return np.stack([network(bags[row]) for row in asked])
+
+    parts = []
+    for site, asked in slides.asked.items():
+        if asked is slides.trained:
+            folds = grouped_folds(codes[asked], slides.groups[asked], FOLDS, seed)
+            if not folds:
+                raise InputError(
+                    f"the task {task.name} cannot be read: patients of the source cannot be split so that every class "
+                    "is trained on",
+                    fix="take a cohort with more patients of each class, or leave the task out",
+                )
+            chances = np.zeros((len(asked), len(names)))
+            for train, test in folds:
+                chances[test] = fit_and_ask(asked[train], asked[test])
+        else:
+            chances = fit_and_ask(slides.trained, asked)
+        parts.append(_rows(site, asked, slides.groups[asked], codes[asked], chances))
+    return pd.concat(parts, ignore_index=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained attention, with what standardises its tiles."""
+
+    network: Attention
+    mean: np.ndarray
+    sd: np.ndarray
+
+    def __call__(self, bag: np.ndarray) -> np.ndarray:
+        """Return the probability of each class."""
+        with torch.inference_mode():
+            scores = self.network(torch.from_numpy(((bag - self.mean) / self.sd).astype(np.float32)))
+            return torch.softmax(scores, dim=0).numpy()
+
+
+def train_attention(bags: Sequence[np.ndarray], codes: Codes, classes: int, plan: BagPlan, *, seed: int) -> Trained:
+    """Train on bags `(n, d)` with a class each; classes count alike, and `plan.tiles` of a bag are seen at a time."""
+    tiles = np.concatenate(bags)
+    mean, sd = tiles.mean(axis=0), tiles.std(axis=0)
+    sd = np.where(sd > 1e-6 * np.abs(tiles).max(axis=0), sd, np.inf)
+    ready = [torch.from_numpy(((bag - mean) / sd).astype(np.float32)) for bag in bags]
+    weights = len(codes) / (classes * np.maximum(np.bincount(codes, minlength=classes), 1))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = Attention(len(mean), classes, plan.width)
+    loss = nn.CrossEntropyLoss(torch.from_numpy(weights.astype(np.float32)))
+    optimiser = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
+    random = stream(seed, "bags")
+    for _ in range(plan.epochs):
+        for row in random.permutation(len(ready)):
+            bag = ready[row][random.permutation(len(ready[row]))[: plan.tiles]]
+            optimiser.zero_grad()
+            loss(network(bag)[None], torch.tensor([int(codes[row])])).backward()
+            optimiser.step()
+    return Trained(network.eval(), mean, sd)
+
+
+def _rows(site: str, units: np.ndarray, groups: Codes, truth: Codes, chances: np.ndarray) -> pd.DataFrame:
+    columns: Mapping[str, object] = {
+        "site": site,
+        "unit": units,
+        "group": groups,
+        "truth": truth,
+        "predicted": chances.argmax(axis=1),
+        "score": chances[:, -1],
+    }
+    return pd.DataFrame(columns)

@@ -1,0 +1,287 @@
+"""Objects found in tiles: a small head on maps of features, trained on the source, asked about each site."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.ndimage import maximum_filter
+from scipy.spatial.distance import cdist
+
+from ..._types import Tile, Vectors
+from ...encoders import Encoder, encode_levels
+from ...errors import InputError
+from ...images import TileSource, known_mpp
+from ...probes import grouped_folds
+from ...provenance import stream
+from ..cohort import SOURCE, Cohort
+from .scores import FOUND, TILE
+from .task import Task
+
+#: What is found within this of an object is that object; each object is found once.
+HIT_UM = 7.5
+#: Places as near as this to an object are trained on as such, and those farther than the second as none.
+NEAR_UM, FAR_UM = 4.0, 10.0
+#: Places of a map lie about as close as this: tiles are shifted by fractions of what a place stands for.
+SPACING_UM = 4.0
+#: Empty places of each tile that are trained on, and places that a tile is said to have at most.
+EMPTY, MOST_FOUND = 30, 60
+FOLDS = 3
+MPP = 0.5
+#: Inverse penalty of the head, the same for every method.
+STRENGTH = 0.1
+Points = Float[np.ndarray, "_p 2"]
+#: From vectors of one site to others, as a chain changes them.
+Correct = Callable[[Vectors, str], Vectors]
+
+
+def find_objects(tiles: TileSource, objects: pd.DataFrame) -> list[Points]:
+    """Return the places `(x, y)` of the objects of each tile, in pixels, from a table with `tile`, `x` and `y`.
+
+    Raises
+    ------
+    InputError
+        If a column is missing, or no tile has any.
+    """
+    missing = [name for name in ("tile", "x", "y") if name not in objects]
+    if missing:
+        raise InputError("a table of objects needs the columns tile, x and y", received=", ".join(map(str, objects)))
+    ids = tiles.table.index.astype(str)
+    there = {str(name): group[["x", "y"]].to_numpy(float) for name, group in objects.groupby("tile")}
+    if not there.keys() & set(ids):
+        raise InputError(
+            "no object is on any tile of the cohort",
+            received=f"tiles such as {next(iter(there), 'none')!r}",
+            valid=f"ids such as {ids[0]!r}",
+        )
+    return [there.get(name, np.zeros((0, 2))) for name in ids]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The map of a tile: where its places lie, in pixels, and what stands there; `shape` is how many down and right."""
+
+    points: Points
+    features: Float[np.ndarray, "p d"]
+    shape: tuple[int, int]
+
+
+def map_places(encoder: Encoder, tiles: Sequence[Tile], mpp: float) -> list[Places]:
+    """Return features of all layers, laid over each other at places about SPACING_UM apart, of tiles of one size.
+
+    Where even the finest layer is coarser than that, tiles are shifted by fractions of what a place stands for,
+    mirrored beyond their border, and the maps of all shifts laid into each other (Long et al. 2015, CVPR).
+    """
+    levels = encode_levels(encoder, tiles)
+    sides, most = tiles[0].shape[:2], levels[0].shape[2:]
+    wanted = [max(1, round(side * mpp / SPACING_UM)) for side in sides]
+    finer = max(1, round(wanted[0] / most[0]))
+    if finer == 1:
+        laid = _lay(levels, (wanted[0], wanted[1]))
+    else:
+        steps = [side / count / finer for side, count in zip(sides, most, strict=True)]
+        laid = np.empty(
+            (len(tiles), most[0] * finer, most[1] * finer, sum(level.shape[1] for level in levels)), np.float32
+        )
+        for down in range(finer):
+            for right in range(finer):
+                # Shifted by these, the middle of a place lies where it would if the map were so much finer.
+                dy, dx = (round((k - (finer - 1) / 2) * step) for k, step in zip((down, right), steps, strict=True))
+                moved = encode_levels(encoder, [_shift(tile, dy, dx) for tile in tiles])
+                laid[:, down::finer, right::finer] = _lay(moved, (most[0], most[1]))
+    rows, columns = laid.shape[1:3]
+    y, x = ((np.arange(count) + 0.5) * side / count - 0.5 for count, side in zip((rows, columns), sides, strict=True))
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    return [Places(grid, each.reshape(len(grid), -1), (rows, columns)) for each in laid]
+
+
+def _lay(levels: Sequence[np.ndarray], shape: tuple[int, int]) -> Float[np.ndarray, "_n _h _w _d"]:
+    """Bring maps `(n, d, h, w)` to one shape, and put the features of each place in a row."""
+    parts = [
+        np.einsum(
+            "oh,ndhw,pw->nopd",
+            _resampling(level.shape[2], shape[0]),
+            level,
+            _resampling(level.shape[3], shape[1]),
+            optimize=True,
+        )
+        for level in levels
+    ]
+    return np.concatenate(parts, axis=-1)
+
+
+@lru_cache(maxsize=64)
+def _resampling(count: int, wanted: int) -> np.ndarray:
+    """Return the weights `(wanted, count)` of places on a line: means of more, linear between fewer."""
+    if count >= wanted:
+        edges, ends = np.arange(count + 1), np.linspace(0, count, wanted + 1)
+        low, high = np.maximum(edges[None, :-1], ends[:-1, None]), np.minimum(edges[None, 1:], ends[1:, None])
+        weights = np.maximum(high - low, 0) * wanted / count
+    else:
+        at = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
+        weights = np.maximum(1 - np.abs(at[:, None] - np.arange(count)), 0)
+    return weights.astype(np.float32)
+
+
+def _shift(tile: Tile, down: int, right: int) -> Tile:
+    """Return the tile as seen through a window that lies so many pixels further down and right."""
+    pad = max(abs(down), abs(right))
+    if not pad:
+        return tile
+    wide = np.pad(tile, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    height, width = tile.shape[:2]
+    return np.ascontiguousarray(wide[pad + down : pad + down + height, pad + right : pad + right + width])
+
+
+def read_objects(
+    task: Task,
+    cohort: Cohort,
+    objects: Sequence[Points],
+    encoder: Encoder,
+    correct: Correct,
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return rows of tiles, and of what was found in them, at the source and each unseen site.
+
+    The head and the score from which on something counts are chosen on the source alone: on folds of patients, by F1.
+
+    Raises
+    ------
+    InputError
+        If patients with objects cannot be split.
+    """
+    view = _View(cohort, encoder, correct, batch_size)
+    trained = [(row, each) for row, each in zip(cohort.train, view.maps(cohort.train, SOURCE), strict=True)]
+    folds = grouped_folds(_has(objects, cohort.train), cohort.groups[cohort.train], FOLDS, seed)
+    if not folds:
+        raise InputError(
+            f"the task {task.name} cannot be read: objects are of one patient of the source, or of all tiles",
+            fix="take a cohort with objects of more patients, or leave the task out",
+        )
+    own = []
+    for train, test in folds:
+        head = _train([trained[k] for k in train], objects, view, seed)
+        own += [_rows(row, head.find(each), objects[row], view) for row, each in (trained[k] for k in test)]
+    within = pd.concat(own, ignore_index=True)
+    threshold = _best_threshold(within)
+    head = _train(trained, objects, view, seed)
+    parts = []
+    for site, rows in cohort.asked.items():
+        if rows is cohort.train:
+            parts.append(within.assign(site=site))
+            continue
+        maps = zip(rows, view.maps(rows, site), strict=True)
+        found = [_rows(row, head.find(each), objects[row], view) for row, each in maps]
+        parts.append(pd.concat(found, ignore_index=True).assign(site=site))
+    table = pd.concat(parts, ignore_index=True)
+    predicted = (table["score"] >= threshold).astype(int)
+    return table.assign(group=cohort.groups[table["unit"]], predicted=predicted)
+
+
+def _has(objects: Sequence[Points], rows: np.ndarray) -> np.ndarray:
+    return np.array([int(len(objects[row]) > 0) for row in rows])
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """Tiles of a cohort as maps of changed features."""
+
+    cohort: Cohort
+    encoder: Encoder
+    correct: Correct
+    batch_size: int
+
+    def mpp(self, row: int) -> float:
+        """The um per pixel of a tile; 0.5 where it is not known, as an encoder of 20x takes it."""
+        return known_mpp(self.cohort.tiles.table, row) or MPP
+
+    def maps(self, rows: np.ndarray, site: str) -> Iterator[Places]:
+        """Yield the map of each tile."""
+        for start in range(0, len(rows), self.batch_size):
+            part = rows[start : start + self.batch_size]
+            tiles = [self.cohort.tiles.read(int(row)) for row in part]
+            for places in map_places(self.encoder, tiles, self.mpp(int(part[0]))):
+                yield replace(places, features=self.correct(places.features, site))
+
+
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """A trained regression of whether there is an object at a place."""
+
+    mean: np.ndarray
+    sd: np.ndarray
+    regression: Any
+    radius: int
+
+    def find(self, places: Places) -> tuple[Points, Float[np.ndarray, " f"]]:
+        """Return where objects may be, at most MOST_FOUND, and how sure that is; no two are nearer than a hit."""
+        chances = self.regression.predict_proba(((places.features - self.mean) / self.sd).astype(np.float32))[:, 1]
+        plane = chances.reshape(places.shape)
+        peaks = np.flatnonzero((plane == maximum_filter(plane, 2 * self.radius + 1)).ravel())
+        peaks = peaks[np.argsort(-chances[peaks], kind="stable")][:MOST_FOUND]
+        return places.points[peaks], chances[peaks]
+
+
+def _train(maps: Sequence[tuple[int, Places]], objects: Sequence[Points], view: _View, seed: int) -> _Head:
+    """Train on all places near objects, and on as many empty ones of each tile as EMPTY says."""
+    from sklearn.linear_model import LogisticRegression
+
+    features, labels = [], []
+    for row, places in maps:
+        gaps = _gaps(places.points, objects[row]) * view.mpp(row)
+        near, far = np.flatnonzero(gaps <= NEAR_UM), np.flatnonzero(gaps > FAR_UM)
+        far = stream(seed, "empty places", str(view.cohort.tiles.table.index[row])).permutation(far)[:EMPTY]
+        features += [places.features[near], places.features[far]]
+        labels += [np.ones(len(near), int), np.zeros(len(far), int)]
+    x, y = np.concatenate(features), np.concatenate(labels)
+    mean, sd = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    sd = np.where(sd > 1e-6 * np.abs(x).max(axis=0), sd, np.inf)
+    regression = LogisticRegression(C=STRENGTH, max_iter=300, class_weight="balanced")
+    regression.fit(((x - mean) / sd).astype(np.float32), y)
+    spacing = np.ptp(maps[0][1].points[:, 0]) / max(maps[0][1].shape[1] - 1, 1) * view.mpp(maps[0][0])
+    return _Head(mean, sd, regression, max(1, int(HIT_UM / max(spacing, 1e-9))))
+
+
+def _gaps(points: Points, objects: Points) -> Float[np.ndarray, " p"]:
+    """Return how far each place is from the nearest object, in pixels."""
+    return cdist(points, objects).min(axis=1) if len(objects) else np.full(len(points), np.inf)
+
+
+def _rows(row: int, found: tuple[Points, Float[np.ndarray, " f"]], objects: Points, view: _View) -> pd.DataFrame:
+    """Return a row for the tile, and one for each thing found, surest first; it takes the nearest object still free."""
+    points, scores = found
+    mpp, (height, width) = view.mpp(row), view.cohort.tiles.read(row).shape[:2]
+    free, hits = np.ones(len(objects), bool), np.zeros(len(points), int)
+    for k, gaps in enumerate(cdist(points, objects) * mpp if len(objects) else ()):
+        gaps = np.where(free, gaps, np.inf)
+        best = int(gaps.argmin())
+        if gaps[best] <= HIT_UM:
+            free[best], hits[k] = False, 1
+    return pd.DataFrame(
+        {
+            "unit": int(row),
+            "kind": [TILE, *[FOUND] * len(points)],
+            "truth": [len(objects), *hits],
+            "score": [np.nan, *scores],
+            "area_mm2": [height * width * (mpp / 1000) ** 2, *[0.0] * len(points)],
+        }
+    )
+
+
+def _best_threshold(rows: pd.DataFrame) -> float:
+    """Return the score from which on what is found counts, so that F1 is best."""
+    is_found, truth, scores = (
+        (rows["kind"] == FOUND).to_numpy(),
+        rows["truth"].to_numpy(),
+        rows["score"].to_numpy(float),
+    )
+    order = np.flatnonzero(is_found)[np.argsort(-scores[is_found], kind="stable")]
+    if not len(order):
+        return 1.0
+    f1 = 2 * truth[order].cumsum() / (np.arange(1, len(order) + 1) + truth[~is_found].sum())
+    return float(scores[order[int(np.argmax(f1))]])

@@ -1,0 +1,1 @@
+"""Move in a latent space: directions, erasure."""
