@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
 from ..audit.factors import FittedFactor, fit_factor
 from ..encoders import Encoder
 from ..encoders.embed import embed_views
+from ..encoders.views import Views
 from ..errors import InputError
 from ..images import TileSource
 from ..probes import FittedProbe, NotReadable, Reading, fit_probe
@@ -68,7 +70,7 @@ class Unseen:
 
 def read_unseen(cohort: Cohort, encoder: Encoder, *, seed: int = 0, workers: int = 0, batch_size: int = 64) -> Unseen:
     """Embed a cohort and read it."""
-    vectors = embed_tiles(cohort.tiles, encoder, workers=workers, batch_size=batch_size)
+    vectors = embed_tiles(cohort.tiles, encoder, workers=workers, batch_size=batch_size)[:, 0]
     labels: list[str | None] = [None if pd.isna(value) else str(value) for value in cohort.tiles.table["label"]]
     across = _fitted(_across(vectors, labels, cohort.groups, cohort.train, seed)).read(vectors)
     read = {name: _labels_read(across, rows, cohort.groups) for name, rows in cohort.asked.items()}
@@ -86,12 +88,14 @@ def read_unseen(cohort: Cohort, encoder: Encoder, *, seed: int = 0, workers: int
     return Unseen(read, figures)
 
 
-def embed_tiles(source: TileSource, encoder: Encoder, *, workers: int = 0, batch_size: int = 64) -> np.ndarray:
-    """Return the vectors `(n, d)` of all tiles of a source."""
+def embed_tiles(
+    source: TileSource, encoder: Encoder, views: Views | None = None, *, workers: int = 0, batch_size: int = 64
+) -> Float32[np.ndarray, "_n _v _d"]:
+    """Return the vectors of all tiles of a source, and of all views of each."""
     with tempfile.TemporaryDirectory() as folder:
         target = [Path(folder) / "vectors"]
-        found = embed_views(source, [encoder], target, workers=workers, batch_size=batch_size)
-        return np.array(found.stores[0].vectors())[:, 0]
+        found = embed_views(source, [encoder], target, views=views, workers=workers, batch_size=batch_size)
+        return np.array(found.stores[0].vectors())
 
 
 def _across(

@@ -136,6 +136,7 @@ METHODS = (
         _combat,
         "Johnson et al. 2007, Biostatistics 8:118",
         needs_target=True,
+        of_places=True,
     ),
     Method(
         "leace",
@@ -144,6 +145,7 @@ METHODS = (
         _leace,
         "Belrose et al. 2023, arXiv 2306.03819",
         needs_target=True,
+        of_places=True,
     ),
     Method(
         "ot",
@@ -152,5 +154,6 @@ METHODS = (
         _transport,
         "Flamary et al. 2019, arXiv 1905.10155",
         needs_target=True,
+        of_places=True,
     ),
 )

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ..._types import Vectors
 from ...compact.augmentation import Augmentation
 from ...compact.plan import CompactionPlan
-from ...encoders import Encoder
+from ...encoders import Encoder, encoder
 from ...images import TileSource
 from ..ablate import VARIANTS
 
@@ -29,19 +30,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Base:
-    """What all methods start from: a plan by which a network is trained on the source, or a frozen encoder.
-
-    `name` is the string that loads the frozen encoder.
-    """
+    """What all methods start from: a plan by which a network is trained on the source, or a frozen encoder by name."""
 
     plan: CompactionPlan
-    encoder: Encoder | None = None
     name: str | None = None
+    device: str | None = None
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The frozen encoder, the same each time; None where networks are trained."""
+        return None if self.name is None else _loaded(self.name, self.device)
 
     @property
     def plain(self) -> CompactionPlan:
         """The same training without states, and so without compaction: views differ in place alone."""
         return self.plan.changed(**VARIANTS["no states"])
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, device: str | None) -> Encoder:
+    return encoder(name, device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +99,9 @@ class Method:
     """A method of harmonisation: at what stage it acts, what it needs, and where it is described.
 
     `fit` is a TilesMethod, EncoderMethod or VectorsMethod, as `stage` says. A method that `needs_target` is fitted to
-    unlabelled tiles of the sites that it is judged at, and cannot be used where these are not known beforehand.
+    unlabelled tiles of the sites that it is judged at, and cannot be used where these are not known beforehand. One on
+    vectors that is `of_places` looks at nothing but vectors: for detection it is fitted to places of maps, too. Others
+    change the last of the layers that a place is seen by.
     """
 
     name: str
@@ -100,3 +110,4 @@ class Method:
     fit: Any
     reference: str = ""
     needs_target: bool = False
+    of_places: bool = False

@@ -31,12 +31,19 @@ for _module in (plain, normalisers, transfer, alignment, compaction):
 
 @dataclass(frozen=True)
 class Chain:
-    """Methods that act one after the other: at most one on tiles, one network, one on vectors."""
+    """Methods that act one after the other: at most one on tiles, one network, one on vectors.
 
+    It travels to other processes as the `text` that it was parsed from.
+    """
+
+    text: str
     name: str
     tiles: Method | None
     encoder: Method
     vectors: Method | None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return parse_chain, (self.text,)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -49,10 +56,10 @@ class Chain:
         return any(method.needs_target for method in self.methods)
 
     @property
-    def network(self) -> "Chain":
-        """The chain without its change of vectors: those that share it share what was trained."""
+    def network(self) -> str:
+        """The name of the chain without its change of vectors: those that share it share what was trained."""
         names = [method.name for method in (self.tiles, self.encoder) if method and method.name != AS_IT_IS]
-        return Chain("+".join(names) or AS_IT_IS, self.tiles, self.encoder, None)
+        return "+".join(names) or AS_IT_IS
 
 
 def parse_chain(text: str) -> Chain:
@@ -82,7 +89,7 @@ def parse_chain(text: str) -> Chain:
             )
         found[method.stage] = method
     name = "+".join(method.name for method in found.values())
-    return Chain(name, found.get("tiles"), found.get("encoder", METHODS[AS_IT_IS]), found.get("vectors"))
+    return Chain(text, name, found.get("tiles"), found.get("encoder", METHODS[AS_IT_IS]), found.get("vectors"))
 
 
 def _from_file(text: str) -> Method:

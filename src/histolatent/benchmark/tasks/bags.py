@@ -24,8 +24,9 @@ class BagPlan:
     """How the attention is trained, the same for every method."""
 
     width: int = 64
-    epochs: int = 60
-    learning_rate: float = 1e-3
+    steps: int = 200
+    batch_size: int = 16
+    learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     tiles: int = 256
 
@@ -41,10 +42,11 @@ class Attention(nn.Module):
         self.values, self.gates, self.weight = nn.Linear(dim, width), nn.Linear(dim, width), nn.Linear(width, 1)
         self.head = nn.Linear(dim, classes)
 
-    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Return the scores of a bag `(n, d)`, one for each class."""
-        scores = self.weight(torch.tanh(self.values(tiles)) * torch.sigmoid(self.gates(tiles)))
-        return self.head((torch.softmax(scores, dim=0) * tiles).sum(dim=0))
+    def forward(self, tiles: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        """Return the scores of bags `(b, n, d)`, one for each class; `there` `(b, n)` says which places hold a tile."""
+        scores = self.weight(torch.tanh(self.values(tiles)) * torch.sigmoid(self.gates(tiles)))[..., 0]
+        shares = torch.softmax(scores.masked_fill(~there, -torch.inf), dim=1)
+        return self.head((shares[..., None] * tiles).sum(dim=1))
 
 
 def read_bags(task: Task, cohort: Cohort, read: Read, *, plan: BagPlan | None = None, seed: int = 0) -> pd.DataFrame:
@@ -94,7 +96,8 @@ class Trained:
     def __call__(self, bag: np.ndarray) -> np.ndarray:
         """Return the probability of each class."""
         with torch.inference_mode():
-            scores = self.network(torch.from_numpy(((bag - self.mean) / self.sd).astype(np.float32)))
+            tiles = torch.from_numpy(((bag - self.mean) / self.sd).astype(np.float32))
+            scores = self.network(tiles[None], torch.ones(1, len(tiles), dtype=torch.bool))[0]
             return torch.softmax(scores, dim=0).numpy()
 
 
@@ -111,12 +114,14 @@ def train_attention(bags: Sequence[np.ndarray], codes: Codes, classes: int, plan
     loss = nn.CrossEntropyLoss(torch.from_numpy(weights.astype(np.float32)))
     optimiser = torch.optim.AdamW(network.parameters(), plan.learning_rate, weight_decay=plan.weight_decay)
     random = stream(seed, "bags")
-    for _ in range(plan.epochs):
-        for row in random.permutation(len(ready)):
-            bag = ready[row][random.permutation(len(ready[row]))[: plan.tiles]]
-            optimiser.zero_grad()
-            loss(network(bag)[None], torch.tensor([int(codes[row])])).backward()
-            optimiser.step()
+    for _ in range(plan.steps):
+        rows = random.permutation(len(ready))[: plan.batch_size]
+        seen = [ready[row][random.permutation(len(ready[row]))[: plan.tiles]] for row in rows]
+        there = nn.utils.rnn.pad_sequence([torch.ones(len(bag), dtype=torch.bool) for bag in seen], batch_first=True)
+        scores = network(nn.utils.rnn.pad_sequence(seen, batch_first=True), there)
+        optimiser.zero_grad()
+        loss(scores, torch.from_numpy(codes[rows])).backward()
+        optimiser.step()
     return Trained(network.eval(), mean, sd)
 
 

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from ..._types import Tile, Vectors
 from ...encoders import Encoder, encode_levels
 from ...errors import InputError
-from ...images import TileSource, known_mpp
+from ...images import TileSource, known_mpp, spaced
 from ...probes import grouped_folds
 from ...provenance import stream
 from ..cohort import SOURCE, Cohort
@@ -31,6 +31,8 @@ SPACING_UM = 4.0
 EMPTY, MOST_FOUND = 30, 60
 FOLDS = 3
 MPP = 0.5
+#: Tiles of a site, and places of each, by which a change of vectors is fitted to places.
+SAMPLED_TILES, SAMPLED_PLACES = 300, 20
 #: Inverse penalty of the head, the same for every method.
 STRENGTH = 0.1
 Points = Float[np.ndarray, "_p 2"]
@@ -136,16 +138,7 @@ def _shift(tile: Tile, down: int, right: int) -> Tile:
     return np.ascontiguousarray(wide[pad + down : pad + down + height, pad + right : pad + right + width])
 
 
-def read_objects(
-    task: Task,
-    cohort: Cohort,
-    objects: Sequence[Points],
-    encoder: Encoder,
-    correct: Correct,
-    *,
-    batch_size: int = 64,
-    seed: int = 0,
-) -> pd.DataFrame:
+def read_objects(task: Task, objects: Sequence[Points], view: "PlaceView", *, seed: int = 0) -> pd.DataFrame:
     """Return rows of tiles, and of what was found in them, at the source and each unseen site.
 
     The head and the score from which on something counts are chosen on the source alone: on folds of patients, by F1.
@@ -155,7 +148,7 @@ def read_objects(
     InputError
         If patients with objects cannot be split.
     """
-    view = _View(cohort, encoder, correct, batch_size)
+    cohort = view.cohort
     trained = [(row, each) for row, each in zip(cohort.train, view.maps(cohort.train, SOURCE), strict=True)]
     folds = grouped_folds(_has(objects, cohort.train), cohort.groups[cohort.train], FOLDS, seed)
     if not folds:
@@ -188,13 +181,13 @@ def _has(objects: Sequence[Points], rows: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class _View:
-    """Tiles of a cohort as maps of changed features."""
+class PlaceView:
+    """Tiles of a cohort as maps of features, of which the chain's change of vectors is made, if any."""
 
     cohort: Cohort
     encoder: Encoder
-    correct: Correct
-    batch_size: int
+    correct: Correct | None = None
+    batch_size: int = 64
 
     def mpp(self, row: int) -> float:
         """The um per pixel of a tile; 0.5 where it is not known, as an encoder of 20x takes it."""
@@ -206,7 +199,18 @@ class _View:
             part = rows[start : start + self.batch_size]
             tiles = [self.cohort.tiles.read(int(row)) for row in part]
             for places in map_places(self.encoder, tiles, self.mpp(int(part[0]))):
-                yield replace(places, features=self.correct(places.features, site))
+                features = places.features if self.correct is None else self.correct(places.features, site)
+                yield replace(places, features=features)
+
+    def sample(self, rows: np.ndarray, seed: int) -> Vectors:
+        """Return the features of some places of some tiles, by which a change of vectors can be fitted."""
+        chosen = spaced(rows, SAMPLED_TILES)
+        ids = self.cohort.tiles.table.index
+        found = []
+        for row, places in zip(chosen, self.maps(chosen, ""), strict=True):
+            order = stream(seed, "sampled places", str(ids[row])).permutation(len(places.features))
+            found.append(places.features[order[:SAMPLED_PLACES]])
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +231,7 @@ class _Head:
         return places.points[peaks], chances[peaks]
 
 
-def _train(maps: Sequence[tuple[int, Places]], objects: Sequence[Points], view: _View, seed: int) -> _Head:
+def _train(maps: Sequence[tuple[int, Places]], objects: Sequence[Points], view: PlaceView, seed: int) -> _Head:
     """Train on all places near objects, and on as many empty ones of each tile as EMPTY says."""
     from sklearn.linear_model import LogisticRegression
 
@@ -252,7 +256,7 @@ def _gaps(points: Points, objects: Points) -> Float[np.ndarray, " p"]:
     return cdist(points, objects).min(axis=1) if len(objects) else np.full(len(points), np.inf)
 
 
-def _rows(row: int, found: tuple[Points, Float[np.ndarray, " f"]], objects: Points, view: _View) -> pd.DataFrame:
+def _rows(row: int, found: tuple[Points, Float[np.ndarray, " f"]], objects: Points, view: PlaceView) -> pd.DataFrame:
     """Return a row for the tile, and one for each thing found, surest first; it takes the nearest object still free."""
     points, scores = found
     mpp, (height, width) = view.mpp(row), view.cohort.tiles.read(row).shape[:2]

@@ -1,0 +1,211 @@
+"""A benchmark: every chain of methods under every seed, each cell in a process of its own, kept when it is done."""
+
+import json
+import multiprocessing
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import HistolatentError
+from ..images import TileSource, cores, keep_tiles
+from ..outputs import Mark, remove, whole
+from ..provenance import canonical_json, environment, now
+from .cohort import split_cohort
+from .methods import Base, Chain, Work
+from .pipeline import run_cell
+from .study import Study, check_study, objects_of
+from .tasks import Task
+
+CELL, ROWS = "cell.json", "rows.parquet"
+MARK = Mark(CELL, "histolatent-benchmark-cell")
+#: The rows of a cell that failed.
+NOTHING = pd.DataFrame({"task": pd.Series(dtype=str)})
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One chain under one seed: what tasks read, figures, and costs; or why there are none.
+
+    `rows` has a row for each tile, slide or object that was asked about, with `task`, `site`, `group`, and what was
+    true and read.
+    """
+
+    chain: str
+    seed: int
+    needs_target: bool
+    rows: pd.DataFrame
+    figures: dict[str, float]
+    failed: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkPlan:
+    """What is compared: chains, tasks, seeds, what all start from, and where."""
+
+    chains: tuple[Chain, ...]
+    tasks: tuple[Task, ...]
+    base: Base
+    seeds: tuple[int, ...]
+    train_site: str | None = None
+    objects: pd.DataFrame | None = None
+    single_source: bool = False
+
+
+def run_benchmark(
+    cohort: TileSource,
+    plan: BenchmarkPlan,
+    out: Path,
+    *,
+    jobs: int = 1,
+    workers: int | None = None,
+    device: str | None = None,
+    progress: Told | None = None,
+) -> list[Result]:
+    """Fit and read every cell that is not in `out/cells` yet, `jobs` at a time, and return all of them.
+
+    What chains share (tiles in another look, the network) is made once and lies in `out/work`, which is removed when
+    every cell is done. A cell that fails is kept with its reason, and tried again when the same is asked again.
+
+    Raises
+    ------
+    InputError, OptionError
+        If something stands in the way of a cell, before any is begun.
+    """
+    looked_up = objects_of(cohort, plan.objects) if any(task.kind == "objects" for task in plan.tasks) else None
+    studies = {seed: _study(cohort, plan, looked_up, out, seed) for seed in plan.seeds}
+    check_study(studies[plan.seeds[0]].cohort, plan.chains, plan.tasks, single_source=plan.single_source)
+    cells = [Cell(studies[seed], chain, seed, out) for seed in plan.seeds for chain in plan.chains]
+    waiting = [cell for cell in cells if not cell.done]
+    share = max(1, cores() // jobs)
+    own = share - 1 if workers is None else workers
+    _Crew(jobs, share, own, device, progress).work_off(waiting, len(cells))
+    remove(out / "work")
+    return [cell.read() for cell in cells]
+
+
+def _study(cohort: TileSource, plan: BenchmarkPlan, objects: list[Any] | None, out: Path, seed: int) -> Study:
+    divided = split_cohort(cohort, plan.train_site, fold=seed)
+    kept = keep_tiles(divided.tiles, out / "work", workers=max(0, cores() - 1))
+    if objects is not None:
+        rows = getattr(divided.tiles, "rows", None)
+        objects = objects if rows is None else [objects[row] for row in rows]
+    return Study(replace(divided, tiles=kept), None if objects is None else tuple(objects), plan.base, plan.tasks)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One chain under one seed, and where it is kept."""
+
+    study: Study
+    chain: Chain
+    seed: int
+    out: Path
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return f"{self.chain.name}, seed {self.seed}"
+
+    @property
+    def place(self) -> Path:
+        """The folder of what is kept of it."""
+        return self.out / "cells" / f"{self.chain.name}-{self.seed}-{self.study.key(self.chain, self.seed)}"
+
+    @property
+    def shared(self) -> Path:
+        """The folder of what chains of the same network share."""
+        return self.out / "work" / f"seed {self.seed}" / self.chain.network
+
+    @property
+    def done(self) -> bool:
+        """Whether it is there, and did not fail."""
+        file = self.place / CELL
+        return file.exists() and json.loads(file.read_text(encoding="utf-8"))["failed"] is None
+
+    def read(self) -> Result:
+        """Return what is kept."""
+        known = json.loads((self.place / CELL).read_text(encoding="utf-8"))
+        rows = pd.read_parquet(self.place / ROWS)
+        return Result(self.chain.name, self.seed, self.chain.needs_target, rows, known["figures"], known["failed"])
+
+    def keep(self, rows: pd.DataFrame, figures: dict[str, float], failed: str | None = None) -> None:
+        """Write what was found, or why nothing was."""
+        document = {
+            "kind": MARK.kind,
+            "chain": self.chain.name,
+            "methods": [method.name for method in self.chain.methods],
+            "seed": self.seed,
+            "needs_target": self.chain.needs_target,
+            "figures": figures,
+            "failed": failed,
+            "created": now(),
+            "environment": environment(),
+        }
+        with whole(self.place, overwrite=True, mark=MARK) as part:
+            part.mkdir(parents=True)
+            rows.to_parquet(part / ROWS, index=False)
+            (part / CELL).write_text(canonical_json(document) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, eq=False)
+class _Crew:
+    """Processes that work cells off: each has its share of the cores, and ends with its cell."""
+
+    jobs: int
+    threads: int
+    workers: int
+    device: str | None
+    progress: Told | None
+
+    def work_off(self, waiting: Sequence[Cell], total: int) -> None:
+        """Work all cells off; of those that share a network, one at a time."""
+        queue, running = list(waiting), list[tuple[Cell, BaseProcess]]()
+        context = multiprocessing.get_context("spawn")
+        try:
+            while queue or running:
+                busy = {cell.shared for cell, _ in running}
+                ready = next((cell for cell in queue if cell.shared not in busy), None)
+                if ready is not None and len(running) < self.jobs:
+                    queue.remove(ready)
+                    if self.progress:
+                        self.progress(ready.name, total - len(queue) - len(running) - 1, total)
+                    process = context.Process(target=_work, args=(ready, self.threads, self.workers, self.device))
+                    process.start()
+                    running.append((ready, process))
+                    continue
+                wait([process.sentinel for _, process in running])
+                for cell, process in running:
+                    if process.exitcode:
+                        cell.keep(NOTHING, {}, f"its process ended with code {process.exitcode}, as without memory")
+                running = [(cell, process) for cell, process in running if process.exitcode is None]
+        finally:
+            for _, process in running:
+                process.terminate()
+            for _, process in running:
+                process.join()
+        if self.progress:
+            self.progress("done", total, total)
+
+
+def _work(cell: Cell, threads: int, workers: int, device: str | None) -> None:
+    """Fit and read a cell in a process of its own, and keep it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    cell.shared.mkdir(parents=True, exist_ok=True)
+    try:
+        rows, figures = run_cell(cell.study, cell.chain, Work(cell.shared, cell.seed, workers, device))
+    except HistolatentError as error:
+        cell.keep(NOTHING, {}, str(error))
+    except Exception as error:  # noqa: BLE001 - methods may be others': the rest goes on, and the reason is kept
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        cell.keep(NOTHING, {}, f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})")
+    else:
+        cell.keep(rows, figures)
