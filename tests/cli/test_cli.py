@@ -267,7 +267,7 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(fails, monkeypatch):
     monkeypatch.setattr(doctor, "diagnose", stopped)
     code, line = fails("doctor")
     assert code == 130
-    assert line == "stopped; given again, audit, embed, compact and stain normalize go on where they were"
+    assert line == "stopped; given again, audit, embed, compact, data fetch and stain normalize go on where they were"
 
 
 @pytest.mark.slow
@@ -342,7 +342,7 @@ def test_a_stopped_audit_goes_on_in_a_new_process(tmp_path):
     assert stopped.returncode == 130, stopped.stderr
     assert (
         stopped.stderr.strip()
-        == "stopped; given again, audit, embed, compact and stain normalize go on where they were"
+        == "stopped; given again, audit, embed, compact, data fetch and stain normalize go on where they were"
     )
     assert not (tmp_path / "a").exists()
     assert (tmp_path / "a.unfinished").exists()

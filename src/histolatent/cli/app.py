@@ -10,7 +10,23 @@ from types import FrameType
 import typer
 
 from ..errors import HistolatentError
-from . import ablate, audit, cohort, compact, compare, demo, embed, export, gate, health, listing, pairs, perturb, stain
+from . import (
+    ablate,
+    audit,
+    cohort,
+    compact,
+    compare,
+    data,
+    demo,
+    embed,
+    export,
+    gate,
+    health,
+    listing,
+    pairs,
+    perturb,
+    stain,
+)
 from .console import error_console
 
 #: What a shell says of a process that Ctrl-C, or SIGTERM, has ended.
@@ -37,6 +53,7 @@ app.command("embed", epilog=embed.EXAMPLE)(embed.embed)
 app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("convert", epilog=embed.CONVERT_EXAMPLE)(embed.convert)
 app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
+app.add_typer(data.app, name="data")
 app.add_typer(stain.app, name="stain")
 app.add_typer(perturb.app, name="perturb")
 app.command("encoders", epilog=listing.EXAMPLE)(listing.encoders)
@@ -74,7 +91,8 @@ def main() -> None:
         if code not in (INTERRUPTED, TERMINATED):
             raise
         error_console().print(
-            "stopped; given again, audit, embed, compact and stain normalize go on where they were", soft_wrap=True
+            "stopped; given again, audit, embed, compact, data fetch and stain normalize go on where they were",
+            soft_wrap=True,
         )
         sys.exit(code)
 
