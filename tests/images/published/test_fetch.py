@@ -96,7 +96,12 @@ def test_a_part_that_nobody_knows_is_answered_with_the_nearest(publish, fetch):
 
 def test_an_index_of_something_else_is_a_changed_layout(site, publish, fetch):
     publish("camelyon16", camelyon16())
-    for content, says in ((b"<html>", "md5, space, path"), (b"0" * 32 + b"  other.txt\n", "none of these")):
+    evil = b"0" * 32 + b"  images/../../evil.tif\n"
+    for content, says in (
+        (b"<html>", "md5, space, path"),
+        (evil, "md5, space, path"),
+        (b"0" * 32 + b"  other.txt\n", "none of these"),
+    ):
         site.files["/CAMELYON16/checksums.md5"] = content
         with pytest.raises(InputError, match=says):
             fetch("camelyon16")
@@ -132,7 +137,7 @@ def test_a_file_that_somebody_put_there_is_checked_like_any_other(site, publish,
         fetch()
     assert not place.exists()
     place.write_bytes(files["pathmnist.npz"])
-    fetch()
+    assert fetch().files["pathmnist.npz"].found
     assert len(open_tiles(tmp_path / "cohort").table) == 4
 
 
@@ -195,6 +200,33 @@ def test_a_folder_that_holds_something_else_is_kept(publish, fetch, tmp_path):
     with pytest.raises(OutputError, match="was not written by this command"):
         fetch()
     assert [file.name for file in (tmp_path / "cohort").iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_came_to_be_meanwhile_is_kept(site, publish, fetch, tmp_path):
+    publish("pathmnist", pathmnist())
+    download_cohort("pathmnist", tmp_path / "cohort", mirror=site.url, accept_licence=True)
+    (tmp_path / "cohort").mkdir()
+    (tmp_path / "cohort" / "manifest.csv").write_text("path\nmine.png\n")
+    for again in (fetch, lambda: arrange_cohort(tmp_path / "cohort")):
+        with pytest.raises(OutputError, match="was not written by this command"):
+            again()
+    assert (tmp_path / "cohort" / "manifest.csv").read_text() == "path\nmine.png\n"
+
+
+def test_a_move_that_was_broken_off_is_finished(site, publish, fetch, tmp_path, monkeypatch):
+    publish("pathmnist", pathmnist())
+
+    def stop(target, content):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("histolatent.images.published.arrange.write_whole", stop)  # the card, which comes last
+    with pytest.raises(KeyboardInterrupt):
+        fetch()
+    assert (tmp_path / "cohort" / "tiles").exists()
+    monkeypatch.undo()
+    arrange_cohort(tmp_path / "cohort")
+    assert verify_cohort(tmp_path / "cohort").ok
+    assert not (tmp_path / "cohort.unfinished").exists()
 
 
 def test_one_folder_holds_one_cohort(publish, fetch):

@@ -14,7 +14,7 @@ from ..tiles import KNOWN_COLUMNS
 from .card import CARD, MANIFEST, TILES, CohortCard, read_card, unfinished_place
 from .catalogue import find_cohort
 from .layouts import Laid, Places, lay_out
-from .unfinished import LOCK, PUBLISHED, Unfinished, at_work, earlier_card, where
+from .unfinished import LOCK, MOVING, PUBLISHED, Unfinished, at_work, earlier_card, where
 from .unpack import write_whole
 
 FIRST = ("path", "tile", *KNOWN_COLUMNS)
@@ -64,6 +64,7 @@ def _arrange(
     laid = lay_out(find_cohort(started.cohort).layout, places)
     tables = _write_tables(laid, place, out)
     card = _card(started, earlier, laid, {name: file_digest(file) for name, file in tables.items()})
+    (place / MOVING).touch()
     _move(started, place, out)
     for name, file in tables.items():
         file.replace(out / name)

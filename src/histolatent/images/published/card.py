@@ -16,13 +16,17 @@ CARD, MANIFEST, TILES = "card.json", "manifest.csv", "tiles.sha256"
 
 @dataclass(frozen=True)
 class Fetched:
-    """One file that came. `published` are the checksums that it was checked against, by algorithm."""
+    """One file that came. `published` are the checksums that it was checked against, by algorithm.
+
+    `found`: it was in its place already, and was checked, but not downloaded.
+    """
 
     address: str
     bytes: int
     sha256: str
     published: dict[str, str]
     fetched: str
+    found: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,10 +63,10 @@ def download_cohort(
         done = 0
         for file in missing:
             target = place / PUBLISHED / file.name
-            checksums = _expected(file, before)
+            checksums, found = _expected(file, before), target.is_file()
             digest = _bring(cohort, file, known.commit, target, mirror, checksums, _from(progress, done, total))
             length = target.stat().st_size
-            known.files[file.name] = Fetched(_origin(cohort, file), length, digest, file.checksums, now())
+            known.files[file.name] = Fetched(_origin(cohort, file), length, digest, file.checksums, now(), found)
             known.write(place)
             done += length
             if progress is not None:
@@ -130,11 +130,13 @@ def _of_index(index: Index, text: str) -> Iterator[PublishedFile]:
         md5, _, path = line.partition(" ")
         name = path.strip().removeprefix("*").removeprefix("./")
         always = any(fnmatch.fnmatchcase(name, one) for one in index.always)
-        if len(md5) != 32 or not name:
+        try:
+            file = PublishedFile(name=name, address=index.base + name, md5=md5.lower(), always=always)
+        except ValueError:
             changed(f"the list of checksums {index.address}", "md5, space, path", repr(line[:80]))
         if always or any(fnmatch.fnmatchcase(name, one) for one in index.files):
             count += 1
-            yield PublishedFile(name=name, address=index.base + name, md5=md5.lower(), always=always)
+            yield file
     if not count:
         changed(f"the list of checksums {index.address}", ", ".join(index.files), "none of these")
 

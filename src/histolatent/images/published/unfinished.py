@@ -14,6 +14,8 @@ from ...provenance import canonical_json
 from .card import MARK, CohortCard, Fetched, read_card, unfinished_place
 
 RECORD, PUBLISHED, LOCK = "files.json", "published", "lock"
+#: Is there while files are moved into the folder, which bears its mark only afterwards.
+MOVING = "moving"
 
 
 @dataclass
@@ -29,9 +31,10 @@ class Unfinished:
         """Return what was recorded in a place, None if nothing was."""
         try:
             found = json.loads((place / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            files = {name: Fetched(**one) for name, one in found["files"].items()}
+            return cls(found["cohort"], found["commit"], files)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return cls(found["cohort"], found["commit"], {name: Fetched(**one) for name, one in found["files"].items()})
 
     def write(self, place: Path) -> None:
         """Record it."""
@@ -63,14 +66,11 @@ def at_work(out: Path) -> Iterator[Path]:
 
 def earlier_card(out: Path, cohort: str) -> CohortCard | None:
     """Return the card of what was fetched into a folder before. Raise OutputError if it holds anything else."""
-    started = Unfinished.read(unfinished_place(out))
-    if MARK.on(out):
-        card = read_card(out)
-        there = card.cohort
-    else:
-        card, there = None, started.cohort if started else cohort
-        if started is None:
-            refuse_existing(out, mark=MARK)
+    place = unfinished_place(out)
+    started, card = Unfinished.read(place), read_card(out) if MARK.on(out) else None
+    if card is None and not (place / MOVING).exists():
+        refuse_existing(out, mark=MARK)
+    there = card.cohort if card else started.cohort if started else cohort
     if there != cohort:
         raise OutputError(
             f"the folder holds another cohort, {there}", received=out, fix="choose another folder for each cohort"
