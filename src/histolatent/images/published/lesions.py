@@ -5,6 +5,7 @@ import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,13 @@ class Lesions:
 
     tumour: tuple[Polygon, ...]
     excluded: tuple[Polygon, ...] = ()
+
+    @cached_property
+    def boxes(self) -> tuple[Float[np.ndarray, "_n 2"], Float[np.ndarray, "_n 2"]]:
+        """Lowest and highest corners of all outlines, those of tumour first: most tiles are near none of them."""
+        every = (*self.tumour, *self.excluded)
+        low = np.array([outline.min(axis=0) for outline in every], float).reshape(-1, 2)
+        return low, np.array([outline.max(axis=0) for outline in every], float).reshape(-1, 2)
 
 
 def read_lesions(file: str | os.PathLike[str]) -> Lesions:
@@ -132,10 +140,9 @@ def tumour_share(lesions: Lesions, place: np.ndarray, side: float) -> float:
     if side <= 0:
         return 0.0
     covered = np.zeros((GRID, GRID), np.uint8)
-    for polygons, value in ((lesions.tumour, 1), (lesions.excluded, 0)):
-        for polygon in polygons:
-            low, high = polygon.min(axis=0), polygon.max(axis=0)
-            if (high >= place).all() and (low <= place + side).all():
-                corners = (polygon - place) * (GRID / side) - 0.5
-                cv2.fillPoly(covered, [np.round(corners).astype(np.int32)], value)
+    low, high = lesions.boxes
+    every = (*lesions.tumour, *lesions.excluded)
+    for number in np.flatnonzero(((high >= place) & (low <= place + side)).all(axis=1)):
+        corners = (every[number] - place) * (GRID / side) - 0.5
+        cv2.fillPoly(covered, [np.round(corners).astype(np.int32)], int(number < len(lesions.tumour)))
     return float(covered.mean())
