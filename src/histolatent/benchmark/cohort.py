@@ -1,6 +1,6 @@
 """A cohort divided for a study: tiles of one site to train on, and tiles at sites that nothing is trained on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +61,15 @@ class Cohort:
         return np.unique(self.tiles.table["slide"].astype(str), return_inverse=True)[1]
 
 
-def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int = 0) -> Cohort:
+def split_cohort(
+    whole: TileSource, train_site: str | None = None, *, fold: int = 0, virtual: int | None = None
+) -> Cohort:
     """Divide a cohort by site. Where there is one site, or none is named, some patients are kept for virtual sites.
 
     Without `train_site` the site with most tiles is trained on, the first of these by name. `fold` says which quarter
     of the patients of one site is kept, which need not have every label; after the last comes the first again.
-    Patients are named by the column `patient`, else `slide`, else each tile is its own.
+    `virtual` is how many of the virtual sites show them, the mildest first; all by default. Patients are named by the
+    column `patient`, else `slide`, else each tile is its own.
 
     Raises
     ------
@@ -86,9 +89,10 @@ def split_cohort(whole: TileSource, train_site: str | None = None, *, fold: int 
         return Cohort(whole, np.flatnonzero(sites == chosen), others, np.array([], int), groups_of(table))
     groups = groups_of(table)
     train, kept = _keep_patients(table, groups, fold)
-    shown = at_virtual_sites(whole, kept)
+    names = tuple(virtual_sites())[:virtual]
+    shown = at_virtual_sites(whole, kept, names)
     places = shown.table["site"].to_numpy()
-    unseen = {name: np.flatnonzero(places == name) for name in virtual_sites()}
+    unseen = {name: np.flatnonzero(places == name) for name in names}
     return Cohort(shown, train, unseen, kept, groups[shown.rows])
 
 
@@ -159,14 +163,14 @@ class VirtualTiles:
         return site(tile, mpp=known_mpp(table, row), slide=self.slides[index], tile_id=str(table.index[row]))
 
 
-def at_virtual_sites(whole: TileSource, rows: Rows) -> VirtualTiles:
-    """Return a cohort of one site, called `source`, and after its tiles those of `rows` at each virtual site.
+def at_virtual_sites(whole: TileSource, rows: Rows, names: Sequence[str]) -> VirtualTiles:
+    """Return a cohort of one site, called `source`, and after its tiles those of `rows` at virtual sites.
 
     There a tile is called `SITE/ID`, and its slide `SITE/SLIDE`, as it would be another slide; its patient stays.
     """
     own = whole.table.assign(site=SOURCE)
     tables, taken = [own], [np.arange(len(own))]
-    for name in virtual_sites():
+    for name in names:
         table = whole.table.iloc[rows].assign(site=name)
         if "slide" in table:
             table["slide"] = [slide if pd.isna(slide) else f"{name}/{slide}" for slide in table["slide"]]
@@ -175,5 +179,5 @@ def at_virtual_sites(whole: TileSource, rows: Rows) -> VirtualTiles:
         taken.append(rows)
     shown = np.concatenate(taken)
     slides = whole.table["slide"].fillna("").astype(str) if "slide" in whole.table else pd.Series("", own.index)
-    sites = [None] * len(own) + [site for site in virtual_sites().values() for _ in rows]
+    sites = [None] * len(own) + [virtual_sites()[name] for name in names for _ in rows]
     return VirtualTiles(whole, shown, tuple(sites), tuple(slides.iloc[shown]), pd.concat(tables))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import HistolatentError
+from ..errors import HistolatentError, OptionError
 from ..images import TileSource, cores, keep_tiles
 from ..outputs import Mark, remove, whole
 from ..provenance import canonical_json, environment, now
@@ -56,6 +56,7 @@ class BenchmarkPlan:
     train_site: str | None = None
     objects: pd.DataFrame | None = None
     single_source: bool = False
+    virtual_sites: int | None = None
 
 
 def run_benchmark(
@@ -78,6 +79,7 @@ def run_benchmark(
     InputError, OptionError
         If something stands in the way of a cell, before any is begun.
     """
+    _check_sites(cohort, plan)
     looked_up = objects_of(cohort, plan.objects) if any(task.kind == "objects" for task in plan.tasks) else None
     studies = {seed: _study(cohort, plan, looked_up, out, seed) for seed in plan.seeds}
     check_study(studies[plan.seeds[0]].cohort, plan.chains, plan.tasks, single_source=plan.single_source)
@@ -90,8 +92,24 @@ def run_benchmark(
     return [cell.read() for cell in cells]
 
 
+def _check_sites(cohort: TileSource, plan: BenchmarkPlan) -> None:
+    """Raise OptionError unless there are sites to be read at, real or virtual, and not both."""
+    count = cohort.table["site"].nunique() if "site" in cohort.table else 0
+    if count < 2 and plan.virtual_sites is None:
+        raise OptionError(
+            "the cohort has one site, and none that is unseen",
+            received=cohort.name,
+            fix="--virtual-sites 4 renders patients who are kept out as invented sites would; --column site=NAME says "
+            "where sites stand",
+        )
+    if count > 1 and plan.virtual_sites is not None:
+        raise OptionError(
+            "virtual sites are for a cohort of one site", received=f"{count} sites", fix="leave --virtual-sites out"
+        )
+
+
 def _study(cohort: TileSource, plan: BenchmarkPlan, objects: list[Any] | None, out: Path, seed: int) -> Study:
-    divided = split_cohort(cohort, plan.train_site, fold=seed)
+    divided = split_cohort(cohort, plan.train_site, fold=seed, virtual=plan.virtual_sites)
     kept = keep_tiles(divided.tiles, out / "work", workers=max(0, cores() - 1))
     if objects is not None:
         rows = getattr(divided.tiles, "rows", None)

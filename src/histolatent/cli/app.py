@@ -13,6 +13,7 @@ from ..errors import HistolatentError
 from . import (
     ablate,
     audit,
+    benchmark,
     cohort,
     compact,
     compare,
@@ -45,6 +46,7 @@ app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("audit", epilog=audit.EXAMPLE)(audit.audit)
 app.command("compact", epilog=compact.EXAMPLE)(compact.compact)
 app.command("ablate", epilog=ablate.EXAMPLE)(ablate.ablate)
+app.command("benchmark", epilog=benchmark.EXAMPLE)(benchmark.benchmark)
 app.command("pairs", epilog=pairs.EXAMPLE)(pairs.pairs)
 app.command("gate", epilog=gate.EXAMPLE)(gate.gate)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)

@@ -10,7 +10,7 @@ from ..._types import Matrix, Vectors
 from ...errors import InputError, require
 from ...explore.erasure import fit_leace
 from ..cohort import SOURCE
-from .base import Method, Space, Work
+from .base import Method, OfSite, Space, Work
 
 Apply = Callable[[Vectors, str], Vectors]
 #: ComBat stops when no estimate moves by more than this share.
@@ -31,7 +31,7 @@ class SiteMaps:
         return (changed + shift).astype(np.float32)
 
 
-def fit_combat(sites: Mapping[str, Matrix]) -> SiteMaps:
+def fit_combat(sites: Mapping[str, OfSite]) -> SiteMaps:
     r"""Fit location and scale of each dimension at each site, shrunk towards those of the site's other dimensions.
 
     Parametric empirical Bayes without covariates: $\hat Z = (x - \alpha) / \sigma$ has mean $\gamma$ and variance
@@ -87,7 +87,7 @@ def _posterior(z: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Fl
     return gamma, delta
 
 
-def fit_transport(source: Matrix, sites: Mapping[str, Matrix]) -> SiteMaps:
+def fit_transport(source: Matrix, sites: Mapping[str, OfSite]) -> SiteMaps:
     """Fit the optimal transport of each site onto the source, as between normal distributions: an affine map.
 
     Covariances are shrunk as Ledoit and Wolf do, without which there is no map where tiles are fewer than dimensions.
@@ -108,22 +108,22 @@ def fit_transport(source: Matrix, sites: Mapping[str, Matrix]) -> SiteMaps:
     return SiteMaps(maps)
 
 
-def _combat(source: Space, target: Mapping[str, Vectors] | None, work: Work) -> Apply:
+def _combat(source: Space, target: Mapping[str, OfSite] | None, work: Work) -> Apply:
     return fit_combat({SOURCE: source.vectors, **_known(target)})
 
 
-def _leace(source: Space, target: Mapping[str, Vectors] | None, work: Work) -> Apply:
+def _leace(source: Space, target: Mapping[str, OfSite] | None, work: Work) -> Apply:
     sites = [source.vectors, *_known(target).values()]
     codes = np.repeat(np.arange(len(sites)), [len(vectors) for vectors in sites])
     erase = fit_leace(np.concatenate(sites), codes)
     return lambda vectors, site: erase.apply(vectors)
 
 
-def _transport(source: Space, target: Mapping[str, Vectors] | None, work: Work) -> Apply:
+def _transport(source: Space, target: Mapping[str, OfSite] | None, work: Work) -> Apply:
     return fit_transport(source.vectors, _known(target))
 
 
-def _known(target: Mapping[str, Vectors] | None) -> Mapping[str, Vectors]:
+def _known(target: Mapping[str, OfSite] | None) -> Mapping[str, OfSite]:
     assert target is not None  # these methods are marked as needing it
     return target
 

@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
 
 from ..._types import Vectors
 from ...compact.augmentation import Augmentation
@@ -13,6 +16,8 @@ from ...encoders import Encoder, encoder
 from ...images import TileSource
 from ..ablate import VARIANTS
 
+#: Vectors of one site among several, which differ in number.
+OfSite = Float[np.ndarray, "_n _d"]
 #: What a method changes: tiles, the network that embeds them, or vectors. In a chain it is in this order.
 Stage = Literal["tiles", "encoder", "vectors"]
 STAGES: tuple[Stage, ...] = ("tiles", "encoder", "vectors")
@@ -60,6 +65,7 @@ class Network:
     augmentation: Augmentation | None = None
 
 
+@runtime_checkable
 class TilesMethod(Protocol):
     """Fit a change of pixels, and return what makes it: from tiles of one site and its name to the same in new look.
 
@@ -71,6 +77,7 @@ class TilesMethod(Protocol):
     ) -> Callable[[TileSource, str], TileSource]: ...
 
 
+@runtime_checkable
 class EncoderMethod(Protocol):
     """Return the network that embeds tiles, trained on the source or frozen."""
 
@@ -86,11 +93,12 @@ class Space:
     vectors: Vectors
 
 
+@runtime_checkable
 class VectorsMethod(Protocol):
     """Fit a change of vectors, and return what makes it: from vectors `(n, d)` of one site and its name to others."""
 
     def __call__(
-        self, source: Space, target: Mapping[str, Vectors] | None, work: Work
+        self, source: Space, target: Mapping[str, OfSite] | None, work: Work
     ) -> Callable[[Vectors, str], Vectors]: ...
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from ..._types import Vectors
 from ...images import TileSource
-from .base import Base, EncoderMethod, Method, Network, Space, VectorsMethod, Work
+from .base import Base, EncoderMethod, Method, Network, OfSite, Space, VectorsMethod, Work
 from .plain import train_network
 
 _PAPER = "the idea of arXiv 2602.24251"
@@ -15,7 +15,7 @@ def _fit_encoder(source: TileSource, base: Base, work: Work) -> Network:
 
 
 def _frozen(kind: str) -> VectorsMethod:
-    def fit(source: Space, target: Mapping[str, Vectors] | None, work: Work) -> Callable[[Vectors, str], Vectors]:
+    def fit(source: Space, target: Mapping[str, OfSite] | None, work: Work) -> Callable[[Vectors, str], Vectors]:
         from ...compact.frozen import compact_frozen
 
         made = compact_frozen(

@@ -1,0 +1,234 @@
+"""What a benchmark says as tables: for a program, for a page, and for a paper."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..outputs import whole
+from ..stats import Estimate
+from .cohort import SOURCE, UNSEEN
+from .compare import (
+    Ranks,
+    best_prior,
+    count_outcomes,
+    rank_chains,
+    score_results,
+    tabulate_differences,
+    tabulate_figures,
+    tabulate_scores,
+)
+from .methods.plain import AS_IT_IS
+from .run import Result
+from .tasks import Task
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """All tables of a benchmark; `priors` is the best single-source method before compaction, by task."""
+
+    tasks: tuple[Task, ...]
+    sites: tuple[str, ...]
+    seeds: tuple[int, ...]
+    patients: int
+    scores: pd.DataFrame
+    differences: pd.DataFrame
+    outcomes: pd.DataFrame
+    figures: pd.DataFrame
+    ranks: Ranks | None
+    priors: Mapping[str, str]
+    failed: Mapping[str, str]
+
+    def at(self, task: Task, method: str, where: str) -> Estimate:
+        """Return the first score of a task: at a site, the `source`, or `unseen`, the mean over unseen sites."""
+        wanted = {"task": task.name, "score": task.scores[0], "method": method, "where": where}
+        row = next(row for row in self.scores.to_dict("records") if wanted.items() <= row.items())
+        return Estimate(row["value"], *(None if pd.isna(row[end]) else float(row[end]) for end in ("low", "high")))
+
+    def findings(self) -> list[str]:
+        """Return what the tables say, a sentence for each task, whichever way it is."""
+        return [self._finding(task) for task in self.tasks if AS_IT_IS in set(self.scores["method"])]
+
+    def _finding(self, task: Task) -> str:
+        source, plain = (self.at(task, AS_IT_IS, where).value for where in (SOURCE, UNSEEN))
+        rows = [
+            row
+            for row in self.differences.to_dict("records")
+            if row["task"] == task.name and row["against"] == AS_IT_IS
+        ]
+        best = max((row for row in rows if row["low"] > 0), key=lambda row: row["difference"], default=None)
+        text = (
+            f"{task.name}: without a method {task.scores[0]} is {source:.3f} at the source, {plain:.3f} at unseen sites"
+        )
+        if best is None:
+            text += "; no method does better there by more than chance: none is needed here, or none helps"
+        else:
+            gain = interval(Estimate(best["difference"], best["low"], best["high"]), signed=True)
+            text += f"; best is {best['method']} with {plain + best['difference']:.3f} ({gain})"
+        worse = [row["method"] for row in rows if row["high"] < 0]
+        return text + (f"; worse than nothing: {', '.join(worse)}." if worse else ".")
+
+
+def summarise_benchmark(results: Sequence[Result], tasks: Sequence[Task]) -> Summary:
+    """Score all cells, and compare each chain with `none` and with the best method before compaction.
+
+    Raises
+    ------
+    InputError
+        If every cell failed.
+    """
+    scored = score_results(results, tasks)
+    priors = {task.name: found for task in tasks if (found := best_prior(scored, task, results)) is not None}
+    parts = []
+    for task in tasks:
+        against = [AS_IT_IS] if AS_IT_IS in scored.chains else []
+        against += [priors[task.name]] if priors.get(task.name, AS_IT_IS) != AS_IT_IS else []
+        parts += [tabulate_differences(scored, task, other) for other in against]
+    return Summary(
+        tuple(tasks),
+        tuple(site for site in scored.sites if site != SOURCE),
+        scored.seeds,
+        scored.patients,
+        tabulate_scores(scored, tasks),
+        pd.concat(parts, ignore_index=True),
+        count_outcomes(scored, tasks, AS_IT_IS),
+        tabulate_figures(results),
+        rank_chains(scored, tasks),
+        priors,
+        {f"{result.chain}, seed {result.seed}": result.failed for result in results if result.failed is not None},
+    )
+
+
+def write_tables(summary: Summary, out: Path) -> None:
+    """Write `scores.parquet`, `differences.parquet`, `figures.parquet`, and `tables.md` and `tables.tex`."""
+    frames = {"scores": summary.scores, "differences": summary.differences, "figures": summary.figures}
+    for name, frame in frames.items():
+        with whole(out / f"{name}.parquet", overwrite=True) as part:
+            frame.to_parquet(part, index=False)
+    for name, text in (("tables.md", as_markdown(summary)), ("tables.tex", as_latex(summary))):
+        with whole(out / name, overwrite=True) as part:
+            part.write_text(text, encoding="utf-8")
+
+
+def unseen_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows: each method, single-source ones first, and its scores at the source and unseen."""
+    head = ["method", "target tiles"]
+    for task in summary.tasks:
+        head += [f"{task.name}, source", f"{task.name}, unseen ({task.scores[0]})"]
+    rows = []
+    for method in in_order(summary):
+        cells = [method["method"], "needed" if method["needs_target"] else ""]
+        for task in summary.tasks:
+            source, unseen = (summary.at(task, method["method"], where) for where in (SOURCE, UNSEEN))
+            cells += [interval(Estimate(source.value, None, None)), interval(unseen)]
+        rows.append(cells)
+    return head, rows
+
+
+def in_order(summary: Summary) -> list[dict[str, Any]]:
+    """Return the methods' rows of figures: those that need one source before those that need target tiles."""
+    found: list[dict[str, Any]] = summary.figures.to_dict("records")  # pyright: ignore[reportAssignmentType]
+    return sorted(found, key=lambda row: bool(row["needs_target"]))
+
+
+#: Columns of how far sites lie apart, and of costs.
+APART = {
+    "silhouette": "silhouette of sites",
+    "site_above_chance": "site, above chance",
+    "robustness": "robustness index",
+    "margin": "CRoMa",
+    "w2": "W2 squared",
+    "w2_floor": "its floor",
+    "class_w2": "within classes",
+    "class_w2_floor": "its floor ",
+    "rank": "effective rank",
+}
+COSTS = {
+    "fit_seconds": "fit, s",
+    "embed_seconds_per_1000": "1,000 tiles, s",
+    "read_seconds": "heads, s",
+    "peak_gb": "memory, GB",
+}
+
+
+def figures_table(summary: Summary, columns: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of some figures of each method."""
+    shown = {key: title for key, title in columns.items() if key in summary.figures}
+    rows = [[str(row["method"]), *(_figure(key, float(str(row[key]))) for key in shown)] for row in in_order(summary)]
+    return ["method", *(title.strip() for title in shown.values())], rows
+
+
+def differences_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of all differences, with adjusted p-values and the error removed."""
+    head = ["task", "method", "against", "difference, unseen", "p (Holm)", "error removed"]
+    rows = [
+        [
+            row["task"],
+            row["method"],
+            row["against"],
+            interval(Estimate(row["difference"], row["low"], row["high"]), signed=True),
+            "" if math.isnan(row["p"]) else f"{row['p']:.3f}",
+            interval(Estimate(row["removed"], row["removed_low"], row["removed_high"])),
+        ]
+        for row in summary.differences.to_dict("records")
+    ]
+    return head, rows
+
+
+def as_markdown(summary: Summary) -> str:
+    """Return all tables as Markdown."""
+    parts = [
+        "## At unseen sites",
+        _markdown(*unseen_table(summary)),
+        "## Differences",
+        _markdown(*differences_table(summary)),
+    ]
+    parts += ["## How far sites lie apart", _markdown(*figures_table(summary, APART))]
+    parts += ["## Costs", _markdown(*figures_table(summary, COSTS))]
+    if summary.failed:
+        parts += ["## Failed", "\n".join(f"- {name}: {why}" for name, why in summary.failed.items()) + "\n"]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def as_latex(summary: Summary) -> str:
+    """Return the first two tables as LaTeX, for `booktabs`."""
+    return "\n\n".join(_latex(*table) for table in (unseen_table(summary), differences_table(summary))) + "\n"
+
+
+def interval(found: Estimate, *, signed: bool = False) -> str:
+    """Return a figure with its interval, if it has one; a dash where there is no figure."""
+    form = "+.3f" if signed else ".3f"
+    if math.isnan(found.value):
+        return "-"
+    if found.low is None or found.high is None or math.isnan(found.low) or math.isnan(found.high):
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} [{found.low:{form}}, {found.high:{form}}]"
+
+
+def _figure(key: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.1f}" if key in ("rank", *COSTS) else f"{value:.3f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _latex(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in rows]
+    top = " & ".join(_escaped(cell) for cell in head) + r" \\"
+    columns = "l" * len(head)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", top, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    )
+
+
+def _escaped(text: str) -> str:
+    for sign in "&%$#_{}":
+        text = text.replace(sign, "\\" + sign)
+    return text
