@@ -2,5 +2,6 @@
 
 from .base import Base, Method, Network, Space, Work
 from .chain import METHODS, Chain, parse_chain
+from .transfer import ChangedTiles
 
-__all__ = ["METHODS", "Base", "Chain", "Method", "Network", "Space", "Work", "parse_chain"]
+__all__ = ["METHODS", "Base", "Chain", "ChangedTiles", "Method", "Network", "Space", "Work", "parse_chain"]

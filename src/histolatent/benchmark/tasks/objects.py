@@ -149,7 +149,7 @@ def read_objects(task: Task, objects: Sequence[Points], view: "PlaceView", *, se
         If patients with objects cannot be split.
     """
     cohort = view.cohort
-    trained = [(row, each) for row, each in zip(cohort.train, view.maps(cohort.train, SOURCE), strict=True)]
+    trained = [(int(row), each) for row, each in zip(cohort.train, view.maps(cohort.train, SOURCE), strict=True)]
     folds = grouped_folds(_has(objects, cohort.train), cohort.groups[cohort.train], FOLDS, seed)
     if not folds:
         raise InputError(
@@ -169,7 +169,7 @@ def read_objects(task: Task, objects: Sequence[Points], view: "PlaceView", *, se
             parts.append(within.assign(site=site))
             continue
         maps = zip(rows, view.maps(rows, site), strict=True)
-        found = [_rows(row, head.find(each), objects[row], view) for row, each in maps]
+        found = [_rows(int(row), head.find(each), objects[row], view) for row, each in maps]
         parts.append(pd.concat(found, ignore_index=True).assign(site=site))
     table = pd.concat(parts, ignore_index=True)
     predicted = (table["score"] >= threshold).astype(int)

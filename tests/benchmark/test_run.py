@@ -1,0 +1,127 @@
+"""A benchmark run: cells are made once, failures are kept, and what stands in the way is said before training."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from histolatent.benchmark.methods import Base, parse_chain
+from histolatent.benchmark.run import BenchmarkPlan, run_benchmark
+from histolatent.benchmark.tasks import parse_task
+from histolatent.compact.plan import CompactionPlan
+from histolatent.errors import InputError, OptionError
+from histolatent.images import keep_tiles, open_tiles, select_rows
+from histolatent.images.selected import SelectedTiles
+
+COHORT = "phantom:sites=3,patients=6,slides=1,tiles_per_site=60,tile_px=48"
+PLAN = CompactionPlan().changed(
+    **{"training.steps": 3, "training.batch_size": 12, "training.check_every": 3, "projector": 16, "tile_px": 32}
+)
+FROZEN = "toy:od-moments"
+BROKEN = """
+from histolatent.benchmark.methods.base import Method
+
+def fit(source, target, work):
+    assert target is None
+    raise ValueError("of my own")
+
+BROKEN = Method("broken", "vectors", "raises", fit)
+
+def end(source, target, work):
+    import os
+    os._exit(9)
+
+ENDS = Method("ends", "vectors", "ends its process", end)
+"""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return keep_tiles(open_tiles(COHORT), tmp_path_factory.mktemp("kept"))
+
+
+def plan_of(*chains, tasks=("subtype",), base=None, seeds=(0,), **options):
+    return BenchmarkPlan(
+        tuple(map(parse_chain, chains)),
+        tuple(map(parse_task, tasks)),
+        base or Base(PLAN, FROZEN),
+        seeds,
+        "source",
+        **options,
+    )
+
+
+@pytest.mark.slow
+def test_cells_are_made_once_and_what_fails_does_not_stop_the_rest(cohort, tmp_path):
+    (tmp_path / "mine.py").write_text(BROKEN)
+    chains = ("none", f"{tmp_path}/mine.py:BROKEN", f"{tmp_path}/mine.py:ENDS", "combat")
+    told = []
+    plan = plan_of(*chains, tasks=("subtype", "tumour"), seeds=(0, 1))
+    found = run_benchmark(cohort, plan, tmp_path / "out", workers=0, progress=lambda *what: told.append(what))
+    assert [(each.chain, each.seed) for each in found][:4] == [("none", 0), ("broken", 0), ("ends", 0), ("combat", 0)]
+    assert told[0] == ("none, seed 0", 0, 8) and told[-1] == ("done", 8, 8)
+    reasons = [each.failed for each in found[:4]]
+    assert reasons[0] is reasons[3] is None
+    assert "ValueError: of my own (mine.py, line 6)" in reasons[1] and "ended with code 9" in reasons[2]
+    none = found[0]
+    assert set(none.rows["task"]) == {"subtype", "tumour"} and set(none.rows["site"]) >= {"source", "new-stain"}
+    assert {"silhouette", "robustness", "w2", "w2_floor", "rank", "fit_seconds", "peak_gb"} <= none.figures.keys()
+    assert not (tmp_path / "out" / "work").exists()
+    cells = sorted((tmp_path / "out" / "cells").glob("*/cell.json"))
+    stamps = {cell: cell.stat().st_mtime_ns for cell in cells}
+    again = run_benchmark(cohort, plan, tmp_path / "out", workers=0)
+    for first, second in zip(found, again, strict=True):
+        assert first.failed is not None or first.rows.equals(second.rows)
+    for cell in cells:
+        failed = json.loads(cell.read_text())["failed"] is not None
+        assert (cell.stat().st_mtime_ns != stamps[cell]) == failed  # what failed is tried again
+
+
+@pytest.mark.slow
+def test_a_trained_network_is_shared_and_read_by_every_task(cohort, tmp_path):
+    tasks = ("subtype", "grading", "mitoses", "slides", "bags")
+    objects = pd.DataFrame({"tile": np.repeat(cohort.table.index, 2), "x": 20.0, "y": np.tile([12.0, 30.0], 180)})
+    objects = objects[cohort.table["tumour"].loc[objects["tile"]].to_numpy()]
+    chains = ("compact", "compact+leace", "hed-strong+ot", "macenko+linear")
+    found = run_benchmark(cohort, plan_of(*chains, tasks=tasks, base=Base(PLAN), objects=objects), tmp_path, workers=0)
+    assert [each.failed for each in found] == [None] * 4
+    assert all(set(each.rows["task"]) == set(tasks) for each in found)
+    compact, erased = found[:2]
+    assert compact.figures["embed_seconds_per_1000"] == erased.figures["embed_seconds_per_1000"]  # one network
+    assert erased.figures["site_above_chance"] < 0.15
+
+
+@pytest.mark.slow
+def test_one_site_is_read_at_virtual_ones(cohort, tmp_path):
+    one = select_rows(cohort, np.arange(60))
+    with pytest.raises(OptionError, match="--virtual-sites 4"):
+        run_benchmark(one, plan_of("none"), tmp_path)
+    found = run_benchmark(one, plan_of("none", "reinhard", seeds=(0, 1), virtual_sites=2), tmp_path, workers=0)
+    assert [each.failed for each in found] == [None] * 4
+    assert set(found[0].rows["site"]) == {"source", "soft", "rose"}
+    assert set(found[0].rows["group"]) != set(found[2].rows["group"])  # each seed keeps other patients
+    with pytest.raises(OptionError, match="virtual sites are for a cohort of one site"):
+        run_benchmark(cohort, plan_of("none", virtual_sites=2), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chains", "options", "said"),
+    [
+        (("combat",), {"single_source": True}, "only one source is allowed.*combat"),
+        (("none",), {"tasks": ("mitoses",)}, "needs to know where they are.*--objects"),
+        (("none",), {"tasks": ("subtype=nowhere",)}, "needs a column 'nowhere'"),
+    ],
+)
+def test_what_stands_in_the_way_is_said_first(cohort, tmp_path, chains, options, said):
+    with pytest.raises((InputError, OptionError), match=said):
+        run_benchmark(cohort, plan_of(*chains, **options), tmp_path)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_patient_at_two_sites_is_found(cohort, tmp_path):
+    table = cohort.table.copy()
+    table["patient"] = table["patient"].str.partition("/")[2]
+    shared = SelectedTiles(cohort, np.arange(len(table)), table)
+    with pytest.raises(InputError, match=r"a patient is both at the source and at an unseen site.*'p01' at new-"):
+        run_benchmark(shared, plan_of("none"), tmp_path)
