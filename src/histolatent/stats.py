@@ -339,8 +339,13 @@ def whole_value(statistic: Statistic, n: int) -> float:
 
 
 def weighted_mean(values: Float[np.ndarray, " n"]) -> Statistic:
-    """Return the statistic: the mean over weighted tiles."""
-    return lambda weights: weights @ values / weights.sum(axis=1)
+    """Return the statistic: the mean over weighted tiles; NaN where a resample has none of them."""
+
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, " b"]:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return weights @ values / weights.sum(axis=1)
+
+    return statistic
 
 
 def weighted_quantile(values: Float[np.ndarray, " n"], share: float) -> Statistic:

@@ -112,7 +112,8 @@ def _corrected(cohort: Cohort, read: Read, correct: Correct) -> Read:
     changed = correct(read.vectors, SOURCE)
     for site, rows in cohort.unseen.items():
         changed[rows] = correct(read.vectors[rows], site)
-    return Read(changed, np.array([correct(copy, SOURCE) for copy in read.copies]).reshape(read.copies.shape))
+    copies = np.array([correct(copy, SOURCE) for copy in read.copies], np.float32)
+    return Read(changed, copies.reshape(read.copies.shape))
 
 
 def embed_chain(study: Study, chain: Chain, work: Work) -> Embedded:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .._types import Vectors
-from ..audit.batches import compare_batches
+from ..audit.batches import FEWEST_TILES, compare_batches
 from ..audit.robustness import robustness_index, robustness_margin
 from ..audit.silhouettes import batch_silhouettes
 from ..audit.undefined import Undefined
@@ -51,6 +51,8 @@ def measure_separation(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> di
 def measure_distances(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> dict[str, float]:
     """Return squared Wasserstein-2 distances of unseen sites from the source, mean over sites, and their floors.
 
+    Sites with fewer tiles than `compare_batches` asks for are left out.
+
     `w2` is of normal distributions with the tiles' moments, `class_w2` that within labels; `w2_floor` and
     `class_w2_floor` are between halves of one site. See `compare_batches`: both ends have halves of the same size.
     """
@@ -59,6 +61,8 @@ def measure_distances(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> dic
     codes = np.where(known.isna(), -1, np.unique(known.astype(str), return_inverse=True)[1])
     source = cohort.asked[SOURCE]
     for rows in cohort.unseen.values():
+        if min(len(source), len(rows)) < FEWEST_TILES:
+            continue
         both, batches = np.concatenate([source, rows]), np.repeat([0, 1], [len(source), len(rows)])
         whose = np.unique(cohort.groups[both], return_inverse=True)[1]
         made = compare_batches(vectors[both], batches, whose, labels=codes[both], distances=tuple(DISTANCES), seed=seed)

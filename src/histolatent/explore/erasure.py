@@ -20,7 +20,8 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     exact on the vectors that it is fitted to, in float64.
 
     Misleads: probes that are not linear still read the classes, and on other tiles linear ones read a little. Where the
-    classes go with tissue, that tissue is erased too.
+    classes go with tissue, that tissue is erased too. Of no more tiles than dimensions it takes from each tile the mean
+    of its class, whatever that is: a fresh probe of those tiles is then far from chance, on either side.
 
     Reference: Belrose et al. 2023, NeurIPS (arXiv 2306.03819).
 

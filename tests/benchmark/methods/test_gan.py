@@ -35,7 +35,7 @@ def colour_gap(first, second):
 def test_a_planted_colour_map_between_sites_is_recovered(tiles):
     ours = select_rows(tiles, np.arange(60))
     theirs = ChangedTiles(select_rows(tiles, np.arange(60, 120)), tinted)
-    plan = GanPlan(steps=400, crop_px=48)
+    plan = GanPlan(steps=200, crop_px=32, width=8, blocks=2, learning_rate=1e-3)
     forth = train_gan(theirs, ours, plan, seed=0)
     rows = range(0, 60, 6)
     truth = [tiles.read(60 + row) for row in rows]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from histolatent.benchmark.cohort import SOURCE, split_cohort
 from histolatent.benchmark.tasks import TASKS, PlaceView, find_objects, read_objects
@@ -12,7 +13,7 @@ from histolatent.benchmark.tasks.scores import FOUND, SCORES, TILE
 from histolatent.encoders import encoder
 from histolatent.encoders.card import EncoderCard
 from histolatent.errors import InputError
-from histolatent.images import keep_tiles, open_tiles
+from histolatent.images import Cut, keep_tiles, open_tiles
 
 COHORT = "phantom:sites=2,patients=6,slides=1,tiles_per_site=60,tile_px=64"
 
@@ -128,3 +129,15 @@ def test_places_of_objects_come_from_a_table(cohort):
         find_objects(cohort, table.drop(columns="y"))
     with pytest.raises(InputError, match="no object is on any tile"):
         find_objects(cohort, table.assign(tile="elsewhere"))
+
+
+def test_places_in_a_larger_image_are_those_of_the_tiles_cut_from_it(tmp_path):
+    for name in ("a", "b"):
+        Image.fromarray(np.full((128, 192, 3), 200, np.uint8)).save(tmp_path / f"{name}.png")
+    cut = open_tiles(tmp_path, cut=Cut(64))
+    table = pd.DataFrame({"tile": ["a.png", "a.png", "b.png"], "x": [10.0, 130.0, 63.0], "y": [20.0, 70.0, 127.0]})
+    found = {
+        name: each.tolist() for name, each in zip(cut.table.index, find_objects(cut, table), strict=True) if len(each)
+    }
+    assert list(found.values()) == [[[10, 20]], [[2, 6]], [[63, 63]]]
+    assert [name.partition("_")[0] for name in found] == ["a", "a", "b"]

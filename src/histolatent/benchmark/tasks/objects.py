@@ -15,6 +15,7 @@ from ..._types import Tile, Vectors
 from ...encoders import Encoder, encode_levels
 from ...errors import InputError
 from ...images import TileSource, known_mpp, spaced
+from ...images.cut import CutTiles
 from ...probes import grouped_folds
 from ...provenance import stream
 from ..cohort import SOURCE, Cohort
@@ -43,6 +44,8 @@ Correct = Callable[[Vectors, str], Vectors]
 def find_objects(tiles: TileSource, objects: pd.DataFrame) -> list[Points]:
     """Return the places `(x, y)` of the objects of each tile, in pixels, from a table with `tile`, `x` and `y`.
 
+    Of tiles that were cut from larger images, `tile` names the image, and places are pixels of its finest level.
+
     Raises
     ------
     InputError
@@ -51,15 +54,23 @@ def find_objects(tiles: TileSource, objects: pd.DataFrame) -> list[Points]:
     missing = [name for name in ("tile", "x", "y") if name not in objects]
     if missing:
         raise InputError("a table of objects needs the columns tile, x and y", received=", ".join(map(str, objects)))
-    ids = tiles.table.index.astype(str)
     there = {str(name): group[["x", "y"]].to_numpy(float) for name, group in objects.groupby("tile")}
+    ids = [str(name) for name in (tiles.whole if isinstance(tiles, CutTiles) else tiles).table.index]
     if not there.keys() & set(ids):
         raise InputError(
             "no object is on any tile of the cohort",
             received=f"tiles such as {next(iter(there), 'none')!r}",
             valid=f"ids such as {ids[0]!r}",
         )
-    return [there.get(name, np.zeros((0, 2))) for name in ids]
+    none = np.zeros((0, 2))
+    if not isinstance(tiles, CutTiles):
+        return [there.get(name, none) for name in ids]
+    found, reader = [], tiles.reader
+    for owner, place, side in zip(reader.owners, reader.places, reader.sides, strict=True):
+        within = there.get(ids[owner], none) - place
+        within = within[((within >= 0) & (within < side)).all(axis=1)]
+        found.append(within * (reader.tile_px / max(side, 1)))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
