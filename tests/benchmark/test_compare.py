@@ -104,7 +104,7 @@ def test_failed_cells_are_left_out_and_said(tmp_path):
     text, latex = as_markdown(summary), as_latex(summary)
     assert "makes the same of every tile" in text and "| cyclegan | needed | - |" in text
     assert text.index("| compact |") < text.index("| cyclegan |")
-    assert latex.count(r"\toprule") == 2 and r"\begin{tabular}" in latex
+    assert latex.count(r"\toprule") == 3 and r"\begin{tabular}" in latex
     assert "best is compact with 0." in summary.findings()[0]
     write_benchmark(summary, tmp_path / "report.html", name="<cohort>")
     page = (tmp_path / "report.html").read_text()

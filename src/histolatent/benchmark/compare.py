@@ -46,8 +46,8 @@ class Scored:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(np.isfinite(mean), mean * self.weights, 0).sum(axis=0) / known.sum(axis=0)
 
-    def estimate(self, draws: Draws) -> Estimate:
-        """Return the value of all patients, with a 95 % interval of the others.
+    def estimate(self, draws: Draws, limits: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+        """Return the value of all patients, with a 95 % interval of the others, within what is possible.
 
         Ends are quantiles of the resamples, moved outwards by what few patients ask for: see `stats.bootstrap`.
         """
@@ -55,7 +55,7 @@ class Scored:
         if not math.isfinite(value) or len(others) < len(draws) // 2 or self.patients < 2:
             return Estimate(value, None, None)
         low, high = np.quantile(others, [0.025, 0.975])
-        return Estimate(value, float(low), float(high)).widened(self._wider)
+        return Estimate(value, float(low), float(high)).widened(self._wider, limits)
 
     def p_value(self, draws: Draws) -> float:
         """Return the two-sided p-value of a difference: that whose interval just touches 0."""
@@ -110,8 +110,9 @@ def score_results(results: Sequence[Result], tasks: Sequence[Task], *, resamples
 
 
 def _resampled(statistic: Statistic, counts: Int[np.ndarray, "b g"], groups: np.ndarray) -> Draws:
-    parts = [statistic(counts[start : start + CHUNK, groups].astype(float)) for start in range(0, len(counts), CHUNK)]
-    return np.concatenate(parts)
+    starts = range(0, len(counts), CHUNK)
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may have none of a site's patients
+        return np.concatenate([statistic(counts[start : start + CHUNK, groups].astype(float)) for start in starts])
 
 
 def _seed_weights(seeds: int, draws: int) -> Float[np.ndarray, "s b"]:
@@ -140,7 +141,7 @@ def tabulate_scores(scored: Scored, tasks: Sequence[Task]) -> pd.DataFrame:
             for chain in scored.chains:
                 for where in (*scored.sites, UNSEEN):
                     draws = scored.at(task.name, score, chain, None if where == UNSEEN else where)
-                    found = scored.estimate(draws)
+                    found = scored.estimate(draws, (0, 1))
                     rows.append(
                         {
                             "task": task.name,

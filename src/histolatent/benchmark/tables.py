@@ -113,19 +113,25 @@ def write_tables(summary: Summary, out: Path) -> None:
             part.write_text(text, encoding="utf-8")
 
 
-def unseen_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows: each method, single-source ones first, and its scores at the source and unseen."""
-    head = ["method", "target tiles"]
-    for task in summary.tasks:
-        head += [f"{task.name}, source", f"{task.name}, unseen ({task.scores[0]})"]
+def place_table(summary: Summary, where: str) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows: each method, single-source ones first, and its first score of each task at a place."""
+    head = ["method", "target tiles", *(f"{task.name} ({task.scores[0]})" for task in summary.tasks)]
     rows = []
-    for method in in_order(summary):
-        cells = [method["method"], "needed" if method["needs_target"] else ""]
-        for task in summary.tasks:
-            source, unseen = (summary.at(task, method["method"], where) for where in (SOURCE, UNSEEN))
-            cells += [interval(Estimate(source.value, None, None)), interval(unseen)]
-        rows.append(cells)
+    for row in in_order(summary):
+        cells = [row["method"], "needed" if row["needs_target"] else ""]
+        rows.append(cells + [interval(summary.at(task, row["method"], where)) for task in summary.tasks])
     return head, rows
+
+
+def all_tables(summary: Summary) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Return head and rows of every table, by its title."""
+    return {
+        "At unseen sites": place_table(summary, UNSEEN),
+        "At the source": place_table(summary, SOURCE),
+        "Differences": differences_table(summary),
+        "How far sites lie apart": figures_table(summary, APART),
+        "What it costs": figures_table(summary, COSTS),
+    }
 
 
 def in_order(summary: Summary) -> list[dict[str, Any]]:
@@ -173,29 +179,23 @@ def differences_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
             "" if math.isnan(row["p"]) else f"{row['p']:.3f}",
             interval(Estimate(row["removed"], row["removed_low"], row["removed_high"])),
         ]
-        for row in summary.differences.to_dict("records")
+        for row in summary.differences.dropna(subset=["difference"]).to_dict("records")
     ]
     return head, rows
 
 
 def as_markdown(summary: Summary) -> str:
     """Return all tables as Markdown."""
-    parts = [
-        "## At unseen sites",
-        _markdown(*unseen_table(summary)),
-        "## Differences",
-        _markdown(*differences_table(summary)),
-    ]
-    parts += ["## How far sites lie apart", _markdown(*figures_table(summary, APART))]
-    parts += ["## Costs", _markdown(*figures_table(summary, COSTS))]
+    parts = [text for title, table in all_tables(summary).items() for text in (f"## {title}", _markdown(*table))]
     if summary.failed:
         parts += ["## Failed", "\n".join(f"- {name}: {why}" for name, why in summary.failed.items()) + "\n"]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def as_latex(summary: Summary) -> str:
-    """Return the first two tables as LaTeX, for `booktabs`."""
-    return "\n\n".join(_latex(*table) for table in (unseen_table(summary), differences_table(summary))) + "\n"
+    """Return scores and differences as LaTeX, for `booktabs`."""
+    tables = all_tables(summary)
+    return "\n\n".join(_latex(*tables[title]) for title in ("At unseen sites", "At the source", "Differences")) + "\n"
 
 
 def interval(found: Estimate, *, signed: bool = False) -> str:

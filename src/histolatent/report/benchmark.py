@@ -5,15 +5,7 @@ from pathlib import Path
 
 from ..benchmark.cohort import SOURCE, UNSEEN
 from ..benchmark.compare import Ranks
-from ..benchmark.tables import (
-    APART,
-    COSTS,
-    Summary,
-    differences_table,
-    figures_table,
-    in_order,
-    unseen_table,
-)
+from ..benchmark.tables import Summary, all_tables, in_order
 from ..outputs import whole
 from .canvas import COLOURS, GREY, WIDTH, Drawn, finish, panels, short, styled
 
@@ -30,19 +22,13 @@ def write_benchmark(summary: Summary, path: Path, *, name: str) -> None:
     drawn = {"scores": draw_scores(summary)}
     if summary.ranks is not None:
         drawn["ranks"] = draw_ranks(summary.ranks)
-    tables = {
-        "At unseen sites": unseen_table(summary),
-        "Differences": differences_table(summary),
-        "How far sites lie apart": figures_table(summary, APART),
-        "What it costs": figures_table(summary, COSTS),
-    }
     page = (
         make_environment()
         .get_template("benchmark.html.j2")
         .render(
             name=name,
             summary=summary,
-            tables=tables,
+            tables=all_tables(summary),
             figures={key: Markup(figure.svg) for key, figure in drawn.items()},
             outcomes=summary.outcomes.to_dict("records"),
         )
