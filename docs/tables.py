@@ -332,25 +332,30 @@ def compaction() -> str:
 
 def lmc() -> str:
     """Return what training with states buys at unseen sites of the phantom, as the benchmark measured it."""
+    return _variants(_results("lmc")["measured"]["phantom"]["table"])
+
+
+def _variants(found: dict[str, dict[str, float]]) -> str:
+    """Return variants of a plan, and how many seeds they have."""
     import pandas as pd
 
     from histolatent.benchmark.ablate import as_markdown
 
-    found = _results("lmc")["measured"]["phantom"]["table"]
     table = pd.DataFrame.from_dict(found, orient="index").rename_axis("variant")
     return f"{as_markdown(table)}\nSeeds: {table['seeds'].max():.0f}."
 
 
 def unseen() -> str:
     """Return what is read at unseen sites with and without compaction, by cohort. The README has it too."""
-    found = _results("lmc")
     rows = []
-    for cohort, part in found["measured"].items():
-        plain, ours = (part["table"][name] for name in ("no states", "as planned"))
-        check = found["checks"][f"{cohort}: error_removed against no states"]
-        shares = (f"{table[what]:.3f}" for what in ("source", "unseen") for table in (plain, ours))
-        gone = check["reason"].removeprefix("95 % ")
-        rows.append((cohort, f"{ours['seeds']:.0f}", *shares, gone, check["target"]))
+    for name in ("lmc", "lmc_real"):
+        found = _results(name) if (RESULTS / f"{name}.json").exists() else {"measured": {}}
+        for cohort, part in found["measured"].items():
+            plain, ours = (part["table"][name] for name in ("no states", "as planned"))
+            check = found["checks"][f"{cohort}: error_removed against no states"]
+            shares = (f"{table[what]:.3f}" for what in ("source", "unseen") for table in (plain, ours))
+            gone = check["reason"].removeprefix("95 % ")
+            rows.append((cohort, f"{ours['seeds']:.0f}", *shares, gone, check["target"]))
     head = ("cohort", "seeds", "source, without", "source, with", "unseen, without", "unseen, with")
     return _table((*head, "error removed", "asked"), rows)
 
