@@ -134,3 +134,14 @@ def test_a_patient_at_two_sites_is_found(cohort, tmp_path):
     shared = SelectedTiles(cohort, np.arange(len(table)), table)
     with pytest.raises(InputError, match=r"a patient is both at the source and at an unseen site.*'p01' at new-"):
         run_benchmark(shared, plan_of("none"), tmp_path)
+
+
+def test_a_cell_is_another_one_when_the_file_of_its_method_has_changed(cohort, tmp_path):
+    file = tmp_path / "mine.py"
+    study = Study(split_cohort(cohort, "source"), None, Base(PLAN, FROZEN), (parse_task("subtype"),))
+    keys = []
+    for text in (BROKEN, BROKEN, BROKEN.replace("my own", "another")):
+        file.write_text(text)
+        keys.append(study.key(parse_chain(f"{file}:BROKEN"), 0))
+    assert keys[0] == keys[1] != keys[2]
+    assert study.key(parse_chain("none"), 0) != study.key(parse_chain("none"), 1)

@@ -11,7 +11,7 @@ from ..errors import InputError, OptionError
 from ..images import TileSource
 from ..images.phantom import PhantomTiles
 from ..images.selected import SelectedTiles
-from ..provenance import digest
+from ..provenance import digest, file_digest
 from .cohort import Cohort
 from .methods import Base, Chain
 from .tasks import Task, check_task, find_objects
@@ -39,6 +39,7 @@ class Study:
             "trained": self.cohort.train.tolist(),
             "base": base,
             "chain": [(method.name, method.describes) for method in chain.methods],
+            "files": [file_digest(file) for file in chain.files],
             "tasks": [(task.name, task.column) for task in self.tasks],
             "objects": None if self.objects is None else [places.tolist() for places in self.objects],
             "seed": seed,

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from histolatent.benchmark.methods import METHODS, parse_chain
+from histolatent.benchmark.methods import METHODS, Method, parse_chain
 from histolatent.benchmark.methods.base import STAGES
 from histolatent.errors import OptionError
 
@@ -73,3 +73,10 @@ def test_a_method_in_a_file(tmp_path):
     assert chain.name == "grey+linear" and pickle.loads(pickle.dumps(chain)).tiles.describes == "tiles without colour"
     with pytest.raises(OptionError, match=r"this is no Method.*Valid: GREY"):
         parse_chain(f"{file}:grey")
+
+
+def test_a_method_has_a_name_that_is_one_of_a_file_and_a_stage():
+    with pytest.raises(OptionError, match=r"cannot be called so.*'a/b'"):
+        Method("a/b", "tiles", "", None)
+    with pytest.raises(OptionError, match=r"no stage of a method is called 'tile'.*did you mean 'tiles'"):
+        Method("a", "tile", "", None)

@@ -1,5 +1,6 @@
 """What a method of harmonisation is: fitted to the source, and to unlabelled target tiles only where it needs them."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from ..._types import Vectors
 from ...compact.augmentation import Augmentation
 from ...compact.plan import CompactionPlan
 from ...encoders import Encoder, encoder
+from ...errors import OptionError, unknown
 from ...images import TileSource
 from ..ablate import VARIANTS
 
@@ -20,6 +22,7 @@ from ..ablate import VARIANTS
 OfSite = Float[np.ndarray, "_n _d"]
 #: What a method changes: tiles, the network that embeds them, or vectors. In a chain it is in this order.
 Stage = Literal["tiles", "encoder", "vectors"]
+_NAME = re.compile(r"[\w.-]+")
 STAGES: tuple[Stage, ...] = ("tiles", "encoder", "vectors")
 
 
@@ -110,6 +113,11 @@ class Method:
     unlabelled tiles of the sites that it is judged at, and cannot be used where these are not known beforehand. One on
     vectors that is `of_places` looks at nothing but vectors: for detection it is fitted to places of maps, too. Others
     change the last of the layers that a place is seen by.
+
+    Raises
+    ------
+    OptionError
+        If the name is not of letters, digits, `.`, `_` and `-`, or there is no such stage.
     """
 
     name: str
@@ -119,3 +127,9 @@ class Method:
     reference: str = ""
     needs_target: bool = False
     of_places: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise OptionError("a method cannot be called so", received=repr(self.name), valid="letters, digits, . _ -")
+        if self.stage not in STAGES:
+            raise unknown("stage of a method", self.stage, STAGES)

@@ -17,8 +17,6 @@ def _take(item: object) -> Mapping[str, Method]:
     for method in found:
         if not isinstance(method, Method):
             raise TypeError(f"{method!r} is no Method")
-        if method.stage not in STAGES:
-            raise ValueError(f"{method.name}: no stage is called {method.stage!r}: {', '.join(STAGES)}")
     return {method.name: method for method in found}
 
 
@@ -44,6 +42,11 @@ class Chain:
 
     def __reduce__(self) -> tuple[object, ...]:
         return parse_chain, (self.text,)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that its methods come from, of those that are no registered ones."""
+        return tuple(Path(name.rpartition(":")[0]) for name in self.text.split("+") if _in_file(name))
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -74,7 +77,7 @@ def parse_chain(text: str) -> Chain:
     """
     found: dict[str, Method] = {}
     for name in text.split("+"):
-        method = _from_file(name) if ".py:" in name else METHODS[name.strip()]
+        method = _from_file(name) if _in_file(name) else METHODS[name.strip()]
         if method.stage in found:
             raise OptionError(
                 "two methods of a chain act at the same stage",
@@ -90,6 +93,10 @@ def parse_chain(text: str) -> Chain:
         found[method.stage] = method
     name = "+".join(method.name for method in found.values())
     return Chain(text, name, found.get("tiles"), found.get("encoder", METHODS[AS_IT_IS]), found.get("vectors"))
+
+
+def _in_file(name: str) -> bool:
+    return ".py:" in name
 
 
 def _from_file(text: str) -> Method:
