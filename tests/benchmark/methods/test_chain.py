@@ -75,8 +75,6 @@ def test_a_method_in_a_file(tmp_path):
         parse_chain(f"{file}:grey")
 
 
-def test_a_method_has_a_name_that_is_one_of_a_file_and_a_stage():
+def test_a_method_has_a_name_that_is_one_of_a_file():
     with pytest.raises(OptionError, match=r"cannot be called so.*'a/b'"):
         Method("a/b", "tiles", "", None)
-    with pytest.raises(OptionError, match=r"no stage of a method is called 'tile'.*did you mean 'tiles'"):
-        Method("a", "tile", "", None)
