@@ -53,6 +53,12 @@ def test_the_largest_site_is_trained_on_and_the_others_are_read(cohort):
     assert len(asked.source.table) == 60
 
 
+def test_an_unseen_site_cannot_be_taken_for_the_source(cohort):
+    divided = split_cohort(cohort, "new-scanner")
+    assert set(divided.unseen) == {"site source", "new-stain"} and set(divided.asked) == {SOURCE, *divided.unseen}
+    assert set(cohort.table["site"].iloc[divided.unseen["site source"]]) == {"source"}
+
+
 def test_one_site_is_divided_by_patient_and_read_at_virtual_sites(cohort):
     one = select_rows(cohort, np.flatnonzero(cohort.table["site"] == "source"))
     divided = split_cohort(one)
