@@ -254,12 +254,21 @@ def _bca(
     value: float, draws: Column, left_out: Float[np.ndarray, " g"], level: float, clusters: int
 ) -> tuple[float, float]:
     bias, acceleration = _shift(value, draws, left_out)
-    reach = student.ppf((1 + level) / 2, clusters - 1) * _wider(clusters)
-    shifted = bias + np.array([-reach, reach])
+    ends = reach(clusters, level)
+    shifted = bias + np.array([-ends, ends])
     with np.errstate(divide="ignore"):
         quantiles = norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0))
     low, high = np.quantile(draws, quantiles)
     return float(low), float(high)
+
+
+def reach(clusters: int, level: float = 0.95) -> float:
+    """Return how many standard deviations of resamples an interval reaches to either side: more where clusters are few.
+
+    >>> round(reach(5), 2), round(reach(1000), 2)
+    (3.1, 1.96)
+    """
+    return float(student.ppf((1 + level) / 2, clusters - 1)) * _wider(clusters)
 
 
 def _wider(clusters: int) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from .._types import Tile
 from ..errors import InputError
 from ..images import TileSource, known_mpp, select_rows
+from ..images.selected import truth_of
 from ..perturb import VirtualSite, virtual_sites
 from ..probes import grouped_folds
 
@@ -150,8 +151,7 @@ class VirtualTiles:
     @property
     def truth(self) -> pd.DataFrame | None:
         """What the cohort knows of the tissue of these tiles, as the phantom does; None where it knows nothing."""
-        known = getattr(self.source, "truth", None)
-        return None if known is None else pd.DataFrame(known.iloc[self.rows])
+        return truth_of(self.source, self.rows)
 
     def read(self, index: int) -> Tile:
         """Return a tile as its site renders it."""

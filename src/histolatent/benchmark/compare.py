@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.stats import norm, rankdata, studentized_range
-from scipy.stats import t as student
 
 from ..errors import InputError
-from ..stats import RESAMPLES, Estimate, Statistic, cluster_counts, holm, least_p
+from ..stats import RESAMPLES, Estimate, Statistic, cluster_counts, holm, least_p, reach
 from .cohort import SOURCE, UNSEEN
+from .methods import compaction
 from .run import Result
 from .tasks import Task
 from .tasks.scores import SCORES
@@ -70,9 +70,7 @@ class Scored:
 
     @property
     def _wider(self) -> float:
-        return float(
-            student.ppf(0.975, self.patients - 1) / norm.ppf(0.975) * math.sqrt(self.patients / (self.patients - 1))
-        )
+        return float(reach(self.patients) / norm.ppf(0.975))
 
 
 def score_results(results: Sequence[Result], tasks: Sequence[Task], *, resamples: int = RESAMPLES) -> Scored:
@@ -125,9 +123,9 @@ def _seed_weights(seeds: int, draws: int) -> Float[np.ndarray, "s b"]:
 
 def best_prior(scored: Scored, task: Task, results: Sequence[Result]) -> str | None:
     """Return the chain that scores best at unseen sites of those that need no target tiles and are no compaction."""
-    ours = ("compact", "linear", "adapter")
+    ours = {method.name for method in compaction.METHODS}
     single = {result.chain for result in results if not result.needs_target}
-    prior = [name for name in scored.chains if name in single and not set(name.split("+")) & set(ours)]
+    prior = [name for name in scored.chains if name in single and not set(name.split("+")) & ours]
     known = {name: scored.at(task.name, task.scores[0], name)[0] for name in prior}
     known = {name: value for name, value in known.items() if math.isfinite(value)}
     return max(known, key=lambda name: known[name]) if known else None

@@ -15,11 +15,12 @@ from ..encoders.embed import embed_views
 from ..encoders.views import Views
 from ..errors import InputError
 from ..images import TileSource
-from ..probes import FittedProbe, NotReadable, Reading, fit_probe
+from ..probes import NotReadable
 from ..spectrum import effective_rank
 from ..stats import Statistic, balanced_accuracy, whole_value
 from .cohort import SOURCE, Cohort
 from .separation import measure_separation
+from .tasks.heads import read_apart
 
 #: Known factors of the tissue that are asked for where the source knows them.
 FACTORS = ("nuclear_area_um2", "nuclear_density_per_mm2", "pleomorphism")
@@ -72,13 +73,10 @@ def read_unseen(cohort: Cohort, encoder: Encoder, *, seed: int = 0, workers: int
     """Embed a cohort and read it."""
     vectors = embed_tiles(cohort.tiles, encoder, workers=workers, batch_size=batch_size)[:, 0]
     labels: list[str | None] = [None if pd.isna(value) else str(value) for value in cohort.tiles.table["label"]]
-    across = _fitted(_across(vectors, labels, cohort.groups, cohort.train, seed)).read(vectors)
-    read = {name: _labels_read(across, rows, cohort.groups) for name, rows in cohort.asked.items()}
-    if not cohort.virtual:
-        trained = set(cohort.train.tolist())
-        own = [label if row in trained else None for row, label in enumerate(labels)]
-        within = _fitted(fit_probe(vectors, own, cohort.groups, seed=seed)).read(vectors)
-        read[SOURCE] = _labels_read(within, cohort.train, cohort.groups)
+    found = read_apart(vectors, labels, cohort.groups, cohort.train, cohort.asked, seed=seed)
+    if isinstance(found, NotReadable):
+        raise InputError(f"the label cannot be read: {found.reason}", fix="take a cohort with more patients a class")
+    read = {name: _labels_read(found.query("site == @name")) for name in cohort.asked}
     figures = measure_separation(cohort, vectors, seed=seed)
     figures |= _factors(cohort, vectors, seed)
     figures["rank"] = effective_rank(vectors[cohort.train])
@@ -98,26 +96,9 @@ def embed_tiles(
         return np.array(found.stores[0].vectors())
 
 
-def _across(
-    vectors: np.ndarray, labels: list[str | None], groups: np.ndarray, train: np.ndarray, seed: int
-) -> FittedProbe | NotReadable:
-    """Fit a probe to the rows that were trained on, to be read on all others."""
-    split = np.full(len(labels), "test", object)
-    split[train] = "train"
-    return fit_probe(vectors, labels, groups, split=split.tolist(), every_class_tested=False, seed=seed)
-
-
-def _fitted(probe: FittedProbe | NotReadable) -> FittedProbe:
-    if isinstance(probe, NotReadable):
-        raise InputError(f"the label cannot be read: {probe.reason}", fix="take a cohort with more patients a class")
-    return probe
-
-
-def _labels_read(reading: Reading, rows: np.ndarray, groups: np.ndarray) -> LabelsRead:
-    """Return what was read of those of `rows` that have a label."""
-    asked = np.isin(reading.rows, rows)
-    of = (reading.correct[asked].astype(int), reading.codes[asked], groups[reading.rows[asked]])
-    return LabelsRead(*(tuple(values.tolist()) for values in of))
+def _labels_read(rows: pd.DataFrame) -> LabelsRead:
+    right = (rows["truth"] == rows["predicted"]).astype(int)
+    return LabelsRead(*(tuple(values.tolist()) for values in (right, rows["truth"], rows["group"])))
 
 
 def _factors(cohort: Cohort, vectors: np.ndarray, seed: int) -> dict[str, float]:

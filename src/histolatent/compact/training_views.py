@@ -78,9 +78,9 @@ class TrainingViews:
             )
         amounts = self.amounts(tile, slide)
         views = self.plan.states.views
-        places = [self._place(tile.shape, rng)] * views
+        places = [Place.draw(tile.shape, self.tile_px, rng)] * views
         if rng.random() >= self.plan.same_place:
-            places = [places[0], *(self._place(tile.shape, rng) for _ in range(views - 1))]
+            places = [places[0], *(Place.draw(tile.shape, self.tile_px, rng) for _ in range(views - 1))]
         laboratories = rng.integers(self.plan.states.batches, size=views)
         states = tuple(self.state(int(laboratory), rng) for laboratory in laboratories)
         names = tuple(f"{name} {view}" for view in range(views))
@@ -120,10 +120,6 @@ class TrainingViews:
         sds = np.array(self.manifold.prior.sds)
         return np.divide(1, sds, out=np.zeros_like(sds), where=sds > 0)
 
-    def _place(self, shape: tuple[int, ...], rng: np.random.Generator) -> "Place":
-        top, left = (int(rng.integers(max(side - self.tile_px, 0) + 1)) for side in shape[:2])
-        return Place(top, left, self.tile_px, int(rng.integers(4)), bool(rng.integers(2)))
-
     def target(self, amounts: Float32[np.ndarray, "h w 2"], place: "Place") -> Float32[np.ndarray, "2 q q"]:
         """Return the amounts of a crop, as they are reconstructed."""
         side = self.tile_px // TARGET_STRIDE
@@ -154,6 +150,12 @@ class Place:
         """Return the middle of an image of that shape, as it is."""
         top, left = ((size - side) // 2 for size in shape[:2])
         return cls(top, left, side, 0, False)
+
+    @classmethod
+    def draw(cls, shape: tuple[int, ...], side: int, rng: np.random.Generator) -> "Place":
+        """Return a random place in an image of that shape, turned and mirrored at random."""
+        top, left = (int(rng.integers(max(size - side, 0) + 1)) for size in shape[:2])
+        return cls(top, left, side, int(rng.integers(4)), bool(rng.integers(2)))
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """Return the crop."""

@@ -28,12 +28,17 @@ class SelectedTiles:
     @property
     def truth(self) -> pd.DataFrame | None:
         """What the whole knows of the tissue of these tiles, as the phantom does; None where it knows nothing."""
-        known = getattr(self.source, "truth", None)
-        return None if known is None else pd.DataFrame(known.iloc[self.rows])
+        return truth_of(self.source, self.rows)
 
     def read(self, index: int) -> Tile:
         """Read row `index` of the selection."""
         return self.source.read(int(self.rows[index]))
+
+
+def truth_of(source: TileSource, rows: Codes) -> pd.DataFrame | None:
+    """Return what a source knows of the tissue of some of its tiles; None where it knows nothing."""
+    known = getattr(source, "truth", None)
+    return None if known is None else pd.DataFrame(known.iloc[rows])
 
 
 def select_rows(source: TileSource, rows: Codes) -> SelectedTiles:

@@ -89,13 +89,13 @@ def test_all_levels_of_a_network_lie_over_each_other():
     assert places[0].features.shape == (28 * 28, 64 + 64 + 128 + 256 + 512)
 
 
-def test_each_object_is_hit_once_and_not_from_afar(cohort):
-    view = PlaceView(split_cohort(cohort, "source"), Spots(8))
+def test_each_object_is_hit_once_and_not_from_afar():
+    size = 0.5, (64, 64)
     found = np.array([[10.0, 10.0], [11.0, 10.0], [40.0, 40.0], [60.0, 5.0]]), np.array([0.9, 0.8, 0.7, 0.6])
-    rows = _rows(0, found, np.array([[10.0, 12.0], [40.0, 54.0], [41.0, 26.0]]), view)  # 14 px are 7 um
+    rows = _rows(0, found, np.array([[10.0, 12.0], [40.0, 54.0], [41.0, 26.0]]), *size)  # 14 px are 7 um
     assert rows["kind"].tolist() == [TILE, *[FOUND] * 4] and rows["truth"].tolist() == [3, 1, 0, 1, 0]
     assert rows["area_mm2"].iloc[0] == pytest.approx(0.032**2)
-    assert _rows(0, found, np.zeros((0, 2)), view)["truth"].tolist() == [0] * 5
+    assert _rows(0, found, np.zeros((0, 2)), *size)["truth"].tolist() == [0] * 5
 
 
 def test_an_encoder_that_shows_objects_finds_them_at_every_site(cohort):

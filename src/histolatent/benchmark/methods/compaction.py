@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from ..._types import Vectors
 from ...images import TileSource
-from .base import Base, EncoderMethod, Method, Network, OfSite, Space, VectorsMethod, Work
+from .base import Base, Method, Network, OfSite, Space, VectorsMethod, Work
 from .plain import train_network
 
 _PAPER = "the idea of arXiv 2602.24251"
@@ -34,9 +34,8 @@ def _frozen(kind: str) -> VectorsMethod:
     return fit
 
 
-_ENCODER: EncoderMethod = _fit_encoder
 METHODS = (
-    Method("compact", "encoder", "compaction: a network trained under stain and camera states", _ENCODER, _PAPER),
+    Method("compact", "encoder", "compaction: a network trained under stain and camera states", _fit_encoder, _PAPER),
     Method("linear", "vectors", "compaction of vectors, in closed form", _frozen("linear"), _PAPER),
     Method("adapter", "vectors", "compaction of vectors, by a residual network", _frozen("adapter"), _PAPER),
 )

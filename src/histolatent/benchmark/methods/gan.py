@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from torch import nn
 
 from ..._types import Tile
+from ...compact.training_views import Place
 from ...errors import CompactionError
 from ...images import TileSource
 from ...outputs import whole
@@ -158,11 +159,8 @@ def _batches(source: TileSource, crop_px: int, size: int, seed: int, name: str) 
 
 
 def _crop(tile: Tile, side: int, random: np.random.Generator) -> Tile:
-    height, width = tile.shape[:2]
-    side = min(side, height, width)
-    top, left = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
-    crop = np.rot90(tile[top : top + side, left : left + side], int(random.integers(4)))
-    return np.ascontiguousarray(crop[:, ::-1] if random.integers(2) else crop)
+    place = Place.draw(tile.shape, min(side, *tile.shape[:2]), random)
+    return place.turn(place.cut(tile))
 
 
 def to_network(tiles: UInt8[np.ndarray, "n h w 3"]) -> torch.Tensor:

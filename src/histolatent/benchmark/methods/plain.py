@@ -1,7 +1,5 @@
 """Nothing, and stain augmentation: the network trained on tiles as they are, or under random changes of colour."""
 
-from pathlib import Path
-
 from ...compact.augmentation import fit_augmentation
 from ...compact.plan import CompactionPlan
 from ...encoders import Encoder
@@ -17,7 +15,7 @@ def train_network(source: TileSource, plan: CompactionPlan, work: Work) -> Encod
     from ...compact.run import compact_encoder
     from ...outputs import remove
 
-    folder = Path(work.folder) / "training"
+    folder = work.folder / "training"
     made = compact_encoder(source, plan, folder, seed=work.seed, device=work.device, workers=work.workers)
     remove(folder)
     return made.encoder

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from ..._types import Codes, Vectors
 from ...errors import InputError
-from ...probes import FittedProbe, NotReadable, Reading, fit_probe
+from ...probes import NotReadable, Reading, fit_probe
 from ..cohort import Cohort
 from .task import Task, labels_of
 
@@ -94,22 +94,46 @@ def _rows(
     asked: Mapping[str, Rows],
     seed: int,
 ) -> pd.DataFrame:
+    found = read_apart(vectors, labels, groups, trained, asked, seed=seed)
+    if isinstance(found, NotReadable):
+        raise InputError(
+            f"the task {task.name} cannot be read of {task.column!r}: {found.reason}",
+            fix="take a cohort with more patients of each class, or leave the task out",
+        )
+    return found
+
+
+def read_apart(
+    vectors: Vectors,
+    labels: list[str | None],
+    groups: Codes,
+    trained: Rows,
+    asked: Mapping[str, Rows],
+    *,
+    seed: int = 0,
+) -> pd.DataFrame | NotReadable:
     """Fit on what is trained on, and ask about each site: about what is itself trained on, in folds of patients."""
     split: list[str | None] = [None] * len(vectors)
     own: list[str | None] = [None] * len(vectors)
     for row in trained:
         split[row], own[row] = "train", labels[row]
-    parts = []
-    for name, rows in asked.items():
-        if len(np.intersect1d(rows, trained)):
-            found = _fitted(task, fit_probe(vectors, own, groups, seed=seed)).read(vectors)
-            parts.append(_asked(found, groups, name, rows))
-    apart = {name: rows for name, rows in asked.items() if not len(np.intersect1d(rows, trained))}
-    for row in np.concatenate(list(apart.values())):
+    inside = {name: rows for name, rows in asked.items() if len(np.intersect1d(rows, trained))}
+    outside = {name: rows for name, rows in asked.items() if name not in inside}
+    for row in np.concatenate(list(outside.values())):
         split[row] = "test"
+    parts = []
+    if inside:
+        within = fit_probe(vectors, own, groups, seed=seed)
+        if isinstance(within, NotReadable):
+            return within
+        found = within.read(vectors)
+        parts += [_asked(found, groups, name, rows) for name, rows in inside.items()]
     across = fit_probe(vectors, labels, groups, split=split, every_class_tested=False, seed=seed)
-    found = _fitted(task, across).read(vectors)
-    return pd.concat([*parts, *(_asked(found, groups, name, rows) for name, rows in apart.items())], ignore_index=True)
+    if isinstance(across, NotReadable):
+        return across
+    found = across.read(vectors)
+    parts += [_asked(found, groups, name, rows) for name, rows in outside.items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _asked(found: Reading, groups: Codes, site: str, rows: Rows) -> pd.DataFrame:
@@ -125,12 +149,3 @@ def _asked(found: Reading, groups: Codes, site: str, rows: Rows) -> pd.DataFrame
             "score": found.scores[mine, -1],
         }
     )
-
-
-def _fitted(task: Task, probe: FittedProbe | NotReadable) -> FittedProbe:
-    if isinstance(probe, NotReadable):
-        raise InputError(
-            f"the task {task.name} cannot be read of {task.column!r}: {probe.reason}",
-            fix="take a cohort with more patients of each class, or leave the task out",
-        )
-    return probe

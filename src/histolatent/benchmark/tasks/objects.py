@@ -75,11 +75,15 @@ def find_objects(tiles: TileSource, objects: pd.DataFrame) -> list[Points]:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """The map of a tile: where its places lie, in pixels, and what stands there; `shape` is how many down and right."""
+    """The map of a tile: where its places lie, in pixels, and what stands there.
+
+    `shape` is how many places there are down and right, `sides` the tile's height and width in pixels.
+    """
 
     points: Points
     features: Float[np.ndarray, "p d"]
     shape: tuple[int, int]
+    sides: tuple[int, int]
 
 
 def map_places(encoder: Encoder, tiles: Sequence[Tile], mpp: float) -> list[Places]:
@@ -108,7 +112,7 @@ def map_places(encoder: Encoder, tiles: Sequence[Tile], mpp: float) -> list[Plac
     rows, columns = laid.shape[1:3]
     y, x = ((np.arange(count) + 0.5) * side / count - 0.5 for count, side in zip((rows, columns), sides, strict=True))
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    return [Places(grid, each.reshape(len(grid), -1), (rows, columns)) for each in laid]
+    return [Places(grid, each.reshape(len(grid), -1), (rows, columns), (sides[0], sides[1])) for each in laid]
 
 
 def _lay(levels: Sequence[np.ndarray], shape: tuple[int, int]) -> Float[np.ndarray, "_n _h _w _d"]:
@@ -170,7 +174,7 @@ def read_objects(task: Task, objects: Sequence[Points], view: "PlaceView", *, se
     own = []
     for train, test in folds:
         head = _train([trained[k] for k in train], objects, view, seed)
-        own += [_rows(row, head.find(each), objects[row], view) for row, each in (trained[k] for k in test)]
+        own += [view.rows(row, each, head, objects[row]) for row, each in (trained[k] for k in test)]
     within = pd.concat(own, ignore_index=True)
     threshold = _best_threshold(within)
     head = _train(trained, objects, view, seed)
@@ -180,7 +184,7 @@ def read_objects(task: Task, objects: Sequence[Points], view: "PlaceView", *, se
             parts.append(within.assign(site=site))
             continue
         maps = zip(rows, view.maps(rows, site), strict=True)
-        found = [_rows(int(row), head.find(each), objects[row], view) for row, each in maps]
+        found = [view.rows(int(row), each, head, objects[row]) for row, each in maps]
         parts.append(pd.concat(found, ignore_index=True).assign(site=site))
     table = pd.concat(parts, ignore_index=True)
     predicted = (table["score"] >= threshold).astype(int)
@@ -212,6 +216,10 @@ class PlaceView:
             for places in map_places(self.encoder, tiles, self.mpp(int(part[0]))):
                 features = places.features if self.correct is None else self.correct(places.features, site)
                 yield replace(places, features=features)
+
+    def rows(self, row: int, places: Places, head: "_Head", objects: Points) -> pd.DataFrame:
+        """Return the rows of a tile and of what a head finds in it."""
+        return _rows(row, head.find(places), objects, self.mpp(row), places.sides)
 
     def sample(self, rows: np.ndarray, seed: int) -> Vectors:
         """Return the features of some places of some tiles, by which a change of vectors can be fitted."""
@@ -267,10 +275,11 @@ def _gaps(points: Points, objects: Points) -> Float[np.ndarray, " p"]:
     return cdist(points, objects).min(axis=1) if len(objects) else np.full(len(points), np.inf)
 
 
-def _rows(row: int, found: tuple[Points, Float[np.ndarray, " f"]], objects: Points, view: PlaceView) -> pd.DataFrame:
+def _rows(
+    row: int, found: tuple[Points, Float[np.ndarray, " f"]], objects: Points, mpp: float, sides: tuple[int, int]
+) -> pd.DataFrame:
     """Return a row for the tile, and one for each thing found, surest first; it takes the nearest object still free."""
     points, scores = found
-    mpp, (height, width) = view.mpp(row), view.cohort.tiles.read(row).shape[:2]
     free, hits = np.ones(len(objects), bool), np.zeros(len(points), int)
     for k, gaps in enumerate(cdist(points, objects) * mpp if len(objects) else ()):
         gaps = np.where(free, gaps, np.inf)
@@ -283,7 +292,7 @@ def _rows(row: int, found: tuple[Points, Float[np.ndarray, " f"]], objects: Poin
             "kind": [TILE, *[FOUND] * len(points)],
             "truth": [len(objects), *hits],
             "score": [np.nan, *scores],
-            "area_mm2": [height * width * (mpp / 1000) ** 2, *[0.0] * len(points)],
+            "area_mm2": [sides[0] * sides[1] * (mpp / 1000) ** 2, *[0.0] * len(points)],
         }
     )
 
