@@ -18,7 +18,7 @@ from _bench import Bench, seconds, start
 from PIL import Image
 
 from histolatent import PhantomSpec, PhantomTiles, Plan, audit_encoders, encode, encoder, open_tiles
-from histolatent.audit.distances import empirical_w2_squared, gaussian_w2_squared
+from histolatent.distances import empirical_w2_squared, gaussian_w2_squared
 from histolatent.images import default_workers
 from histolatent.perturb import SEVERITIES, perturb
 

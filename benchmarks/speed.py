@@ -18,11 +18,11 @@ from histolatent import PhantomSpec, PhantomTiles, open_tiles
 from histolatent.compact.backbones import finished, make_backbone
 from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.prepared import prepare
-from histolatent.compact.processes import make_fabric
 from histolatent.compact.run import compact_encoder
 from histolatent.compact.training import Networks, Step, read_batches, run_step
 from histolatent.encoders.embed import embed_views
 from histolatent.images import cores, default_workers
+from histolatent.training.processes import make_fabric
 
 TILES, PIXELS, STEPS = 400, 224, 60
 
@@ -62,7 +62,7 @@ def check_demo(bench: Bench, folder: Path) -> None:
     """Time the preset `demo` on the source of the phantom, reading, checks and the last map included."""
     source, plan = open_tiles("phantom:sites=1"), CompactionPlan.read("demo")
     taken = seconds(lambda: compact_encoder(source, plan, folder / "demo", workers=max(1, cores() - 1)))
-    bench.check("seconds_to_train_demo", taken, "<= 180", f"{len(source)} tiles, {cores()} cores")
+    bench.check("seconds_to_train_demo", taken, "<= 180", f"{len(source.table)} tiles, {cores()} cores")
 
 
 def check_training(bench: Bench, folder: Path) -> None:

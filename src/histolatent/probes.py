@@ -11,7 +11,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
-from ._types import Codes, Column, Vectors
+from ._types import Codes, Column, Matrix, Vectors
+from .neighbors import find_neighbors
+from .spectrum import is_constant
 from .stats import Statistic, balanced_accuracy, cluster_spread, deal, shortfall, weighted_auroc, whole_value
 
 FOLDS = 5
@@ -251,6 +253,27 @@ def grouped_folds(codes: Codes, groups: Codes, folds: int, seed: int) -> list[tu
             if all(len(np.unique(codes[train])) == classes for train, _ in parts):
                 return parts
     return []
+
+
+def neighbour_votes(near: Int[np.ndarray, "q k"], codes: Codes) -> Int[np.ndarray, " q"]:
+    """Return the class of most of the nearest tiles of each row (-1: no tile); of as many, the lowest code."""
+    votes = np.stack(
+        [((codes[near] == code) & (near >= 0)).sum(axis=1) for code in range(int(codes.max()) + 1)], axis=1
+    )
+    return votes.argmax(axis=1)
+
+
+def neighbour_accuracy(vectors: Matrix, codes: Codes, groups: Codes, *, k: int = 10) -> float:
+    """Return the balanced accuracy of a majority vote of the `k` nearest tiles of other groups (ties: lowest code).
+
+    1 / classes is chance. NaN with one class, where all tiles are of one group, or where all embeddings are the same.
+    Misleads where a label goes with a site: neighbours of the same site then vote for it.
+    """
+    if len(np.unique(codes)) < 2 or len(np.unique(groups)) < 2 or is_constant(vectors):
+        return float("nan")
+    near = find_neighbors(vectors, min(k, len(vectors) - 1), groups=groups).plain.index
+    right = neighbour_votes(near, codes) == codes
+    return float(np.mean([right[codes == code].mean() for code in np.unique(codes)]))
 
 
 def _fit_folds(

@@ -5,8 +5,9 @@ import pytest
 from scipy.spatial import procrustes
 from sklearn.neighbors import KNeighborsClassifier
 
-from histolatent.audit.geometry import linear_cka, mutual_neighbours, neighbour_accuracy, procrustes_residual
+from histolatent.audit.geometry import linear_cka, mutual_neighbours, procrustes_residual
 from histolatent.errors import InputError
+from histolatent.probes import neighbour_accuracy
 from histolatent.spectrum import effective_rank, is_constant
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from histolatent.audit import METRICS
-from histolatent.audit.batches import DISTANCES
 from histolatent.audit.clustering import clustering_score
 from histolatent.audit.equivariance import measure_equivariance
 from histolatent.audit.mixing import acceptance, local_mixing
 from histolatent.audit.performance_drop import measure_drop
 from histolatent.audit.robustness import margin_index, robustness_index, robustness_margin
 from histolatent.audit.silhouettes import batch_silhouettes
+from histolatent.distances import DISTANCES
 from histolatent.neighbors import find_neighbors
 
 #: How far apart labels, or sites, of a planted encoder are, in units of its noise.

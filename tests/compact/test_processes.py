@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from histolatent.compact.checkpoint import CHECKPOINT
 from histolatent.compact.plan import CompactionPlan
-from histolatent.compact.processes import make_fabric
 from histolatent.compact.run import compact_encoder
 from histolatent.encoders import encoder
 from histolatent.errors import OptionError, OutputError
 from histolatent.images import open_tiles
+from histolatent.training.checkpoint import CHECKPOINT
+from histolatent.training.processes import make_fabric
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=64"
 CHANGES = {

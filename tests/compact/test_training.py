@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from histolatent.compact.checkpoint import CHECKPOINT
 from histolatent.compact.last_map import STATES
 from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.prepared import prepare
@@ -19,6 +18,7 @@ from histolatent.errors import CompactionError, InputError, OutputError
 from histolatent.images import open_tiles
 from histolatent.provenance import stream
 from histolatent.stain import hed_jitter, randstainna_change, recolour
+from histolatent.training.checkpoint import CHECKPOINT
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 PLAN = CompactionPlan().changed(

@@ -1,9 +1,9 @@
 """The shape of an embedding, and how far two embeddings of the same tiles have the same one."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from .._types import Codes, Column, Matrix
+from .._types import Column, Matrix
 from ..errors import InputError
 from ..neighbors import find_neighbors
 from ..spectrum import check_vectors, is_constant
@@ -105,24 +105,3 @@ def mutual_neighbours(first: Matrix, second: Float[np.ndarray, "_m _e"], *, k: i
     near, other = (find_neighbors(part, k).plain.index for part in (first, second))
     common = np.array([len(np.intersect1d(a, b, assume_unique=True)) for a, b in zip(near, other, strict=True)])
     return common / k
-
-
-def neighbour_votes(near: Int[np.ndarray, "q k"], codes: Codes) -> Int[np.ndarray, " q"]:
-    """Return the class of most of the nearest tiles of each row (-1: no tile); of as many, the lowest code."""
-    votes = np.stack(
-        [((codes[near] == code) & (near >= 0)).sum(axis=1) for code in range(int(codes.max()) + 1)], axis=1
-    )
-    return votes.argmax(axis=1)
-
-
-def neighbour_accuracy(vectors: Matrix, codes: Codes, groups: Codes, *, k: int = 10) -> float:
-    """Return the balanced accuracy of a majority vote of the `k` nearest tiles of other groups (ties: lowest code).
-
-    1 / classes is chance. NaN with one class, where all tiles are of one group, or where all embeddings are the same.
-    Misleads where a label goes with a site: neighbours of the same site then vote for it.
-    """
-    if len(np.unique(codes)) < 2 or len(np.unique(groups)) < 2 or is_constant(vectors):
-        return float("nan")
-    near = find_neighbors(vectors, min(k, len(vectors) - 1), groups=groups).plain.index
-    right = neighbour_votes(near, codes) == codes
-    return float(np.mean([right[codes == code].mean() for code in np.unique(codes)]))

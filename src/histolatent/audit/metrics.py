@@ -1,8 +1,6 @@
 """Every figure of an audit, registered once: direction, range, chance, source, and when it misleads."""
 
-from dataclasses import dataclass
-from typing import Literal
-
+from ..metric import Metric
 from ..registry import Registry
 from .references import (
     BEN_DAVID,
@@ -25,23 +23,6 @@ from .references import (
     UNROBUST,
     ZEILER,
 )
-
-Direction = Literal["higher", "lower", "neither"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a reader has to know before believing a figure. `better` is said of a must-ignore change or a signal."""
-
-    name: str
-    title: str
-    better: Direction
-    range: tuple[float | None, float | None]
-    chance: float | None
-    describes: str
-    misleads: str
-    reference: str = ""
-
 
 METRICS: Registry[Metric] = Registry("metric")
 

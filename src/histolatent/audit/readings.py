@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from .._types import Codes, GivenCodes, Vectors
-from ..probes import Chance, FittedProbe, NotReadable, Reading, fit_probe, measure_chance
+from ..probes import Chance, FittedProbe, NotReadable, Reading, fit_probe, measure_chance, neighbour_votes
 from ..spectrum import is_constant
 from ..stats import Statistic, balanced_accuracy
-from .geometry import neighbour_votes
 from .measured import Measured
 from .plan import LEAKAGE_COLUMNS
 from .result import Figure, ProbeResult, TransferResult

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from .._types import Codes, GivenCodes, Vectors
+from ..distances import FEWEST_TILES, compare_batches
 from ..neighbors import TypedNeighbors, approximate_neighbors, find_neighbors
 from ..provenance import stream
 from ..spectrum import effective_rank
 from ..stats import Statistic, weighted_mean
-from .batches import FEWEST_TILES, compare_batches
 from .clustering import clustering_score
 from .measured import Measured
 from .mixing import acceptance, local_mixing

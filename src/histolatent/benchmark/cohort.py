@@ -47,6 +47,11 @@ class Cohort:
         return select_rows(self.tiles, self.train)
 
     @property
+    def own(self) -> Rows:
+        """All rows of the source: those to train on, and those of the patients kept."""
+        return np.setdiff1d(np.arange(len(self.tiles.table)), np.concatenate(list(self.unseen.values())))
+
+    @property
     def asked(self) -> dict[str, Rows]:
         """Rows to be read, by site: the source's, of the patients kept if any, then the unseen sites'."""
         return {SOURCE: self.kept if self.virtual else self.train, **self.unseen}

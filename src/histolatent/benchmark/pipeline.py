@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,9 @@ from .unseen import embed_tiles
 
 #: Augmented copies of each tile of the source that heads are trained on beside it, where the encoder is frozen.
 COPIES = 3
-ENCODER, LOOK, FACTS = "encoder", "look.json", "facts.json"
+ENCODER, FACTS = "encoder", "facts.json"
+#: Marks a look of which there is no array: tiles that differ in size, or are too many.
+NOT_KEPT = "not kept"
 #: From vectors of one site, and its name, to others.
 Correct = Callable[[Vectors, str], Vectors]
 
@@ -109,8 +112,8 @@ def _of_places(method: Method, view: PlaceView, correct: Correct, work: Work) ->
 
 def _corrected(cohort: Cohort, read: Read, correct: Correct) -> Read:
     """Return the vectors of each site as a change of vectors makes them."""
-    changed = correct(read.vectors, SOURCE)
-    for site, rows in cohort.unseen.items():
+    changed = read.vectors.copy()
+    for site, rows in {SOURCE: cohort.own, **cohort.unseen}.items():
         changed[rows] = correct(read.vectors[rows], site)
     copies = np.array([correct(copy, SOURCE) for copy in read.copies], np.float32)
     return Read(changed, copies.reshape(read.copies.shape))
@@ -149,26 +152,36 @@ def embed_chain(study: Study, chain: Chain, work: Work) -> Embedded:
 
 
 def show_cohort(cohort: Cohort, chain: Chain, work: Work) -> tuple[Cohort, float]:
-    """Return the cohort in the look that a chain gives it, kept in the folder, and the seconds that this took."""
-    if chain.tiles is None:
+    """Return the cohort in the look that a chain gives it, and the seconds that this took.
+
+    Chains of a seed that change tiles alike share the look.
+    """
+    method = chain.tiles
+    if method is None:
         return cohort, 0.0
-    took = work.folder / LOOK
-    if took.exists():
-        kept = keep_tiles(cohort.tiles, work.folder)  # an array of the same table: the tiles are not read
-        return replace(cohort, tiles=kept), json.loads(took.read_text(encoding="utf-8"))["seconds"]
     clock = time.perf_counter()
+
+    def make(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        changed = change_tiles(cohort, method, replace(work, folder=folder))
+        if keep_tiles(changed, folder, workers=work.workers) is changed:
+            (folder / NOT_KEPT).touch()
+
+    folder = work.once(f"look {method.name}", make)
+    if (folder / NOT_KEPT).exists():
+        tiles = change_tiles(cohort, method, replace(work, folder=folder))
+    else:
+        tiles = keep_tiles(cohort.tiles, folder)  # an array of the same table: the tiles are not read
+    return replace(cohort, tiles=tiles), time.perf_counter() - clock + sum(work.reused)
+
+
+def change_tiles(cohort: Cohort, method: Method, work: Work) -> TileSource:
+    """Return the tiles of a cohort as a method on tiles changes those of each site."""
     target = as_target(cohort)
-    change = chain.tiles.fit(cohort.source, target if chain.tiles.needs_target else None, work)
-    own = np.setdiff1d(np.arange(len(cohort.tiles.table)), np.concatenate(list(cohort.unseen.values())))
-    parts = [(own, change(select_rows(cohort.tiles, own), SOURCE))]
+    change = method.fit(cohort.source, target if method.needs_target else None, work)
+    parts = [(cohort.own, change(select_rows(cohort.tiles, cohort.own), SOURCE))]
     parts += [(rows, change(target[site], site)) for site, rows in cohort.unseen.items()]
-    joined = join_tiles(cohort.tiles, parts)
-    kept = keep_tiles(joined, work.folder, workers=work.workers)
-    seconds = time.perf_counter() - clock
-    if kept is not joined:
-        with whole(took, overwrite=True) as part:
-            part.write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
-    return replace(cohort, tiles=kept), seconds
+    return join_tiles(cohort.tiles, parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,9 +137,14 @@ class Cell:
         return self.out / "cells" / f"{self.chain.name}-{self.seed}-{self.study.key(self.chain, self.seed)}"
 
     @property
+    def seeds_folder(self) -> Path:
+        """The folder of what all chains of the seed share."""
+        return self.out / "work" / f"seed {self.seed}"
+
+    @property
     def shared(self) -> Path:
         """The folder of what chains of the same network share."""
-        return self.out / "work" / f"seed {self.seed}" / self.chain.network
+        return self.seeds_folder / self.chain.network
 
     @property
     def done(self) -> bool:
@@ -219,7 +224,8 @@ def _work(cell: Cell, threads: int, workers: int, device: str | None) -> None:
     torch.set_num_threads(threads)
     cell.shared.mkdir(parents=True, exist_ok=True)
     try:
-        rows, figures = run_cell(cell.study, cell.chain, Work(cell.shared, cell.seed, workers, device))
+        work = Work(cell.shared, cell.seed, workers, device, cell.seeds_folder)
+        rows, figures = run_cell(cell.study, cell.chain, work)
     except HistolatentError as error:
         cell.keep(NOTHING, {}, str(error))
     except Exception as error:  # noqa: BLE001 - methods may be others': the rest goes on, and the reason is kept

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from .._types import Vectors
-from ..audit.batches import FEWEST_TILES, compare_batches
 from ..audit.robustness import robustness_index, robustness_margin
 from ..audit.silhouettes import batch_silhouettes
 from ..audit.undefined import Undefined
+from ..distances import FEWEST_TILES, compare_batches
 from ..neighbors import find_neighbors
 from ..probes import FittedProbe, fit_probe
 from .cohort import SOURCE, Cohort

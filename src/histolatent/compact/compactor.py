@@ -18,9 +18,9 @@ from ..encoders import Encoder, encode, encoder
 from ..encoders.embed import embed_views
 from ..errors import CompactionError, InputError, OptionError, require, unknown
 from ..images import TileSource, open_tiles
+from ..training.processes import Told
 from .guards import Finding
 from .plan import CompactionPlan
-from .processes import Told
 from .saving import read_provenance, save_compaction
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from ..encoders.torch_models import TorchEncoder
 from ..errors import CompactionError
 from ..images import cores
 from ..provenance import canonical_json
+from ..training.checkpoint import CHECKPOINT, keep, resume
+from ..training.processes import Told
 from .backbones import make_backbone
-from .checkpoint import CHECKPOINT, keep, resume
 from .plan import CompactionPlan
 from .prepared import Prepared
-from .processes import Told
 from .training import Networks, Step, read_batches, run_step
 
 #: Tiles that the spread of the amounts is taken from.

@@ -18,13 +18,13 @@ from ..errors import OptionError
 from ..images import TileSource, select_rows
 from ..outputs import remove
 from ..provenance import environment, now
+from ..training.processes import Told, launch, make_fabric, started_outside
 from .backbones import finished, make_backbone, pooled
 from .guards import Finding, HeldOut, judge
 from .last_map import STATES, fit_last_map
 from .loop import run_loop
 from .plan import CompactionPlan
 from .prepared import Prepared, prepare
-from .processes import Told, launch, make_fabric, started_outside
 from .showing import Shown, show
 from .states import StateViews
 from .training import make_decoder
@@ -72,7 +72,7 @@ def compact_encoder(
             plan,
             folder,
             seed=seed,
-            workers=workers,
+            workers=workers + 1 if workers else 0,  # nothing is trained meanwhile
             on_error=on_error,
             progress=progress and (lambda done, total: progress("reading tiles", done, total, {})),
         )

@@ -56,10 +56,21 @@ class _Stage(nn.Module):
             nn.Conv2d(after, after, 3, padding=1, bias=False),
             nn.BatchNorm2d(after),
         )
-        self.around = nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False))
+        self.around = _Halved(nn.AvgPool2d(2, ceil_mode=True), nn.Conv2d(before, after, 1, bias=False))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.body(features) + self.around(features))
+
+
+class _Halved(nn.Sequential):
+    """Pool by 2 and project: of even sides in one convolution, which takes half the time on a CPU."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_compiling() or input.shape[-2] % 2 or input.shape[-1] % 2:
+            return super().forward(input)
+        weight = self[1].weight
+        assert isinstance(weight, torch.Tensor)
+        return nn.functional.conv2d(input, (weight / 4).expand(-1, -1, 2, 2), stride=2)
 
 
 class _SplitNorm(nn.Module):
@@ -72,7 +83,8 @@ class _SplitNorm(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         own, shared = features.split([self.own.num_features, self.shared.num_features], dim=1)
-        return torch.cat([self.own(own), self.shared(shared)], dim=1)
+        # Normalisation over the batch is several times slower on a slice.
+        return torch.cat([self.own(own), self.shared(shared.contiguous())], dim=1)
 
 
 def _features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -101,12 +101,15 @@ def to_device(prepared: Tiles, device: str) -> torch.Tensor:
 
 def normalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """Scale uint8 to 0-1, subtract the mean, divide by the standard deviation: torchvision's order, in float32."""
-    scaled = images.to(torch.float32).div(255)
     if preprocessing.mean is None or preprocessing.std is None:
-        return scaled
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=images.device).view(1, 3, 1, 1)
-    return scaled.sub(mean).div(std)
+        return images.to(torch.float32).div(255)
+    mean, std = (torch.tensor(part, device=images.device) for part in (preprocessing.mean, preprocessing.std))
+    if torch.compiler.is_compiling():
+        return images.to(torch.float32).div(255).sub(mean.view(1, 3, 1, 1)).div(std.view(1, 3, 1, 1))
+    # Whole rows of pixels at a time: steps of three channels take five times as long on a CPU.
+    width = images.shape[3]
+    rows = images.permute(0, 2, 3, 1).flatten(2).div(255).sub_(mean.repeat(width)).div_(std.repeat(width))
+    return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
 
 
 def choose_device(device: str | None) -> str:

@@ -1,13 +1,15 @@
 """What a method of harmonisation is: fitted to the source, and to unlabelled target tiles only where it needs them."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from filelock import FileLock
 from jaxtyping import Float
 
 from ..._types import Vectors
@@ -16,6 +18,7 @@ from ...compact.plan import CompactionPlan
 from ...encoders import Encoder, encoder
 from ...errors import OptionError, unknown
 from ...images import TileSource
+from ...outputs import whole
 from ..ablate import VARIANTS
 
 #: Vectors of one site among several, which differ in number.
@@ -28,12 +31,33 @@ STAGES: tuple[Stage, ...] = ("tiles", "encoder", "vectors")
 
 @dataclass(frozen=True)
 class Work:
-    """Where a method may keep what it makes, what is random in it, and what it runs on."""
+    """Where a method may keep what it makes, what is random in it, and what it runs on.
+
+    `folder` is of the chain, `shared` of all chains of the seed. `reused` has the seconds of what `once` made earlier:
+    a method costs what it needs, whoever was first.
+    """
 
     folder: Path
     seed: int = 0
     workers: int = 0
     device: str | None = None
+    shared: Path | None = None
+    reused: list[float] = field(default_factory=list[float])
+
+    def once(self, name: str, make: Callable[[Path], object]) -> Path:
+        """Return the path at which `make` wrote, now or earlier for another chain of the seed."""
+        path = (self.shared or self.folder) / name
+        took = path.with_name(f"{path.name}.seconds")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            if took.exists():
+                self.reused.append(float(took.read_text(encoding="utf-8")))
+            else:
+                clock = time.perf_counter()
+                make(path)
+                with whole(took, overwrite=True) as part:
+                    part.write_text(str(time.perf_counter() - clock), encoding="utf-8")
+        return path
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -56,12 +57,11 @@ def _fit(
     assert target is not None  # these methods are marked as needing it
     plan, changes = GanPlan(), {}
     for site, tiles in target.items():
-        path = work.folder / f"generator {site}.safetensors"
-        if path.exists():
-            network = read_network(Generator(plan.width, plan.blocks), path)
-        else:
-            network = train_gan(tiles, source, plan, seed=work.seed, device=work.device)
-            save_network(network, path)
+
+        def make(path: Path, tiles: TileSource = tiles) -> None:
+            save_network(train_gan(tiles, source, plan, seed=work.seed, device=work.device), path)
+
+        network = read_network(Generator(plan.width, plan.blocks), work.once(f"generator {site}.safetensors", make))
         if imitated:
             network = imitate(tiles, network, ImitationPlan(), plan.crop_px, seed=work.seed)
         changes[site] = Applied(network)

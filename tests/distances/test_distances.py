@@ -6,8 +6,8 @@ import pytest
 from scipy.linalg import sqrtm
 from sklearn.linear_model import LogisticRegression
 
-from histolatent.audit.batches import DISTANCES, compare_batches
-from histolatent.audit.distances import (
+from histolatent.distances.batches import DISTANCES, compare_batches
+from histolatent.distances.measures import (
     class_gaussian_w2_squared,
     empirical_w2_squared,
     gaussian_w2_squared,

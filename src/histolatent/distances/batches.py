@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 
 from .._types import Codes, Matrix
 from ..errors import InputError, OptionError, unknown
+from ..probes import neighbour_accuracy
 from ..provenance import stream
 from ..spectrum import check_vectors, effective_rank, is_constant
-from .distances import (
+from .measures import (
     class_gaussian_w2_squared,
     empirical_w2_squared,
     gaussian_w2_squared,
@@ -20,7 +21,6 @@ from .distances import (
     sliced_w2_squared,
     to_scale,
 )
-from .geometry import neighbour_accuracy
 
 REPEATS = 20
 #: A fresh probe for each of a pair of halves is slow, so fewer pairs are drawn for it.

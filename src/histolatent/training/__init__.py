@@ -1,0 +1,1 @@
+"""What every training of networks shares: devices and processes, checkpoints, rates. Import its parts by name."""
