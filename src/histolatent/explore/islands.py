@@ -115,7 +115,7 @@ def _sides(around: Matrix, seed: int) -> list[np.ndarray]:
     from sklearn.cluster import KMeans
 
     for count in range(min(SIDES, len(around) // FEWEST), 1, -1):
-        codes = KMeans(count, n_init=4, random_state=seed).fit_predict(around)
+        codes = KMeans(count, random_state=seed).fit_predict(around)
         parts = [np.flatnonzero(codes == code) for code in range(count)]
         if min(map(len, parts)) >= FEWEST // 2:
             return parts
