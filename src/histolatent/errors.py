@@ -70,6 +70,10 @@ class OutputError(HistolatentError):
     """A result that cannot be written, or must not be overwritten."""
 
 
+class TrainingError(HistolatentError):
+    """A training that failed; what it had is kept."""
+
+
 class CompactionError(HistolatentError):
     """A compaction that could not be trained, or that came out as nothing of use."""
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from histolatent.compact.closed_form import GAINED, STRENGTHS, Judged, choose, fit_closed_form
-from histolatent.compact.frozen import make_folds
+from histolatent.training.holdout import make_folds
 from histolatent.errors import InputError, OptionError
 
 N, V, D = 120, 6, 10

@@ -3,11 +3,11 @@
 import pytest
 
 from histolatent.compact.losses import LOSSES
-from histolatent.compact.plan import PRESETS, CompactionPlan, ObjectivePlan
+from histolatent.compact.plan import CompactionPlan, ObjectivePlan
 from histolatent.errors import InputError, OptionError
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", CompactionPlan.presets)
 def test_presets_are_plans_and_say_what_they_are(name):
     plan = CompactionPlan.read(name)
     assert {"command", "hardware", "wall_time", "expected"} <= plan.about.keys()

@@ -223,7 +223,7 @@ def test_a_timm_backbone_sees_tiles_at_one_scale(source, tmp_path):
 
 
 def test_the_group_nearest_to_the_share_is_held_out():
-    from histolatent.compact.frozen import leave_out
+    from histolatent.training.holdout import leave_out
 
     folds = [np.arange(80), np.arange(80, 90), np.arange(90, 100)]
     held, rest = leave_out(folds, 0.15)

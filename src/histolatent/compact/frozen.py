@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from ..encoders import Encoder
 from ..encoders.embed import embed_views, source_card
@@ -19,6 +18,7 @@ from ..provenance import environment, now, stream
 from ..restain import fit_source
 from ..stain import StainBook
 from ..stain.manifold import StainManifold, fixed_prior
+from ..training.holdout import groups_of, leave_out, make_folds
 from .closed_form import Apply, Judged, fit_closed_form
 from .guards import LEAST_RANK
 from .states import WIDER, StateViews
@@ -99,38 +99,6 @@ def slides_of(source: TileSource) -> dict[str, str]:
         return {}
     named = source.table["slide"].dropna()
     return dict(zip(named.index.astype(str), named.astype(str), strict=True))
-
-
-def make_folds(table: pd.DataFrame, count: int, seed: int) -> tuple[list[Int[np.ndarray, " _r"]], str]:
-    """Return rows in up to `count` folds of whole patients, else slides, else single tiles; and which of them.
-
-    Groups are dealt to the fold that has fewest tiles, largest first, so that folds are about as large as each other.
-    """
-    names, column = _groups(table)
-    groups, counts = np.unique(names, return_counts=True)
-    order = stream(seed, "folds").permutation(len(groups))
-    order = order[np.argsort(-counts[order], kind="stable")]
-    members: list[list[str]] = [[] for _ in range(min(count, len(groups)))]
-    sizes = np.zeros(len(members), int)
-    for place in order:
-        fold = int(sizes.argmin())
-        members[fold].append(str(groups[place]))
-        sizes[fold] += counts[place]
-    return [np.flatnonzero(np.isin(names, fold)) for fold in members], column
-
-
-def _groups(table: pd.DataFrame) -> tuple[np.ndarray, str]:
-    """Return the patient of each row, else its slide, else the row itself: the first that tells rows apart."""
-    column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
-    return np.array([str(name) for name in (table.index if column is None else table[column])]), column or "tile"
-
-
-def leave_out(folds: Sequence[Int[np.ndarray, " _r"]], share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the fold whose share of all rows is nearest to `share`, and the rows of all others."""
-    total = sum(map(len, folds))
-    nearest = min(range(len(folds)), key=lambda k: abs(len(folds[k]) - share * total))
-    others = [fold for k, fold in enumerate(folds) if k != nearest]
-    return folds[nearest], np.sort(np.concatenate(others))
 
 
 def compact_frozen(
@@ -247,7 +215,7 @@ def _kept(tiles: np.ndarray, apply: Apply, table: pd.DataFrame, seed: int) -> Ke
     """Probe the label before and after, and after with the probe of before; None if it cannot be probed."""
     if "label" not in table:
         return None
-    groups = np.unique(_groups(table)[0], return_inverse=True)[1]
+    groups = np.unique(groups_of(table)[0], return_inverse=True)[1]
     target = [None if pd.isna(value) else str(value) for value in table["label"]]
     moved = apply(tiles)
     probes = [fit_probe(vectors, target, groups, seed=seed) for vectors in (tiles, moved)]

@@ -1,29 +1,16 @@
 """What a training run does, as numbers and names: a TOML file, checked. Imports nothing heavy."""
 
-import os
-import tomllib
 from collections.abc import Mapping
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import InputError, OptionError, nearest, unknown
+from ..training.plans import Count, Part, Plan, Positive, Share, Weight
 
-PRESETS = ("demo", "small", "wsi")
 LossName = Literal["barlow", "infonce", "vicreg", "ratio"]
-Share = Annotated[float, Field(ge=0, le=1, strict=True)]
-Weight = Annotated[float, Field(ge=0, strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class StatePlan(_Part):
+class StatePlan(Part):
     """Which states of its stain manifold a tile is seen under.
 
     - `kind`: states of the `manifold`, or an augmentation in their place: `hed-light`, `hed-strong`, `randstainna`.
@@ -46,7 +33,7 @@ class StatePlan(_Part):
     render: Literal["workers", "device"] = "workers"
 
 
-class ObjectivePlan(_Part):
+class ObjectivePlan(Part):
     """What is minimised: each part has a weight, and 0 takes it out.
 
     `reconstruction` is of the amounts of hematoxylin and eosin from the map of features; `adversary` is of a network
@@ -68,7 +55,7 @@ class ObjectivePlan(_Part):
         return self
 
 
-class TrainingPlan(_Part):
+class TrainingPlan(Part):
     """How it is minimised.
 
     `steps` count batches: a run takes as long whatever the number of tiles. `batch_size` counts tiles; `micro_batch` is
@@ -92,7 +79,7 @@ class TrainingPlan(_Part):
     ema: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
 
 
-class CompactionPlan(_Part):
+class CompactionPlan(Plan):
     """A training run of kind `encoder`, but for its tiles.
 
     `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
@@ -102,6 +89,9 @@ class CompactionPlan(_Part):
     how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are. Then directions go
     of which more than the share `remove_above` of the variance is that of states; 1 keeps all.
     """
+
+    package: ClassVar[str] = "histolatent.compact"
+    presets: ClassVar[tuple[str, ...]] = ("demo", "small", "wsi")
 
     about: Mapping[str, str] = {}
     backbone: str = "conv-small"
@@ -133,78 +123,3 @@ class CompactionPlan(_Part):
     def has_last_map(self) -> bool:
         """Whether vectors of the trained network are changed at all."""
         return self.whiten > 0 or self.remove_above < 1
-
-    @classmethod
-    def read(cls, origin: str | os.PathLike[str]) -> "CompactionPlan":
-        """Read a preset by name, or a TOML file.
-
-        Raises
-        ------
-        OptionError
-            If there is neither.
-        InputError
-            If the file is not TOML, or a field is unknown (with the nearest name), missing or wrong.
-        """
-        if str(origin) in PRESETS:
-            text = (resources.files("histolatent.compact") / "presets" / f"{origin}.toml").read_text(encoding="utf-8")
-        else:
-            path = Path(origin)
-            if not path.is_file():
-                raise (
-                    unknown("preset", str(origin), PRESETS)
-                    if path.suffix != ".toml"
-                    else OptionError(
-                        "there is no such file", received=path, valid=f"a TOML file, or one of {', '.join(PRESETS)}"
-                    )
-                )
-            try:
-                text = path.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                raise InputError("the plan is not UTF-8", received=f"{origin}: {error}") from None
-        try:
-            return cls.checked(tomllib.loads(text), str(origin))
-        except tomllib.TOMLDecodeError as error:
-            raise InputError("the plan is not TOML", received=f"{origin}: {error}") from None
-
-    @classmethod
-    def checked(cls, fields: Mapping[str, Any], origin: str) -> "CompactionPlan":
-        """Build a plan from a mapping; say in one message what is wrong with it."""
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = [str(part) for part in first["loc"]]
-            message, fix = first["msg"], None
-            if first["type"] == "extra_forbidden":
-                owner = _owner(cls, place[:-1])
-                guess = nearest(place[-1], owner.model_fields)
-                message, fix = "is unknown", f"did you mean {guess!r}?" if guess else None
-            what = f"{'.'.join(place)}: {message}" if place else message
-            raise InputError(f"the plan is not valid: {what}", received=origin, fix=fix) from None
-
-    def changed(self, **values: Any) -> "CompactionPlan":
-        """Return the plan with other values, named as `states.views` or `backbone`.
-
-        Raises
-        ------
-        InputError
-            As `read`.
-        """
-        fields = self.model_dump()
-        for name, value in values.items():
-            *path, last = name.replace("__", ".").split(".")
-            part = fields
-            for step in path:
-                part = part.setdefault(step, {})
-                if not isinstance(part, dict):
-                    raise InputError(f"the plan is not valid: {step} has no parts", received=name)
-            part[last] = value
-        return self.checked(fields, "changes")
-
-
-def _owner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
-    for name in path:
-        annotation = model.model_fields[name].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return model

@@ -8,9 +8,10 @@ from ..errors import InputError
 from ..images import Item, TileSource, keep_tiles, select_rows, stream_tiles
 from ..images.kept import AsRead
 from ..stain.manifold import AXES, Prior, StainManifold, fixed_prior
+from ..training.holdout import leave_out, make_folds
 from .augmentation import fit_augmentation
 from .checker import Checker
-from .frozen import fit_manifold, leave_out, make_folds, slides_of
+from .frozen import fit_manifold, slides_of
 from .plan import CompactionPlan
 from .states import StateViews
 from .training_views import TrainingViews

@@ -24,6 +24,7 @@ TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2}
 # `builder` of config.json -> module:function(weights, card, config, *, device, precision), which returns the encoder.
 # Only what is listed here is ever imported, whatever a folder says.
 BUILDERS = {
+    "conv-latent": "histolatent.encoders.conv_latent:rebuild_conv_latent",
     "conv-small": "histolatent.encoders.conv_small:rebuild_conv_small",
     "linear-map": "histolatent.encoders.mapped:rebuild_mapped",
     "residual-map": "histolatent.encoders.mapped:rebuild_mapped",

@@ -161,7 +161,7 @@ def compare_sets(
         "tiles",
         "halves_by",
     ]
-    return pd.concat(frames, ignore_index=True)[columns]
+    return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 
 @dataclass(frozen=True, eq=False)

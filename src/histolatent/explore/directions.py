@@ -1,0 +1,476 @@
+"""Directions of a space that stand for an attribute, each with a card that says what it is worth."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
+
+from .._types import Codes, GivenCodes, Matrix
+from ..errors import InputError, OptionError, unknown
+from ..probes import grouped_folds
+from ..provenance import stream
+from ..spectrum import check_vectors
+from ..stats import deal
+
+Vector = Float[np.ndarray, " d"]
+Values = Float[np.ndarray, " n"]
+FOLDS, RESAMPLES, RANDOM, SHUFFLED = 5, 200, 500, 200
+#: Of the variance of an attribute, what is left beside confounders at least.
+LEFT = 0.05
+RIDGE = 1.0
+
+
+@dataclass(frozen=True)
+class DirectionCard:
+    """What a direction is worth.
+
+    `reads` is how well the attribute is read along it on groups that it was not fitted to: `AUROC` of classes, the
+    correlation of numbers, as `score` says; chance is `chance`, and `shuffled` is the 95th percentile where values are
+    dealt anew. `stable` is the mean cosine of directions fitted to resamples of groups with this one. `percentile` says
+    how many of 500 random directions read it worse. `explained` is the share of the attribute that confounders tell.
+    """
+
+    score: str
+    reads: float
+    chance: float
+    shuffled: float
+    stable: float
+    percentile: float
+    explained: float
+    tiles: int
+    groups: int
+
+    @property
+    def believable(self) -> bool:
+        """Whether it reads the attribute better than dealt values do, and comes out alike from other patients."""
+        return self.reads > self.shuffled and self.stable > 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A direction: moving by 1 along `vector` changes the attribute by 1 `unit`, as far as the space is linear.
+
+    `read` and `bias` read the attribute from a vector: `read @ z + bias`; of classes, its logistic function is the
+    probability of `positive`. `card` is None of directions that were not fitted to an attribute.
+    """
+
+    name: str
+    vector: Vector
+    read: Vector
+    bias: float = 0.0
+    unit: str = ""
+    kind: str = "given"
+    positive: str | None = None
+    card: DirectionCard | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return f"Direction({self.name!r}, {self.kind}, 1 = {self.unit or 'a step'})"
+
+    def value(self, vectors: Float[np.ndarray, "*_m d"]) -> np.ndarray:
+        """Return what is read of vectors: the attribute, or of classes the logit."""
+        return np.asarray(vectors @ self.read + self.bias)
+
+    def amount_for(self, vector: Vector, probability: float) -> float:
+        r"""Return how far to move a vector so that the class is read with a probability.
+
+        It is $(\mathrm{logit}(p) - w \cdot z - b) / (w \cdot v)$.
+
+        Raises
+        ------
+        OptionError
+            If the direction is of no class, or the probability not between 0 and 1.
+        """
+        if self.positive is None:
+            raise OptionError("only a direction of two classes has a probability", received=self.name)
+        if not 0 < probability < 1:
+            raise OptionError("a probability lies between 0 and 1", received=probability)
+        logit = math.log(probability / (1 - probability))
+        return float((logit - self.value(vector)) / (self.read @ self.vector))
+
+    def without(self, *others: "Direction") -> "Direction":
+        r"""Return the direction with what others read taken out: moving along it leaves these as they are.
+
+        $v - B (B^\top B)^{-1} B^\top v$ with what the others read by as columns of B, scaled so that the attribute
+        itself still changes by as much.
+
+        Raises
+        ------
+        InputError
+            If nothing of it is left.
+        """
+        read = np.stack([other.read for other in others], axis=1)
+        base, sizes, _ = np.linalg.svd(read, full_matrices=False)
+        base = base[:, sizes > 1e-9 * sizes[0]]
+        left = self.vector - base @ (base.T @ self.vector)
+        effect = float(self.read @ left)
+        if np.linalg.norm(left) < 1e-6 * np.linalg.norm(self.vector) or abs(effect) < 1e-6 * abs(
+            float(self.read @ self.vector)
+        ):
+            raise InputError(
+                f"nothing is left of {self.name} without {', '.join(other.name for other in others)}",
+                fix="leave out the ones that say the same",
+            )
+        return replace(
+            self,
+            vector=left * float(self.read @ self.vector) / effect,
+            notes=(*self.notes, f"leaves {', '.join(other.name for other in others)} as they are"),
+        )
+
+
+def fit_direction(
+    vectors: Matrix,
+    values: Sequence[object],
+    *,
+    name: str,
+    kind: str = "difference",
+    groups: GivenCodes | None = None,
+    confounders: Mapping[str, Sequence[object]] | None = None,
+    positive: str | None = None,
+    force: bool = False,
+    seed: int = 0,
+) -> Direction:
+    r"""Fit the direction of an attribute: of two classes, or of a number.
+
+    - `difference`: of the means of both classes; of a number $\mathrm{Cov}(z, y) / \mathrm{Var}(y)$. With
+      `confounders` (scanner, slide) both are coefficients of a regression that has them, too: the adjusted difference.
+    - `lda`: with the shrunk covariance within classes (Ledoit & Wolf); `logistic`, `svm` (linear), `ridge` (a number).
+      These are filters $w$, and the direction is their pattern $\mathrm{Cov}(z) w / \mathrm{Var}(w \cdot z)$ (Haufe et
+      al. 2014): a filter also points where noise is to be cancelled, and moving there changes other things.
+
+    A move of 1 is the gap between the means of both classes, or one unit of the number. Tiles whose value, group or
+    confounder is missing are left out. The card says what it is worth: see `DirectionCard`.
+
+    Misleads: it is linear, and says what goes with the attribute in these tiles, not what causes it.
+
+    Raises
+    ------
+    InputError
+        If values are constant, of more than two classes, too few; or confounders tell more than 95 % of them, unless
+        `force`: then moving along it is moving between sites.
+    OptionError
+        If the kind is unknown, or not for such values.
+    """
+    check_vectors(vectors)
+    table = _tidy(len(vectors), values, groups, confounders)
+    known = np.flatnonzero(~table.isna().to_numpy().any(axis=1))
+    table, z = table.iloc[known], vectors[known].astype(np.float64)
+    y, classes = _as_numbers(table["value"], name, positive)
+    design = _design(table.drop(columns=["value", "group"]))
+    explained = _explained(design, y)
+    if 1 - explained < LEFT and not force:
+        raise InputError(
+            f"{name} cannot be told from {', '.join(confounders or {})}: they tell {explained:.0%} of it",
+            fix="a direction of it would be one between sites; bring tiles in which both vary, or pass force=True",
+        )
+    own = np.unique(table["group"], return_inverse=True)[1]
+    _check_kind(kind, classes)
+    notes: tuple[str, ...] = ()
+    if 1 - explained < LEFT:
+        design, notes = design[:, :1], (f"told by confounders to {explained:.0%}, and not adjusted for them",)
+    vector, read, bias = _fit(z, y, design, kind, classes is not None)
+    card = _judge(z, y, own, design, kind, classes is not None, vector, explained, seed)
+    unit = f"from {classes[0]} to {classes[1]}" if classes else f"1 of {name}"
+    return Direction(name, vector, read, bias, unit, kind, classes[1] if classes else None, card, notes)
+
+
+def _tidy(
+    n: int,
+    values: Sequence[object],
+    groups: np.ndarray | None,
+    confounders: Mapping[str, Sequence[object]] | None,
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {"value": list(values), "group": np.arange(n) if groups is None else groups}
+    columns |= {f"confounder {key}": list(each) for key, each in (confounders or {}).items()}
+    wrong = {key: len(each) for key, each in columns.items() if len(each) != n}
+    if wrong:
+        raise InputError("values are one for each vector", received=f"{wrong} for {n} vectors")
+    return pd.DataFrame(columns)
+
+
+def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Values, tuple[str, str] | None]:
+    """Return numbers, and both classes if values are two: the `positive` one, else the later by name, is 1."""
+    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    kinds = sorted({str(value) for value in values})
+    if len(kinds) < 2 or len(values) < 10:
+        raise InputError(
+            f"{name} is constant, or known of too few tiles",
+            received=f"{len(values)} tiles, values {', '.join(kinds[:3]) or 'none'}",
+            valid="10 tiles of two classes, or with numbers that differ",
+        )
+    if numbers and len(kinds) > 2:
+        found = values.to_numpy(np.float64)
+        if not np.isfinite(found).all():
+            raise InputError(f"{name} holds numbers that are not finite")
+        return found, None
+    if len(kinds) > 2:
+        raise InputError(
+            f"{name} has more than two classes: a direction leads from one to another",
+            received=", ".join(kinds[:8]),
+            fix="give the values of two classes, and None for the others",
+        )
+    if positive is not None and positive not in kinds:
+        raise unknown(f"class of {name}", positive, kinds)
+    one = positive or kinds[1]
+    other = next(kind for kind in kinds if kind != one)
+    return np.array([float(str(value) == one) for value in values]), (other, one)
+
+
+def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
+    """Return columns of confounders: numbers as they are, others one for each value; and the constant, first."""
+    parts: list[np.ndarray] = [np.ones((len(confounders), 1))]
+    for column in confounders:
+        each = confounders[column]
+        if pd.api.types.is_numeric_dtype(each) and each.nunique() > 2:
+            spread = float(each.std()) or 1.0
+            parts.append(((each - each.mean()) / spread).to_numpy(np.float64)[:, None])
+        else:
+            parts.append(pd.get_dummies(each.astype(str), drop_first=True).to_numpy(np.float64))
+    return np.hstack(parts)
+
+
+def _explained(design: np.ndarray, y: Values) -> float:
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return float(np.clip(1 - left.var() / y.var(), 0, 1))
+
+
+def _check_kind(kind: str, classes: tuple[str, str] | None) -> None:
+    valid = ("difference", "lda", "logistic", "svm") if classes else ("difference", "ridge")
+    if kind not in valid:
+        if kind in ("difference", "lda", "logistic", "svm", "ridge"):
+            raise OptionError(
+                f"{kind} is not for {'two classes' if classes else 'a number'}", received=kind, valid=", ".join(valid)
+            )
+        raise unknown("kind of direction", kind, valid)
+
+
+def _fit(z: Matrix, y: Values, design: np.ndarray, kind: str, classes: bool) -> tuple[Vector, Vector, float]:
+    """Return the direction, and what reads the attribute: a filter and its bias."""
+    if kind == "difference":
+        vector = _difference(z, y, design)
+        return vector, *_reader(z, y, vector, classes)
+    read, bias = _filter(z, y, kind)
+    return _pattern(z, y, read), read, bias
+
+
+def _pattern(z: Matrix, y: Values, read: Vector) -> Vector:
+    """Return the direction that a filter reads: what goes with its score, by the score's own change with y."""
+    spread = z - z.mean(axis=0)
+    scores = spread @ read
+    pattern = spread.T @ scores / max(float(scores @ scores), 1e-300)
+    gap = float(read @ _difference(z, y, np.ones((len(z), 1))))  # the score's own gap, or change by a unit
+    return pattern * gap
+
+
+def _difference(z: Matrix, y: Values, design: np.ndarray) -> Vector:
+    """Return how vectors change with y, beside the columns of the design."""
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return z.T @ left / max(float(left @ y), 1e-300)
+
+
+def _reader(z: Matrix, y: Values, vector: Vector, classes: bool) -> tuple[Vector, float]:
+    """Return what reads the attribute along a direction alone: a regression on the projection."""
+    size = float(vector @ vector)
+    along = z @ vector / size
+    if not classes:
+        slope = float(np.cov(along, y, bias=True)[0, 1] / max(along.var(), 1e-300))
+        return slope * vector / size, float(y.mean() - slope * along.mean())
+    slope, bias = _logistic(along[:, None], y)
+    return float(slope[0]) * vector / size, bias
+
+
+def _logistic(x: np.ndarray, y: Values, strength: float = 1.0) -> tuple[np.ndarray, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    mean, spread = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
+    made = LogisticRegression(C=strength, class_weight="balanced", max_iter=2000).fit((x - mean) / spread, y)
+    read = made.coef_[0] / spread
+    return read, float(made.intercept_[0] - read @ mean)
+
+
+def _filter(z: Matrix, y: Values, kind: str) -> tuple[Vector, float]:
+    if kind == "logistic":
+        return _logistic(z, y, 0.01)
+    mean, spread = z.mean(axis=0), np.maximum(z.std(axis=0), 1e-12)
+    x = (z - mean) / spread
+    if kind == "ridge":
+        gram = x.T @ x + RIDGE * len(x) * 0.01 * np.eye(x.shape[1])
+        read = np.linalg.solve(gram, x.T @ (y - y.mean())) / spread
+        return read, float(y.mean() - read @ mean)
+    if kind == "lda":
+        from sklearn.covariance import ledoit_wolf
+
+        means = [z[y == code].mean(axis=0) for code in (0.0, 1.0)]
+        within = np.concatenate([z[y == code] - middle for code, middle in zip((0.0, 1.0), means, strict=True)])
+        read = np.linalg.solve(ledoit_wolf(within)[0], means[1] - means[0])
+        return read, float(-read @ (means[0] + means[1]) / 2)
+    from sklearn.svm import LinearSVC
+
+    made = LinearSVC(C=0.01, class_weight="balanced", dual="auto", max_iter=20000).fit(x, y)
+    read = made.coef_[0] / spread
+    # Margins are no logits: they are put on that scale by a regression on the score.
+    slope, bias = _logistic((z @ read)[:, None], y)
+    return float(slope[0]) * read, bias
+
+
+def _scores(read: Float[np.ndarray, "m c"], y: Float[np.ndarray, "m _c"], classes: bool) -> Float[np.ndarray, " c"]:
+    """Return how well each column is read: the AUROC of classes 0 and 1, or the correlation with numbers."""
+    if classes:
+        ones = y.sum(axis=0)
+        ranks = (rankdata(read, axis=0) * y).sum(axis=0)
+        return (ranks - ones * (ones + 1) / 2) / np.maximum(ones * (len(y) - ones), 1)
+    x, target = read - read.mean(axis=0), y - y.mean(axis=0)
+    return (x * target).sum(axis=0) / np.maximum(np.sqrt((x**2).sum(axis=0) * (target**2).sum(axis=0)), 1e-300)
+
+
+def _judge(
+    z: Matrix,
+    y: Values,
+    groups: Codes,
+    design: np.ndarray,
+    kind: str,
+    classes: bool,
+    vector: Vector,
+    explained: float,
+    seed: int,
+) -> DirectionCard:
+    """Return the card: what is read on other groups, what dealt values and random directions read, and how stable."""
+    codes = y.astype(int) if classes else np.zeros(len(y), int)
+    count = len(np.unique(groups))
+    parts = grouped_folds(codes, groups, min(FOLDS, count), seed) if count > 1 else []
+    scores = np.full(len(y), np.nan)
+    dealt = deal(np.arange(len(y)), groups, SHUFFLED, seed)
+    dealt_scores = np.full((len(y), SHUFFLED), np.nan)
+    for train, test in parts:
+        asked = z[test] - z[train].mean(axis=0)
+        scores[test] = asked @ _fit(z[train], y[train], design[train], kind, classes)[1]
+        # Of dealt values, differences stand in for every kind: they are all at once, and read as much by accident.
+        values = y[dealt[train]]
+        values = values - values.mean(axis=0)
+        dealt_scores[test] = asked @ (z[train].T @ values)
+    known = np.isfinite(scores)
+    reads = float(_scores(scores[known, None], y[known, None], classes)[0]) if known.any() else math.nan
+    shuffled = _scores(dealt_scores[known], y[dealt[known]], classes) if known.any() else np.array([math.nan])
+    # Random directions have the spread of the space, else most of them would lie where nothing varies.
+    random = (z - z.mean(axis=0)).T @ stream(seed, "directions").standard_normal((len(z), RANDOM))
+    chance = 0.5 if classes else 0.0
+    own, others = (np.abs(_scores(z @ axis, y[:, None], classes) - chance) for axis in (vector[:, None], random))
+    return DirectionCard(
+        "AUROC" if classes else "correlation",
+        reads,
+        chance,
+        float(np.quantile(shuffled, 0.95)),
+        _stability(z, y, groups, design, kind, classes, vector, seed),
+        float((others < own).mean()),
+        explained,
+        len(y),
+        count,
+    )
+
+
+def _stability(
+    z: Matrix, y: Values, groups: Codes, design: np.ndarray, kind: str, classes: bool, vector: Vector, seed: int
+) -> float:
+    """Return the mean cosine of a direction with those of resamples of whole groups."""
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    random, found = stream(seed, "resamples"), []
+    times = RESAMPLES if kind == "difference" else RESAMPLES // 10
+    for _ in range(times):
+        rows = np.concatenate([members[k] for k in random.integers(len(members), size=len(members))])
+        if y[rows].min() == y[rows].max():
+            continue
+        if kind == "difference":
+            other = _difference(z[rows], y[rows], design[rows])
+        else:
+            other = _fit(z[rows], y[rows], design[rows], kind, classes)[0]
+        found.append(float(other @ vector / max(np.linalg.norm(other) * np.linalg.norm(vector), 1e-300)))
+    return float(np.mean(found)) if found else math.nan
+
+
+def principal_directions(vectors: Matrix, count: int = 5) -> list[Direction]:
+    """Return the directions in which most varies; a move of 1 is one standard deviation. See `name_directions`.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two vectors, or values are not finite.
+    """
+    check_vectors(vectors)
+    moved = vectors - vectors.mean(axis=0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(moved, full_matrices=False)
+    found = []
+    for k in range(min(count, len(sizes))):
+        axis = axes[k] * np.sign(axes[k][np.abs(axes[k]).argmax()])
+        spread = float(sizes[k] / np.sqrt(len(vectors)))
+        if spread > 0:
+            read = axis / spread
+            bias = -float(read @ vectors.mean(axis=0, dtype=np.float64))
+            found.append(Direction(f"component {k + 1}", axis * spread, read, bias, "standard deviation", "principal"))
+    return found
+
+
+def name_directions(
+    directions: Sequence[Direction], vectors: Matrix, table: pd.DataFrame, *, least: float = 0.3
+) -> list[Direction]:
+    """Return directions named by the column of a table that goes with each most, and how closely.
+
+    Of numbers the correlation is meant, of other columns the correlation ratio: the root of the share of the variance
+    along the direction that lies between its values. Directions that nothing goes with by `least` keep their names.
+
+    Misleads: a column of many values goes with anything; and what goes with a direction need not be what it shows.
+    """
+    found = []
+    for direction in directions:
+        values = direction.value(vectors)
+        near = {str(column): goes_with(values, pd.Series(table[column])) for column in table}
+        best = max(near, key=lambda column: abs(near[column]), default=None)
+        if best is None or abs(near[best]) < least:
+            found.append(direction)
+        else:
+            found.append(replace(direction, name=f"{direction.name}: {best} ({near[best]:+.2f})"))
+    return found
+
+
+def goes_with(values: np.ndarray, column: pd.Series) -> float:
+    """Return the correlation of numbers with a column: with its numbers, or the correlation ratio of its values."""
+    known = column.notna().to_numpy()
+    own, given = values[known], pd.Series(column[known])
+    if known.sum() < 3 or given.nunique() < 2 or np.ptp(own) == 0:
+        return 0.0
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return float(np.corrcoef(own, given.to_numpy(np.float64))[0, 1])
+    codes: Int[np.ndarray, " _n"] = np.unique(given.astype(str), return_inverse=True)[1]
+    counts = np.bincount(codes)
+    means = np.bincount(codes, own) / counts
+    between = counts @ (means - own.mean()) ** 2 / len(own)
+    # What as many values deal by chance is taken off: else names of slides would go with everything.
+    chance = (len(counts) - 1) / max(len(own) - len(counts), 1) * max(own.var() - between, 0)
+    return float(np.sqrt(np.clip((between - chance) / own.var(), 0, 1)))
+
+
+def side_effects(directions: Sequence[Direction], vectors: Matrix) -> pd.DataFrame:
+    """Return how much a move of 1 along each direction (row) changes what each reads (column), in standard deviations.
+
+    Standard deviations are of what is read of `vectors`. The diagonal is what is meant, the rest is drift.
+    """
+    spreads = [float(np.std(direction.value(vectors))) for direction in directions]
+    names = [direction.name for direction in directions]
+    effects = [
+        [
+            float(other.read @ direction.vector) / max(spread, 1e-300)
+            for other, spread in zip(directions, spreads, strict=True)
+        ]
+        for direction in directions
+    ]
+    return pd.DataFrame(effects, index=pd.Index(names, name="moved"), columns=pd.Index(names, name="read"))
+
+
+def commutator(first: Float[np.ndarray, "n d"], second: Float[np.ndarray, "n d"]) -> float:
+    """Return how far two orders of the same operations end apart: mean distance over mean length; 0 if they commute."""
+    apart = np.linalg.norm(first - second, axis=1).mean()
+    return float(apart / max(np.linalg.norm(first, axis=1).mean(), 1e-300))
