@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from histolatent.compact.closed_form import GAINED, STRENGTHS, Judged, choose, fit_closed_form
-from histolatent.training.holdout import make_folds
 from histolatent.errors import InputError, OptionError
+from histolatent.training.holdout import make_folds
 
 N, V, D = 120, 6, 10
 
