@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity as reference_ssim
 
-from histolatent.audit.appearance import describe_appearance, stain_planes, structural_similarity
+from histolatent.audit.appearance import describe_appearance, stain_planes
 from histolatent.audit.discordance import discordant_pairs
 from histolatent.errors import InputError, OptionError
+from histolatent.images.similarity import structural_similarity
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,10 @@ def test_ssim_against_scikit_image(thumbnails):
         )
         for i, j in zip(first, second, strict=True)
     ]
-    found = structural_similarity(planes, first, second)
+    found = structural_similarity(planes, first, second, value_range=2.0)
     np.testing.assert_allclose(found, oracle, atol=1e-5)
     assert found[2] == pytest.approx(1)
-    np.testing.assert_allclose(structural_similarity(planes, second, first), found, atol=1e-7)
+    np.testing.assert_allclose(structural_similarity(planes, second, first, value_range=2.0), found, atol=1e-7)
 
 
 def test_appearance_ignores_turns_and_sees_colour_and_scale(thumbnails):

@@ -1,11 +1,10 @@
 """How alike two tiles look, without any network: structure of their stains, and colour and texture."""
 
-from functools import partial
 from itertools import pairwise
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from .._types import Tiles
 from ..errors import InputError
@@ -13,10 +12,6 @@ from ..stain import concentrations, optical_density
 
 #: Illumination is compared too, so empty slide is the same level for every tile.
 WHITE = 255
-#: Range of a stain's density for the constants of SSIM; stained tissue hardly exceeds it.
-DENSITY_RANGE = 2.0
-SIGMA = 1.5
-WINDOW = 11
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 TEXTURE_SIGMAS = (1.0, 2.0, 4.0)
 SMALLEST_PX = 16
@@ -42,32 +37,6 @@ def stain_planes(tiles: Tiles) -> Float32[np.ndarray, "n _h _w 2"]:
     """
     check_thumbnails(tiles)
     return np.stack([concentrations(optical_density(tile, WHITE))[..., :2] for tile in tiles])
-
-
-def structural_similarity(
-    planes: Float32[np.ndarray, "n h w 2"], first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
-) -> Float[np.ndarray, " p"]:
-    """Return the mean SSIM of hematoxylin and eosin for each pair of rows: -1 to 1, 1 is the same.
-
-    Gaussian window, sigma 1.5 of 11 px, with constants for densities from 0 to 2; borders are left out.
-
-    Misleads: it compares pixel by pixel. Two tiles of one tissue, out of register, have an SSIM near 0.
-
-    Reference: Wang et al. 2004.
-    """
-    smooth = partial(cv2.GaussianBlur, ksize=(WINDOW, WINDOW), sigmaX=SIGMA, borderType=cv2.BORDER_REFLECT)
-    edge = WINDOW // 2
-    inside = (slice(edge, -edge), slice(edge, -edge))
-    c1, c2 = (0.01 * DENSITY_RANGE) ** 2, (0.03 * DENSITY_RANGE) ** 2
-    found = np.empty(len(first))
-    for number, (i, j) in enumerate(zip(first, second, strict=True)):
-        x, y = planes[i], planes[j]
-        parts = smooth(np.concatenate([x, y, x * x, y * y, x * y], axis=2))[inside].astype(np.float64)
-        mean_x, mean_y, xx, yy, xy = np.split(parts, 5, axis=2)
-        variances, covariance = xx - mean_x**2 + yy - mean_y**2, xy - mean_x * mean_y
-        likeness = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
-        found[number] = np.mean(likeness / ((mean_x**2 + mean_y**2 + c1) * (variances + c2)))
-    return found
 
 
 def describe_appearance(planes: Float32[np.ndarray, "n h w 2"]) -> Float[np.ndarray, "n 18"]:

@@ -8,14 +8,17 @@ from jaxtyping import Float, Int, UInt8
 
 from .._types import Matrix
 from ..errors import InputError, OptionError
+from ..images.similarity import structural_similarity
 from ..neighbors import find_neighbors
 from ..provenance import stream
 from ..spectrum import check_vectors, is_constant
 from ..stats import share_above
-from .appearance import check_thumbnails, describe_appearance, stain_planes, structural_similarity
+from .appearance import check_thumbnails, describe_appearance, stain_planes
 from .displacement import cosine_distances
 from .dose import spearman
 
+#: Range of a stain's density for the constants of SSIM; stained tissue hardly exceeds it.
+DENSITY_RANGE = 2.0
 REFERENCE_PAIRS = 5000
 NEIGHBOURS = 5
 SHOWN = 20
@@ -147,7 +150,7 @@ def _measure(pairs: Int[np.ndarray, "p 2"], planes: np.ndarray, appearance: np.n
             for i in range(0, len(first), 4096)
         ]
     )
-    return _Pairs(first, second, structural_similarity(planes, first, second), away, latent)
+    return _Pairs(first, second, structural_similarity(planes, first, second, value_range=DENSITY_RANGE), away, latent)
 
 
 def _ranks(values: np.ndarray, drawn: np.ndarray) -> np.ndarray:

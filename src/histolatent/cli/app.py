@@ -20,6 +20,7 @@ from . import (
     data,
     demo,
     embed,
+    explore,
     export,
     gate,
     health,
@@ -58,6 +59,7 @@ app.command("phantom", epilog=cohort.EXAMPLE)(cohort.phantom)
 app.add_typer(data.app, name="data")
 app.add_typer(stain.app, name="stain")
 app.add_typer(perturb.app, name="perturb")
+app.add_typer(explore.app, name="explore")
 app.command("encoders", epilog=listing.EXAMPLE)(listing.encoders)
 app.command("doctor", epilog=health.EXAMPLE)(health.doctor)
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ class GenerativeModel:
         """Side of the tiles that are decoded."""
         return int(self.card["plan"]["tile_px"])
 
-    def encode(self, tiles: Tiles) -> Vectors:
-        """Return the vectors of raw tiles; of a variational model the mean, never a sample."""
+    def encode(self, tiles: Iterable[np.ndarray]) -> Vectors:
+        """Return the vectors of raw tiles, which may differ in size; of a variational model the mean, never a sample."""
         return encode(self.base, tiles)
 
     def images(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -86,11 +86,17 @@ class GenerativeModel:
         return np.concatenate(found)
 
 
-def save_model(model: GenerativeModel, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+def save_model(
+    model: GenerativeModel,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    beside: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a model to a folder that `read_model` reads, weights in safetensors.
 
     The encoder of `ae` and `vae` lies in `encoder/`, to be used anywhere: `--encoder FOLDER/encoder`. That of `decoder`
-    is named by the string that loads it.
+    is named by the string that loads it. `beside` is called with the folder before it is put in its place.
 
     Raises
     ------
@@ -108,6 +114,8 @@ def save_model(model: GenerativeModel, folder: str | os.PathLike[str], *, overwr
             name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.network.state_dict().items()
         }
         save_file(tensors, part / WEIGHTS)
+        if beside:
+            beside(part)
         document = {"format": FORMAT, "version": VERSION, "kind": model.kind, **model.card}
         (part / CARD).write_text(canonical_json(document) + "\n", encoding="utf-8")
     return target

@@ -17,7 +17,7 @@ from ...encoders.conv_latent import ConvLatent, embed_conv_latent
 from ...encoders.preprocess import prepare
 from ...encoders.torch_models import TorchEncoder, weights_digest
 from ...errors import InputError, TrainingError
-from ...images import Item, TileSource, stream_tiles
+from ...images import Item, TileSource, spaced, stream_tiles
 from ...outputs import disk_errors
 from ...provenance import canonical_json, digest, environment, now, stream
 from ...training.checkpoint import CHECKPOINT, keep, resume
@@ -48,9 +48,13 @@ class AsPrepared:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Tiles at the size that is trained on, who is kept out, and vectors of each in several turns for a decoder."""
+    """Tiles at the size that is trained on, their rows in the source, who is kept out, and vectors for a decoder.
+
+    `train` and `held_out` are places among `tiles`; `vectors` are of each tile in several turns.
+    """
 
     tiles: UInt8[np.ndarray, "n s s 3"]
+    rows: Int[np.ndarray, " n"]
     train: Int[np.ndarray, " _t"]
     held_out: Int[np.ndarray, " _h"]
     column: str
@@ -100,6 +104,7 @@ def train_generative(
         "seed": seed,
         "source": {"name": source.name, "tiles": len(data.train), "held_out": len(data.held_out)},
         "held_out_by": data.column,
+        "shown": [str(source.table.index[row]) for row in spaced(data.rows[data.held_out], LOOKED)],
         "on": called or None,
         "encoder": base.card.identity,
         "history": history,
@@ -188,7 +193,7 @@ def _read(
                 np.save(part, np.stack(found))
                 part.replace(path)
         vectors = np.load(path)
-    return Data(tiles, train, held_out, column, vectors)
+    return Data(tiles, rows, train, held_out, column, vectors)
 
 
 def turned(tile: np.ndarray, k: int) -> np.ndarray:

@@ -1,0 +1,260 @@
+"""`histolatent explore train`, `sample`, `dictionary`."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import OptionError, unknown
+from ..compact import parse_changes
+from ..console import (
+    AllowOutside,
+    Columns,
+    Device,
+    OnError,
+    Overwrite,
+    Quiet,
+    Restart,
+    Source,
+    TileMpp,
+    TilePx,
+    Tissue,
+    Workers,
+    asked_cut,
+    error_console,
+    open_source,
+    parse_columns,
+    progress_bar,
+    say,
+    training_workers,
+)
+from .shared import Out, Table, refuse_outcome, write_outcome
+
+if TYPE_CHECKING:
+    from ...explore.generative.model import GenerativeModel
+    from ...explore.generative.quality import Quality
+    from ...images import TileSource
+    from ...report.canvas import Drawn
+
+TRAIN_EXAMPLE = "Example: histolatent explore train tiles/ --kind vae --out vae/"
+SAMPLE_EXAMPLE = "Example: histolatent explore sample vae/ --count 24 --out samples/"
+DICTIONARY_EXAMPLE = "Example: histolatent explore dictionary emb.zarr --atoms 256 --out dictionary/"
+#: Tiles on a sheet of reconstructions, and seconds that a decoded tile stays in a movie of samples.
+SHEET = 10
+
+
+def train(
+    src: Source,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the model: use it as --decoder afterwards.")],
+    kind: Annotated[
+        str,
+        typer.Option(help="ae (autoencoder), vae (variational), or decoder (of the vectors of a frozen encoder)."),
+    ] = "vae",
+    on: Annotated[
+        str | None, typer.Option("--on", help="For decoder: the frozen encoder. See: histolatent encoders.")
+    ] = None,
+    plan: Annotated[str, typer.Option(help="A preset (demo, small) or a TOML file.")] = "demo",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set latent=64. Repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of everything.")] = 0,
+    column: Columns = None,
+    tile_px: TilePx = None,
+    tile_mpp: TileMpp = None,
+    tissue: Tissue = None,
+    workers: Workers = None,
+    device: Device = None,
+    on_error: OnError = "stop",
+    overwrite: Overwrite = False,
+    restart: Restart = False,
+    allow_outside: AllowOutside = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model that turns vectors into tiles. An interrupted run goes on when the command is given again."""
+    from ...encoders import encoder
+    from ...explore.generative.model import MARK, save_model
+    from ...explore.generative.plan import KINDS, GenerativePlan
+    from ...explore.generative.training import train_generative
+    from ...images import input_files
+    from ...outputs import refuse_existing, refuse_inputs, remove
+
+    if kind not in KINDS:
+        raise unknown("kind of model", kind, KINDS)
+    if (kind == "decoder") != (on is not None):
+        raise OptionError(
+            "a decoder is of an encoder's vectors, and other kinds have an encoder of their own",
+            received=f"--kind {kind}" + (f" --on {on}" if on else ""),
+            fix="--kind decoder --on ENCODER, or --kind ae or vae without --on",
+        )
+    refuse_existing(out, overwrite=overwrite, mark=MARK)
+    wanted = GenerativePlan.read(plan).changed(**parse_changes(change or []))
+    cut = asked_cut(tile_px, tile_mpp, tissue)
+    source = open_source(src, parse_columns(column), cut, allow_outside=allow_outside, quiet=quiet)
+    refuse_inputs(out, input_files(source))
+    work = out.with_name(out.name + ".training")
+    if restart:
+        remove(work)
+    base = None if on is None else encoder(on, device=device)
+    with _bars(kind, quiet=quiet) as told:
+        model = train_generative(
+            source,
+            kind,
+            wanted,
+            work,
+            on=base,
+            called=on or "",
+            seed=seed,
+            device=device,
+            workers=training_workers(workers),
+            on_error=on_error,
+            progress=told,
+        )
+    sheet, quality = _sheet(model, source)
+
+    def write(part: Path) -> None:
+        (part / "sheet.png").write_bytes(sheet.png)
+        (part / "sheet.svg").write_text(sheet.svg, encoding="utf-8")
+
+    save_model(model, out, overwrite=overwrite, beside=write)
+    remove(work)
+    say(
+        f"held-out tiles come back with PSNR {quality.psnr:.1f} dB, SSIM {quality.ssim:.3f} "
+        f"({quality.blurred:.3f} of a mean tile)"
+    )
+    used = f"; embed with --encoder {out / 'encoder'}" if kind != "decoder" else f"; embed with --encoder {on}"
+    say(f"{out}: use it as --decoder {out}{used}; sheet.png shows tiles and what comes back")
+
+
+def _sheet(model: "GenerativeModel", source: "TileSource") -> "tuple[Drawn, Quality]":
+    """Return a picture of held-out tiles and what is decoded of their vectors, and how alike they are."""
+    import numpy as np
+
+    from ...encoders.batches import prepare_many
+    from ...encoders.card import Preprocessing
+    from ...explore.generative.quality import judge_reconstruction
+    from ...explore.generative.training import HALF
+    from ...images import spaced
+    from ...report.exploring import draw_rows
+
+    names = set(model.card["shown"])
+    rows = [row for row, tile in enumerate(source.table.index) if str(tile) in names]
+    tiles = [source.read(row) for row in rows]
+    rule = Preprocessing(resize="squash", input_px=model.tile_px, mean=HALF, std=HALF)
+    real = np.stack(prepare_many(tiles, rule))
+    made = model.decode(model.encode(tiles))
+    shown = spaced(np.arange(len(real)), SHEET)
+    drawn = draw_rows({"tile": real[shown], "decoded": made[shown]})
+    return drawn, judge_reconstruction(real, made)
+
+
+@contextlib.contextmanager
+def _bars(kind: str, *, quiet: bool) -> Any:
+    """Yield what training tells its progress to: a bar for each stage, a line for each check."""
+    titles = {
+        "reading tiles": ("reading tiles", "tiles"),
+        "embedding tiles": ("embedding tiles", "tiles"),
+        "training": (f"training {kind}", "steps"),
+    }
+    with contextlib.ExitStack() as bars:
+        open_bars: dict[str, Callable[[int, int], None]] = {}
+
+        def told(what: str, done: int, total: int, values: Mapping[str, float]) -> None:
+            if what in titles:
+                if what not in open_bars:
+                    bars.close()
+                    title, unit = titles[what]
+                    open_bars[what] = bars.enter_context(progress_bar(title, quiet=quiet, unit=unit))
+                open_bars[what](done, total)
+            elif not quiet:
+                error_console().print(
+                    f"step {done}: held-out tiles come back with PSNR {values['held_out_psnr']:.1f} dB"
+                )
+
+        yield told
+
+
+def sample(
+    model: Annotated[Path, typer.Argument(help="A model of `explore train`.")],
+    out: Out,
+    count: Annotated[int, typer.Option(min=1, help="Tiles to draw.")] = 24,
+    source: Annotated[
+        str,
+        typer.Option("--from", help="prior (of a vae), or density: a mixture fitted to the vectors of --table."),
+    ] = "prior",
+    table: Annotated[
+        Path | None,
+        typer.Option("--table", help="Vectors of the model's encoder: for density, and nearest real tiles."),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Below 1, tiles are more alike and more likely.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of what is drawn.")] = 0,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw vectors that no tile has, and decode them."""
+    import numpy as np
+
+    from ...embeddings import read_table
+    from ...explore.generative.model import read_model
+    from ...explore.generative.sampling import fit_density, sample_prior
+    from ...explore.space import LatentSpace
+    from ...report.exploring import draw_rows
+
+    kind = "histolatent explore sample"
+    if source not in ("prior", "density"):
+        raise unknown("source of samples", source, ("prior", "density"))
+    refuse_outcome(out, kind, overwrite=overwrite)
+    made = read_model(model, device=device)
+    if source == "prior" and made.kind != "vae":
+        raise OptionError(
+            f"the vectors of a model of kind {made.kind} follow no prior",
+            fix="--from density --table emb.zarr, with the vectors of its tiles",
+        )
+    if source == "density" and table is None:
+        raise OptionError(
+            "a density is fitted to vectors", fix="--table emb.zarr, with the vectors of the model's tiles"
+        )
+    space = None if table is None else LatentSpace.of(read_table(table), made)
+    if source == "density" and space is not None:
+        vectors = fit_density(space.vectors, seed=seed).sample(count, temperature=temperature, seed=seed)
+    else:
+        vectors = sample_prior(count, made.dim, temperature=temperature, seed=seed)
+    tiles = made.decode(vectors)
+    rows = {f"{start + 1} to {min(start + 8, count)}": tiles[start : start + 8] for start in range(0, count, 8)}
+    numbers = {"model": str(model), "from": source, "seed": seed, "temperature": temperature, "vectors": vectors}
+    if space is not None:
+        numbers["risks"] = space.risks(vectors.astype(np.float64)).to_dict("records")
+    write_outcome(out, kind, numbers, figures={"samples": draw_rows(rows)}, overwrite=overwrite)
+
+
+def dictionary(
+    table: Table,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the dictionary.")],
+    atoms: Annotated[int, typer.Option(min=2, help="Atoms in all.")] = 256,
+    k: Annotated[int, typer.Option("--k", min=1, help="Atoms that make up one tile.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 3000,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of everything.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Take vectors apart into a few of many atoms (a sparse autoencoder), and say what goes with each."""
+    import numpy as np
+
+    from ...embeddings import read_table
+    from ...embeddings.table import obs_of
+    from ...explore.dictionary import MARK, fit_dictionary, save_dictionary
+    from ...outputs import refuse_existing
+
+    refuse_existing(out, overwrite=overwrite, mark=MARK)
+    read = read_table(table)
+    vectors = np.asarray(read.X, np.float32)
+    made = fit_dictionary(vectors, atoms=atoms, k=k, steps=steps, seed=seed)
+    save_dictionary(made, out, overwrite=overwrite)
+    say(f"{made!r}; {int((made.used > 0).sum())} atoms are used")
+    for direction in made.directions(vectors, obs_of(read))[:10]:
+        atom = int(direction.name.split()[1].rstrip(":"))
+        tiles = made.strongest(vectors, atom, 3)["tile"]
+        named = ", ".join(str(read.obs_names[row]) for row in tiles)
+        say(f"  {direction.name}: in {made.used[atom]:.1%} of tiles, most in {named}")
+    say(f"{out}: read it with histolatent.explore.dictionary.read_dictionary")

@@ -1,0 +1,327 @@
+"""`histolatent explore path`, `direction`, `chain`, `barycentre`."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import InputError, OptionError
+from ..console import AllowOutside, Device, Overwrite, say
+from .shared import Decoder, Out, Table, TilesOf, enlarged, read_space, refuse_outcome, write_outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ...explore.directions import Direction
+    from ...explore.space import LatentSpace, Point
+
+PATH_EXAMPLE = "Example: histolatent explore path emb.zarr TILE_A TILE_B --decoder vae/ --method geodesic --out way/"
+DIRECTION_EXAMPLE = "Example: histolatent explore direction emb.zarr label --tile TILE --decoder vae/ --out label/"
+CHAIN_EXAMPLE = (
+    'Example: histolatent explore chain emb.zarr TILE "label +1" "size -2" "toward OTHER 0.3" -d vae/ --out chain/'
+)
+BARYCENTRE_EXAMPLE = (
+    "Example: histolatent explore barycentre emb.zarr --column label A B --decoder vae/ --tiles tiles/ --out middle/"
+)
+KIND = "histolatent explore"
+#: Steps of a movie for each step of a picture.
+FINER = 4
+#: Tiles of each group that stand for it in pictures of transport.
+SHOWN = 7
+STEP = re.compile(r"\s*(?P<name>.+?)\s*(?P<amount>[+-]\s*\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*")
+TOWARD = re.compile(r"\s*toward\s+(?P<tile>\S+)\s+(?P<share>\d*\.?\d+)\s*")
+
+
+def path(
+    table: Table,
+    first: Annotated[str, typer.Argument(help="The tile to start from, by its name in the table.")],
+    last: Annotated[str, typer.Argument(help="The tile to go to.")],
+    out: Out,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", "-m", help="lerp, slerp, nlerp, graph, geodesic. Repeatable. Default: slerp."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=3, help="Steps of the picture, both ends included.")] = 9,
+    read: Annotated[str | None, typer.Option(help="Column whose direction is read along the way.")] = None,
+    decoder: Decoder = None,
+    tiles: TilesOf = None,
+    device: Device = None,
+    allow_outside: AllowOutside = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Go from one tile to another, and see what lies between: decoded, through real tiles, with its risk."""
+    from ...report.exploring import draw_rows, draw_way
+
+    refuse_outcome(out, f"{KIND} path", overwrite=overwrite)
+    space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    attribute = None if read is None else space.direction(read)
+    rows: dict[str, Any] = {}
+    notes: dict[str, list[str]] = {}
+    numbers: dict[str, Any] = {"first": first, "last": last, "ways": {}}
+    movies: dict[str, list[Any]] = {}
+    figures: dict[str, Any] = {}
+    for name in dict.fromkeys(method or ["slerp"]):
+        way = space[first].path(space[last], method=name, steps=steps)
+        frame, score = way.to_frame(), way.score(attribute)
+        numbers["ways"][name] = {
+            "score": score,
+            "route": list(way.route),
+            "steps": frame.to_dict("records"),
+            "vectors": way.vectors,
+        }
+        if space.decoder is not None:
+            rows[name] = way.decode()
+            notes[name] = [f"{value:.0%} sparser" for value in frame["sparser"]]
+            movies[name] = enlarged(list(space[first].path(space[last], method=name, steps=FINER * steps).decode()))
+        if space.pictures is not None:
+            rows[f"{name},\nreal tiles"] = _real(space, frame["nearest"].tolist())
+        readings = None
+        if attribute is not None:
+            import pandas as pd
+
+            readings = pd.Series(attribute.value(way.vectors), name=read)
+        figures[f"risk-{name}"] = draw_way(frame, readings)
+        say(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in score.items()))
+    if rows:
+        figures = {"way": draw_rows(rows, notes=notes), **figures}
+    write_outcome(out, f"{KIND} path", numbers, figures=figures, movies=movies, overwrite=overwrite)
+
+
+def _real(space: "LatentSpace", names: list[str]) -> "np.ndarray":
+    """Return real tiles as an array of one size: that of the decoder, or of the first of them."""
+    import cv2
+    import numpy as np
+
+    found = [space.show(name) for name in names]
+    side = getattr(space.decoder, "tile_px", None) or found[0].shape[0]
+    return np.stack([cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in found])
+
+
+def direction(
+    table: Table,
+    column: Annotated[str, typer.Argument(help="The attribute: a column of two classes, or of numbers.")],
+    out: Out,
+    tile: Annotated[list[str] | None, typer.Option("--tile", help="Tile to move, by its name. Repeatable.")] = None,
+    kind: Annotated[
+        str, typer.Option(help="difference, lda, logistic, svm (classes), or difference, ridge (numbers).")
+    ] = "difference",
+    confounder: Annotated[
+        list[str] | None, typer.Option("--confounder", help="Column to adjust for: scanner, site. Repeatable.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Column whose direction is taken out of it. Repeatable.")
+    ] = None,
+    positive: Annotated[str | None, typer.Option(help="The class to move toward.")] = None,
+    amounts: Annotated[str, typer.Option(help="How far to move, by comma.")] = "-2,-1,0,1,2",
+    force: Annotated[bool, typer.Option("--force", help="Fit it although confounders tell nearly all of it.")] = False,
+    decoder: Decoder = None,
+    tiles: TilesOf = None,
+    device: Device = None,
+    allow_outside: AllowOutside = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit the direction of an attribute, say what it is worth, and move tiles along it."""
+    from ...explore.directions import side_effects
+    from ...report.exploring import draw_effects, draw_rows, in_words
+
+    wanted = _amounts(amounts)
+    refuse_outcome(out, f"{KIND} direction", overwrite=overwrite)
+    space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    options: dict[str, Any] = {"kind": kind, "positive": positive, "force": force}
+    found = space.direction(column, confounders=confounder or [], **options)
+    others = [space.direction(name, force=True) for name in without or []]
+    if others:
+        found = found.without(*others)
+    figures: dict[str, Any] = {"effects": draw_effects(side_effects([found, *others], space.vectors))}
+    numbers: dict[str, Any] = {
+        "column": column,
+        "unit": found.unit,
+        "card": None if found.card is None else vars(found.card),
+        "notes": list(found.notes),
+        "effects": side_effects([found, *others], space.vectors).to_dict(),
+        "vector": found.vector,
+        "tiles": {},
+    }
+    rows: dict[str, Any] = {}
+    notes: dict[str, list[str]] = {}
+    movies: dict[str, list[Any]] = {}
+    for name in tile or []:
+        points = [space[name].move(found, amount) for amount in wanted]
+        numbers["tiles"][name] = [
+            {"amount": amount, "read": float(found.value(point.vector)), **point.risk()}
+            for amount, point in zip(wanted, points, strict=True)
+        ]
+        if space.decoder is not None:
+            rows[name] = space.decode(_stacked(points))
+            notes[name] = [f"{each['sparser']:.0%} sparser" for each in numbers["tiles"][name]]
+            movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, wanted)
+        if space.pictures is not None:
+            rows[f"{name},\nreal tiles"] = _real(space, [each["nearest"] for each in numbers["tiles"][name]])
+    if rows:
+        figures["moved"] = draw_rows(rows, heads=[f"{amount:+g}" for amount in wanted], notes=notes)
+    write_outcome(out, f"{KIND} direction", numbers, figures=figures, movies=movies, overwrite=overwrite)
+    say(in_words(found))
+    for note in found.notes:
+        say(f"  {note}")
+
+
+def _stacked(points: "list[Point]") -> "np.ndarray":
+    import numpy as np
+
+    return np.stack([point.vector for point in points])
+
+
+def _swing(space: "LatentSpace", point: "Point", along: "Direction", amounts: list[float]) -> list[Any]:
+    """Return frames from the least amount to the largest and back."""
+    import numpy as np
+
+    there = np.linspace(min(amounts), max(amounts), FINER * len(amounts))
+    tiles = space.decode(_stacked([point.move(along, float(amount)) for amount in there]))
+    return enlarged([*tiles, *tiles[-2:0:-1]])
+
+
+def _amounts(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError("amounts are numbers, by comma", received=text, fix="--amounts=-2,-1,0,1,2") from None
+    if len(found) < 2:
+        raise OptionError("two amounts or more", received=text)
+    return found
+
+
+def chain(
+    table: Table,
+    tile: Annotated[str, typer.Argument(help="The tile to start from.")],
+    operations: Annotated[
+        list[str], typer.Argument(help='In their order: "COLUMN +2", "COLUMN -1", "toward TILE 0.3".')
+    ],
+    out: Out,
+    decoder: Decoder = None,
+    tiles: TilesOf = None,
+    device: Device = None,
+    allow_outside: AllowOutside = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Chain operations on a tile: moves along directions of columns, and parts of ways to other tiles."""
+    import numpy as np
+
+    from ...report.exploring import draw_rows
+
+    refuse_outcome(out, f"{KIND} chain", overwrite=overwrite)
+    space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    parsed = [_operation(text) for text in operations]
+    for name in dict.fromkeys(name for name, _, is_way in parsed if not is_way):
+        space = space.knowing(space.direction(name, force=True))
+    points = [space[tile]]
+    for name, amount, is_way in parsed:
+        points.append(points[-1].toward(space[name], amount) if is_way else points[-1].move(name, amount))
+    backwards = space[tile]
+    for name, amount, is_way in reversed(parsed):
+        backwards = backwards.toward(space[name], amount) if is_way else backwards.move(name, amount)
+    apart = float(np.linalg.norm(points[-1].vector - backwards.vector))
+    unit = float(np.median(space.graph.distance[:, 0]))
+    steps = [{"said": point.said[-1], "vector": point.vector, **point.risk()} for point in points]
+    numbers = {"tile": tile, "operations": operations, "steps": steps, "order_matters_by": apart / max(unit, 1e-300)}
+    rows: dict[str, Any] = {}
+    notes: dict[str, list[str]] = {}
+    if space.decoder is not None:
+        rows["decoded"] = space.decode(_stacked(points))
+        notes["decoded"] = [f"{each['sparser']:.0%} sparser" for each in steps]
+    if space.pictures is not None:
+        rows["nearest\nreal tile"] = _real(space, [str(each["nearest"]) for each in steps])
+    if not rows:
+        raise InputError(
+            "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
+        )
+    figures = {"chain": draw_rows(rows, heads=[str(each["said"]) for each in steps], notes=notes)}
+    write_outcome(out, f"{KIND} chain", numbers, figures=figures, overwrite=overwrite)
+    say(
+        f"{points[-1]!r}; nearest tile {steps[-1]['nearest']}, {steps[-1]['sparser']:.0%} of tiles lie in denser places"
+    )
+    say(f"in the other order it would end {apart / max(unit, 1e-300):.2f} spacings of tiles away")
+
+
+def _operation(text: str) -> tuple[str, float, bool]:
+    """Return name, amount, and whether it is a part of a way."""
+    toward = TOWARD.fullmatch(text)
+    if toward:
+        return toward["tile"], float(toward["share"]), True
+    step = STEP.fullmatch(text)
+    if not step:
+        raise OptionError(
+            "an operation is a column and an amount, or a way",
+            received=text,
+            valid='"label +1", "size -2", "toward TILE 0.3"',
+        )
+    return step["name"], float(step["amount"].replace(" ", "")), False
+
+
+def barycentre(
+    table: Table,
+    groups: Annotated[list[str], typer.Argument(help="Two values of the column: the groups to go between.")],
+    column: Annotated[str, typer.Option(help="The column that names groups: label, slide, site.")],
+    out: Out,
+    steps: Annotated[int, typer.Option(min=3, help="Steps of the pictures, both ends included.")] = SHOWN,
+    decoder: Decoder = None,
+    tiles: TilesOf = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of which tiles are drawn.")] = 0,
+    device: Device = None,
+    allow_outside: AllowOutside = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Go between two groups three ways: along the line of means, by transport of tiles, by transport of stain."""
+    import numpy as np
+
+    from ...explore.between import mix_stains, show_transport
+    from ...explore.transport import compare_sets, transport
+    from ...report.exploring import draw_rows
+
+    if len(groups) != 2:
+        raise OptionError("two groups, by their values", received=", ".join(groups))
+    refuse_outcome(out, f"{KIND} barycentre", overwrite=overwrite)
+    space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    if space.decoder is None and space.pictures is None:
+        raise InputError(
+            "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
+        )
+    means = [space.mean_of(column, name) for name in groups]
+    sets = [np.flatnonzero((space.obs[column].astype(str) == name).to_numpy()) for name in groups]
+    plan = transport(space.vectors[sets[0]], space.vectors[sets[1]], seed=seed)
+    at = np.linspace(0, 1, steps)
+    line = np.stack([(1 - t) * means[0].vector + t * means[1].vector for t in at])
+    carried = show_transport(plan, at)
+    rows: dict[str, Any] = {}
+    if space.decoder is not None:
+        rows["line of\nmeans"] = space.decode(line)
+        rows["transport,\none tile"] = space.decode(carried)
+    if space.pictures is not None:
+        rows["line,\nreal tiles"] = _real(space, space.risks(line)["nearest"].tolist())
+        rows["transport,\nreal tiles"] = _real(space, space.risks(carried)["nearest"].tolist())
+        ends = _real(space, space.risks(carried[[0, -1]])["nearest"].tolist())
+        rows["stain,\nin pixels"] = mix_stains(ends[0], ends[1], at)
+    moves = plan.moves().head(10)
+    numbers = {
+        "column": column,
+        "groups": groups,
+        "tiles": [len(each) for each in sets],
+        "distance": plan.distance,
+        "moves_most": [
+            {
+                "tile": space.tiles[sets[0][int(row["tile"])]],
+                "to": space.tiles[sets[1][int(row["to"])]],
+                "length": row["length"],
+            }
+            for row in moves.to_dict("records")
+        ],
+        "risks": {"line": space.risks(line).to_dict("records"), "transport": space.risks(carried).to_dict("records")},
+    }
+    try:
+        numbers["distances"] = compare_sets(
+            space.vectors[np.concatenate(sets)], [groups[0]] * len(sets[0]) + [groups[1]] * len(sets[1])
+        ).to_dict("records")
+    except InputError as error:
+        numbers["distances"] = str(error)
+    figures = {"between": draw_rows(rows, heads=[f"{t:.2f}" for t in at])}
+    write_outcome(out, f"{KIND} barycentre", numbers, figures=figures, overwrite=overwrite)
+    say(f"Wasserstein-2 distance of {groups[0]} and {groups[1]}: {plan.distance:.4g}; floors are in explore.json")

@@ -1,0 +1,142 @@
+"""What the verbs of `explore` share: a table, a decoder and tiles as a space; pictures and numbers as a folder."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import InputError, OptionError
+from ..console import say
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+
+    from ...explore.maps import Map
+    from ...explore.space import LatentSpace
+    from ...report.canvas import Drawn
+
+Table = Annotated[Path, typer.Argument(help="An embedding table: .zarr, .h5ad, .parquet, .csv, .npy, .h5.")]
+Decoder = Annotated[
+    Path | None, typer.Option("--decoder", "-d", help="A model of `explore train` that turns vectors into tiles.")
+]
+TilesOf = Annotated[
+    str | None, typer.Option("--tiles", help="The tiles that were embedded: real ones are shown beside decoded ones.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures (PNG, SVG), movies and numbers (JSON).")]
+CARD = "explore.json"
+
+
+def read_space(
+    table: Path, decoder: Path | None, tiles: str | None, *, allow_outside: bool = False, device: str | None = None
+) -> "LatentSpace":
+    """Return a table as a space, with a decoder and pictures where they are given."""
+    from ...embeddings import read_table
+    from ...explore.space import LatentSpace
+    from ...images import open_tiles
+
+    model = None
+    if decoder is not None:
+        from ...explore.generative.model import read_model
+
+        model = read_model(decoder, device=device)
+    pictures = None if tiles is None else open_tiles(tiles, allow_outside=allow_outside)
+    return LatentSpace.of(read_table(table), model, pictures)
+
+
+def column_of(table: "AnnData", name: str) -> "pd.Series":
+    """Return a column of a table by its name, or say which there are."""
+    import pandas as pd
+
+    from ...embeddings.table import obs_of
+    from ...errors import unknown
+
+    obs = obs_of(table)
+    if name not in obs:
+        raise unknown("column", name, [str(each) for each in obs.columns])
+    return pd.Series(obs[name])
+
+
+def table_of(made: "Map", path: Path | None) -> "AnnData":
+    """Return the table that a map is of: the one given, or the one that its card names."""
+    from ...embeddings import read_table
+
+    named = path or Path(str((made.card or {}).get("table", "")))
+    if not named.name or not named.exists():
+        raise OptionError(
+            "the table that the map is of is not where it was",
+            received=named if named.name else "no table",
+            fix="--table emb.zarr says where it is",
+        )
+    found = read_table(named)
+    if list(made.tiles) != list(map(str, found.obs_names)):
+        raise InputError("the map is of other tiles than the table", received=named)
+    return found
+
+
+def write_outcome(
+    out: Path,
+    kind: str,
+    numbers: Mapping[str, Any],
+    *,
+    figures: "Mapping[str, Drawn]",
+    movies: "Mapping[str, Sequence[np.ndarray]] | None" = None,
+    overwrite: bool = False,
+    per_second: float = 8.0,
+    beside: "Callable[[Path], object] | None" = None,
+) -> None:
+    """Write pictures, movies and numbers to a folder that appears whole, and say what is in it.
+
+    `beside` is called with the folder before it is put in its place, to write files of its own there.
+    """
+    from ...outputs import Mark, whole
+    from ...provenance import environment, now
+
+    mark = Mark(CARD, kind)
+    document = {"kind": kind, "created": now(), **numbers, "environment": environment()}
+    with whole(out, overwrite=overwrite, mark=mark) as part:
+        part.mkdir(parents=True)
+        for name, drawn in figures.items():
+            (part / f"{name}.png").write_bytes(drawn.png)
+            (part / f"{name}.svg").write_text(drawn.svg, encoding="utf-8")
+        if movies:
+            from ...report.movies import write_movie
+
+            for name, frames in movies.items():
+                for ending in (".gif", ".mp4"):
+                    write_movie(part / f"{name}{ending}", frames, per_second=per_second)
+        if beside:
+            beside(part)
+        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, default=_plain)
+        (part / CARD).write_text(text + "\n", encoding="utf-8")
+    pictures = ", ".join(f"{name}.png" for name in figures)
+    films = "".join(f", {name}.gif and .mp4" for name in movies or {})
+    say(f"{out}: {pictures}{films}; numbers in {CARD}")
+
+
+def refuse_outcome(out: Path, kind: str, *, overwrite: bool) -> None:
+    """Raise if the folder cannot be written. A long run asks this first."""
+    from ...outputs import Mark, refuse_existing
+
+    refuse_existing(out, overwrite=overwrite, mark=Mark(CARD, kind))
+
+
+def _plain(value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def enlarged(tiles: "Sequence[np.ndarray]", least: int = 256) -> "list[np.ndarray]":
+    """Return tiles large enough for a movie, each pixel as a square."""
+    import numpy as np
+
+    times = max(1, -(-least // tiles[0].shape[0]))
+    return [np.ascontiguousarray(tile.repeat(times, axis=0).repeat(times, axis=1)) for tile in tiles]

@@ -1,0 +1,167 @@
+"""A map for other tools: embedding-atlas, TensorBoard's projector, scanpy and cellxgene, FiftyOne."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ..embeddings.table import obs_of
+from ..errors import InputError
+from ..outputs import Mark, whole
+from .maps import PLACED_BY, Map, to_obsm
+from .trust import MapTrust
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+#: Nearest tiles that a table for embedding-atlas names, in the space and not in the map.
+NEIGHBOURS = PLACED_BY
+PROJECTOR = Mark("projector_config.pbtxt")
+
+
+def write_atlas(
+    path: str | os.PathLike[str],
+    made: Map,
+    obs: pd.DataFrame,
+    trust: MapTrust | None = None,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a Parquet file that embedding-atlas opens: a row for each tile, with places, neighbours and distortion.
+
+    `projection_x`, `projection_y`; `neighbors`, a structure `{ids, distances}` of the nearest tiles in the space by
+    their row; with `trust`, `recall`, `false` and `missing` of the tiles that were judged, and `verdict`; and `obs`.
+    Open it as `embedding-atlas map.parquet --x projection_x --y projection_y --neighbors neighbors`.
+
+    Raises
+    ------
+    InputError
+        If `obs` is of other tiles.
+    OutputError
+        If the file exists and not `overwrite`, or the disk is full.
+    """
+    from .graph import make_graph
+
+    _check_tiles(made, obs)
+    near = make_graph(made.vectors, k=min(NEIGHBOURS, len(made.tiles) - 1), metric=made.metric)
+    frame = obs.reset_index(drop=True).copy()
+    frame.columns = pd.Index([f"{name}" for name in frame.columns])
+    frame.insert(0, "tile", pd.Series(made.tiles))
+    frame["projection_x"], frame["projection_y"] = made.places.T
+    frame["neighbors"] = [
+        {"ids": ids.tolist(), "distances": far.tolist()} for ids, far in zip(near.index, near.distance, strict=True)
+    ]
+    if trust is not None:
+        points = trust.points
+        k = next(figure.k for figure in trust.faithfulness.figures if figure.metric == "recall")
+        for name in ("recall", "false", "missing"):
+            frame[name] = points[f"{name}@{k}"].reindex(range(len(frame)))
+        for name in ("stability", "reliability", "verdict"):
+            if name in points:
+                frame[name] = points[name].reindex(range(len(frame)))
+    target = Path(path)
+    with whole(target, overwrite=overwrite) as part:
+        frame.to_parquet(part, index=False)
+    return target
+
+
+def write_projector(folder: str | os.PathLike[str], made: Map, obs: pd.DataFrame, *, overwrite: bool = False) -> Path:
+    """Write a folder that TensorBoard's projector opens: vectors and places as `.tsv`, metadata, and its configuration.
+
+    Raises
+    ------
+    InputError
+        If `obs` is of other tiles.
+    OutputError
+        If the folder exists and not `overwrite`, or the disk is full.
+    """
+    _check_tiles(made, obs)
+    target = Path(folder)
+    metadata = obs.reset_index(drop=True).copy()
+    metadata.insert(0, "tile", pd.Series(made.tiles))
+    clean = metadata.map(lambda value: "" if pd.isna(value) else " ".join(str(value).split()))
+    with whole(target, overwrite=overwrite, mark=PROJECTOR) as part:
+        part.mkdir(parents=True)
+        np.savetxt(part / "vectors.tsv", made.vectors, delimiter="\t", fmt="%.7g")
+        np.savetxt(part / f"{made.method}.tsv", made.places, delimiter="\t", fmt="%.7g")
+        clean.to_csv(part / "metadata.tsv", sep="\t", index=False)
+        fields = 'tensor_name: "{0}"\n  tensor_path: "{0}.tsv"\n  metadata_path: "metadata.tsv"'
+        entries = [f"embeddings {{\n  {fields.format(name)}\n}}\n" for name in ("vectors", made.method)]
+        (part / PROJECTOR.name).write_text("".join(entries), encoding="utf-8")
+    return target
+
+
+def with_maps(table: "AnnData", maps: Sequence[Map]) -> "AnnData":
+    """Return a copy of a table with maps in `obsm`, where scanpy and cellxgene look for them: `X_umap`, `X_tsne`.
+
+    Raises
+    ------
+    InputError
+        If a map is of other tiles.
+    """
+    for made in maps:
+        if list(made.tiles) != list(map(str, table.obs_names)):
+            raise InputError(f"the map {made.method} is of other tiles than the table")
+    found = table.copy()
+    for name, places in to_obsm(maps).items():
+        found.obsm[name] = places
+    return found
+
+
+def write_fiftyone(
+    path: str | os.PathLike[str],
+    made: Map,
+    table: "AnnData",
+    *,
+    files: Sequence[str] | None = None,
+    trust: MapTrust | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write JSON of samples for FiftyOne: `filepath`, `tile`, `point` in the map, from 0 to 1, and what is known.
+
+    `files` are paths of the tiles' images, where there are any.
+
+    Raises
+    ------
+    InputError
+        If the map is of other tiles, or there are not as many files.
+    OutputError
+        If the file exists and not `overwrite`, or the disk is full.
+    """
+    obs = obs_of(table)
+    _check_tiles(made, obs)
+    if files is not None and len(files) != len(made.tiles):
+        raise InputError("files have to be named for each tile", received=f"{len(files)} for {len(made.tiles)}")
+    low, high = made.places.min(axis=0), made.places.max(axis=0)
+    points = (made.places - low) / np.maximum(high - low, 1e-300)
+    local = None if trust is None else trust.points
+    samples = []
+    for row, tile in enumerate(made.tiles):
+        known = {str(key): None if pd.isna(value) else _plain(value) for key, value in obs.iloc[row].items()}
+        sample = {"tile": tile, "point": points[row].tolist(), **known}
+        if files is not None:
+            sample = {"filepath": str(files[row]), **sample}
+        if local is not None and row in local.index:
+            sample["distortion"] = {str(key): _plain(value) for key, value in local.loc[row].items()}
+        samples.append(sample)
+    target = Path(path)
+    with whole(target, overwrite=overwrite) as part:
+        part.write_text(json.dumps({"samples": samples}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_tiles(made: Map, obs: pd.DataFrame) -> None:
+    if list(made.tiles) != [str(name) for name in obs.index]:
+        raise InputError(
+            "the map is of other tiles than the table",
+            received=f"{len(obs)} tiles",
+            valid=f"the {len(made.tiles)} tiles of the map, in its order",
+        )

@@ -1,0 +1,238 @@
+"""Pictures of a latent space: maps with their trust, ways, directions, mixtures, what a model makes of tiles."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import UInt8
+
+from ..explore.directions import Direction
+from ..explore.faithfulness import Faithfulness
+from ..explore.maps import Map
+from ..explore.trust import MapTrust
+from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, finish, panels, short, styled
+
+#: Maps beside each other, and values that get a colour of their own.
+ACROSS, MOST_VALUES = 3, len(COLOURS) * len(MARKERS)
+CAPTION_LETTERS = 62
+Row = UInt8[np.ndarray, "_n _h _w 3"]
+
+
+@styled
+def draw_maps(maps: Sequence[Map], trusts: Sequence[MapTrust | None], values: pd.Series | None = None) -> Drawn:
+    """Draw maps side by side, tiles coloured by a column; under each how far to believe it."""
+    across = min(ACROSS, len(maps))
+    rows = -(-len(maps) // across)
+    side = WIDTH / across
+    figure, axes = panels(rows, across, (WIDTH, rows * (side + 0.95)))
+    handles: list[Any] = []
+    names: list[str] = []
+    for axis, made, trust in zip(axes.flat, maps, trusts, strict=False):
+        handles, names = _scatter(axis, made, values)
+        axis.set_title(made.method)
+        axis.set_xlabel(
+            _wrapped("" if trust is None else _without(trust.caption(), made.method)), fontsize=7.5, color=GREY
+        )
+    for axis in axes.flat[len(maps) :]:
+        axis.set_axis_off()
+    figure.tight_layout()
+    if handles:
+        columns = min(len(names), 6)
+        figure.legend(handles, names, loc="lower center", ncols=columns, frameon=False, bbox_to_anchor=(0.5, -0.06))
+    return finish(figure)
+
+
+def _without(text: str, method: str) -> str:
+    return text.removeprefix(f"{method}: ")
+
+
+def _wrapped(text: str) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if len(line) + len(word) > CAPTION_LETTERS:
+            lines.append(line)
+            line = ""
+        line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+def _scatter(axis, made: Map, values: pd.Series | None) -> tuple[list[Any], list[str]]:
+    size = float(np.clip(4000 / len(made.places), 2, 18))
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.set_aspect("equal", adjustable="datalim")
+    if values is None:
+        axis.scatter(*made.places.T, s=size, color=COLOURS[0], linewidths=0, rasterized=True)
+        return [], []
+    if pd.api.types.is_numeric_dtype(values) and values.nunique() > len(COLOURS):
+        points = axis.scatter(*made.places.T, s=size, c=values, cmap="cividis", linewidths=0, rasterized=True)
+        bar = axis.figure.colorbar(points, ax=axis, shrink=0.6)
+        bar.set_label(str(values.name))
+        bar.outline.set_visible(False)
+        return [], []
+    named = values.astype(str).where(values.notna(), "not known")
+    kinds = sorted(named.unique())
+    handles, names = [], []
+    for place, kind in enumerate(kinds[:MOST_VALUES]):
+        rows = np.flatnonzero((named == kind).to_numpy())
+        colour = GREY if kind == "not known" else COLOURS[place % len(COLOURS)]
+        marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
+        handles.append(
+            axis.scatter(*made.places[rows].T, s=size, color=colour, marker=marker, linewidths=0, rasterized=True)
+        )
+        names.append(short(kind))
+    return handles, names
+
+
+@styled
+def draw_points(made: Map, trust: MapTrust) -> Drawn:
+    """Draw, on the map itself, which tiles' surroundings are kept, and which places are to be believed."""
+    points = trust.points
+    k = next(figure.k for figure in trust.faithfulness.figures if figure.metric == "recall")
+    shown = [(f"recall@{k}", f"share of the {k} nearest tiles that are shown near")]
+    shown += [("stability", "share of neighbours that other seeds show, too")] if "stability" in points else []
+    shown += [("reliability", "reliability of the surroundings")] if "reliability" in points else []
+    figure, axes = panels(1, len(shown), (WIDTH, WIDTH / max(len(shown), 2) + 0.5))
+    rows = points.index.to_numpy()
+    size = float(np.clip(4000 / len(rows), 3, 22))
+    for axis, (name, title) in zip(axes[0], shown, strict=True):
+        axis.scatter(*made.places.T, s=2, color="#dddddd", linewidths=0, rasterized=True)
+        drawn = axis.scatter(
+            *made.places[rows].T, s=size, c=points[name], cmap="cividis", linewidths=0, rasterized=True
+        )
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.grid(visible=False)
+        axis.set_aspect("equal", adjustable="datalim")
+        axis.set_title(title, fontsize=9)
+        bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.7)
+        bar.outline.set_visible(False)
+    figure.tight_layout()
+    return finish(figure)
+
+
+@styled
+def draw_selection(made: Map, inside: np.ndarray, said: str) -> Drawn:
+    """Draw a map with some of its tiles marked, and what was found of them."""
+    figure, axes = panels(1, 1, (WIDTH * 0.6, WIDTH * 0.6))
+    axis = axes[0][0]
+    size = float(np.clip(4000 / len(made.places), 2, 18))
+    axis.scatter(*made.places[~inside].T, s=size, color="#bbbbbb", linewidths=0, rasterized=True)
+    axis.scatter(*made.places[inside].T, s=1.5 * size, color=COLOURS[1], linewidths=0, rasterized=True)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.set_aspect("equal", adjustable="datalim")
+    axis.set_title(made.method)
+    axis.set_xlabel(_wrapped(said), fontsize=8, color=GREY)
+    figure.tight_layout()
+    return finish(figure)
+
+
+@styled
+def draw_faithfulness(found: Sequence[tuple[str, Faithfulness]]) -> Drawn:
+    """Draw the figures of several maps beside each other, each with its interval, and the floor of a random layout."""
+    names = [figure.name for figure in found[0][1].figures]
+    across = 4
+    rows = -(-len(names) // across)
+    figure, axes = panels(rows, across, (WIDTH, rows * (0.62 + 0.22 * len(found))))
+    for axis, name in zip(axes.flat, names, strict=False):
+        for place, (_, each) in enumerate(found):
+            own = each[name]
+            colour = COLOURS[place % len(COLOURS)]
+            if own.estimate.low is not None and own.estimate.high is not None:
+                axis.plot([own.estimate.low, own.estimate.high], [place, place], color=colour, linewidth=2)
+            axis.plot(own.estimate.value, place, marker="o", color=colour, markersize=5, linestyle="")
+            axis.plot(own.floor, place, marker="|", color=GREY, markersize=9, linestyle="")
+        axis.set_yticks(range(len(found)), [short(method) for method, _ in found])
+        axis.set_ylim(len(found) - 0.5, -0.5)
+        axis.set_title(name, fontsize=8.5)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    figure.supxlabel("with 95 % intervals; the stroke is what a random layout has", fontsize=8, color=GREY)
+    figure.tight_layout()
+    return finish(figure)
+
+
+@styled
+def draw_rows(
+    rows: Mapping[str, Row], heads: Sequence[str] = (), notes: Mapping[str, Sequence[str]] | None = None
+) -> Drawn:
+    """Draw rows of tiles, each with its name on the left, `heads` over the columns and `notes` under tiles."""
+    count = max(len(tiles) for tiles in rows.values())
+    left = 0.11
+    side = WIDTH * (1 - left) / count
+    noted = notes or {}
+    heights = [side + (0.24 if name in noted else 0.04) for name in rows]
+    figure, axes = panels(len(rows), count, (WIDTH, sum(heights) + (0.3 if heads else 0.1)))
+    for line, (name, tiles) in zip(axes, rows.items(), strict=True):
+        for place, axis in enumerate(line):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.grid(visible=False)
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            if place < len(tiles):
+                axis.imshow(tiles[place], interpolation="nearest")
+                if name in noted:
+                    axis.set_xlabel(noted[name][place], fontsize=6.5, labelpad=2)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    for axis, head in zip(axes[0], heads, strict=False):
+        axis.set_title(head, fontsize=7.5, loc="center")
+    figure.tight_layout(pad=0.3)
+    return finish(figure)
+
+
+@styled
+def draw_way(frame: pd.DataFrame, readings: pd.Series | None = None) -> Drawn:
+    """Draw how far to believe each step of a way, and what is read of it."""
+    shown = [("sparser", "share of tiles in denser places")]
+    shown += [("cycle", "cycle error (spacings)")] if "cycle" in frame else []
+    panel_count = len(shown) + (readings is not None)
+    figure, axes = panels(1, panel_count, (WIDTH * min(1, panel_count / 3 + 0.1), 2.2))
+    for axis, (name, title) in zip(axes[0], shown, strict=False):
+        axis.plot(frame["along"], frame[name], color=COLOURS[0], marker="o", markersize=4)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("share of the way")
+        axis.set_ylim(bottom=0)
+    if readings is not None:
+        axes[0][-1].plot(frame["along"], readings, color=COLOURS[1], marker="s", markersize=4)
+        axes[0][-1].set_title(f"read: {readings.name}", fontsize=9)
+        axes[0][-1].set_xlabel("share of the way")
+    figure.tight_layout()
+    return finish(figure)
+
+
+@styled
+def draw_effects(effects: pd.DataFrame) -> Drawn:
+    """Draw what a move along each direction changes of what each reads, in standard deviations."""
+    n = len(effects)
+    figure, axes = panels(1, 1, (min(WIDTH, 2.4 + 0.62 * n), 1.5 + 0.42 * n))
+    axis = axes[0][0]
+    most = max(1.0, float(np.abs(effects.to_numpy()).max()))
+    axis.imshow(effects.to_numpy(), cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
+    axis.grid(visible=False)
+    for (row, column), value in np.ndenumerate(effects.to_numpy()):
+        ink = "white" if abs(value) > 0.6 * most else "black"
+        axis.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7.5, color=ink)
+    axis.set_xticks(range(n), [short(str(name)) for name in effects.columns], rotation=40, ha="right")
+    axis.set_yticks(range(n), [short(str(name)) for name in effects.index])
+    axis.set_xlabel("what is read, in standard deviations")
+    axis.set_ylabel("a move of 1 along")
+    figure.tight_layout()
+    return finish(figure)
+
+
+def in_words(direction: Direction) -> str:
+    """Return what a direction is worth, in a sentence."""
+    card = direction.card
+    if card is None:
+        return f"{direction.name}: not fitted to an attribute; a move of 1 is {direction.unit or 'a step'}."
+    worth = "it can be believed" if card.believable else "it is not to be believed"
+    return (
+        f"{direction.name}: a move of 1 is {direction.unit}; read with {card.score} {card.reads:.2f} on other groups "
+        f"(dealt values: up to {card.shuffled:.2f}); directions of other patients are {card.stable:.2f} alike; better "
+        f"than {card.percentile:.0%} of random directions: {worth}."
+    )
