@@ -1,5 +1,6 @@
 """The way on which a decoded tile changes least, found by gradients through the decoder. Imports torch."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -104,7 +105,9 @@ def jacobian_directions(
     def decoded(z: torch.Tensor) -> torch.Tensor:
         return decoder.images(z[None]).flatten()
 
-    jacobian = torch.func.jacfwd(decoded)(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch, about a part of its own
+        jacobian = torch.func.jacfwd(decoded)(place)
     assert isinstance(jacobian, torch.Tensor)
     axes = torch.linalg.svd(jacobian.double(), full_matrices=False)[2].cpu().numpy()
     found = []

@@ -58,7 +58,7 @@ class GenerativeModel:
         return int(self.card["plan"]["tile_px"])
 
     def encode(self, tiles: Iterable[np.ndarray]) -> Vectors:
-        """Return the vectors of raw tiles, which may differ in size; of a variational model the mean, never a sample."""
+        """Return the vectors of raw tiles of any sizes; of a variational model the mean, never a sample."""
         return encode(self.base, tiles)
 
     def images(self, vectors: torch.Tensor) -> torch.Tensor:

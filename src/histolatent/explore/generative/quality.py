@@ -15,7 +15,7 @@ from ...provenance import stream
 #: Halves of the real tiles that the floor of the Frechet distance is taken from.
 HALVES = 20
 FEWEST = 20
-Some = UInt8[np.ndarray, "_m _s _s2 3"]
+Some = UInt8[np.ndarray, "_m _h _w 3"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Quality:
     tiles: int
 
 
-def judge_reconstruction(real: Tiles, made: Tiles) -> Quality:
+def judge_reconstruction(real: Tiles, made: Some) -> Quality:
     """Compare tiles with what was decoded from their vectors; both `(n, h, w, 3)`, means over tiles.
 
     Misleads: both reward blur. A decoder that draws a nucleus a little beside its place scores worse than one that
