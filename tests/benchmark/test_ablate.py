@@ -7,7 +7,7 @@ import pytest
 
 from histolatent.benchmark.ablate import PRESET, Cell, as_markdown, difference, run_ablation, summarise, variants_of
 from histolatent.benchmark.unseen import LabelsRead
-from histolatent.compact.plan import PRESETS, CompactionPlan
+from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.saving import read_provenance
 from histolatent.encoders import encoder
 from histolatent.errors import OptionError
@@ -62,7 +62,7 @@ def test_variants_that_change_nothing_are_left_out():
     names = list(variants_of(CompactionPlan()))
     assert names[0] == PRESET and "barlow" not in names and "no adversary" not in names
     assert "vicreg" in names and "with adversary" in names
-    for preset in PRESETS:
+    for preset in CompactionPlan.presets:
         assert PRESET in variants_of(CompactionPlan.read(preset))
 
 

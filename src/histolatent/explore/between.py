@@ -28,7 +28,7 @@ def show_transport(plan: Transport, steps: Steps) -> Float[np.ndarray, "t d"]:
     return (1 - t) * plan.first[pair[0]] + t * plan.second[pair[1]]
 
 
-def mix_stains(first: Tile, second: Tile, steps: Steps, *, blur: float = 2e-3) -> UInt8[np.ndarray, "t _h _w 3"]:
+def mix_stains(first: Tile, second: Tile, steps: Steps, *, blur: float = 1e-2) -> UInt8[np.ndarray, "t _h _w 3"]:
     """Return tiles between two, in whose pixels hematoxylin and eosin are moved as mass: a Wasserstein barycentre each.
 
     No latent space and no network is in it. See `pixel_barycentre`.

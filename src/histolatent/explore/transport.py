@@ -266,13 +266,13 @@ def pixel_barycentre(
     images: Sequence[Float[np.ndarray, "_h _w"]],
     weights: Sequence[float] | None = None,
     *,
-    blur: float = 2e-3,
+    blur: float = 1e-2,
 ) -> Float[np.ndarray, "_h _w"]:
     """Return the image in the middle of several, as mass that is moved about: amounts of one stain, not negative.
 
     Each image counts as a distribution over the plane; the amount of the result is the weighted mean of theirs. `blur`
-    is the entropy of the transport, in units of the squared side: less is sharper and slower. The bias that entropy
-    alone has is taken out (Janati et al. 2020). Computed by POT.
+    is the entropy of the transport, in units of the squared side: far less than the default does not converge. The bias
+    that entropy alone has is taken out (Janati et al. 2020). Computed by POT.
 
     Misleads: it moves mass and knows no nuclei: the middle of two nuclei apart is one nucleus between them.
 

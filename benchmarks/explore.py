@@ -1,0 +1,156 @@
+"""Maps' trust against scikit-learn and ZADU, anchors against the truth, geodesics, middles, directions on the phantom.
+
+`--quick` takes fewer draws and fewer tiles; `--full` what the targets are set for: 300 draws of anchors, and a million
+tiles.
+"""
+
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from _bench import Bench, seconds, start
+
+from histolatent import open_tiles
+from histolatent.explore.faithfulness import measure_faithfulness
+from histolatent.explore.generative.plan import GenerativePlan
+from histolatent.explore.generative.training import train_generative
+from histolatent.explore.space import LatentSpace
+from histolatent.explore.transport import Gaussian, bures_barycentre
+from histolatent.images import cores
+
+K, DIM = 15, 256
+WAYS = ("lerp", "slerp", "graph", "geodesic")
+
+
+def main() -> None:
+    """Measure and write `results/explore.json`."""
+    bench = start("explore", __doc__ or "")
+    full = bench.mode == "full"
+    check_exact(bench, 20_000 if full else 3_000)
+    check_anchors(bench, 20_000 if full else 5_000, 300 if full else 100)
+    if full:
+        check_million(bench)
+    check_middle(bench)
+    with tempfile.TemporaryDirectory() as folder:
+        check_model(bench, Path(folder), pairs=20 if full else 6)
+    bench.finish()
+
+
+def cloud(n: int, d: int = DIM, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return clustered vectors and a map of them that keeps part of it: two directions of many, with noise."""
+    random = np.random.default_rng(seed)
+    middles = random.normal(size=(20, d)) * 2
+    x = middles[random.integers(20, size=n)] + random.normal(size=(n, d)) * np.linspace(2, 0.2, d)
+    return x, x[:, :2] + 0.3 * random.normal(size=(n, 2))
+
+
+def check_exact(bench: Bench, n: int) -> None:
+    """Compare the exact mode with scikit-learn and ZADU on the same tiles."""
+    from sklearn.manifold import trustworthiness
+
+    x, y = cloud(n)
+    own: dict[str, float] = {}
+
+    def exact() -> None:
+        found = measure_faithfulness(x, y, sizes=(K,), anchors=None, metric="euclidean", exact=True)
+        own.update({figure.name: figure.estimate.value for figure in found.figures})
+
+    bench.measured["exact_seconds"] = seconds(exact)
+    if n <= 5_000:  # which needs 9.6 GB at 20,000
+        theirs = trustworthiness(x, y, n_neighbors=K)
+        apart = abs(theirs - own[f"trustworthiness@{K}"])
+        bench.check("trustworthiness_off_scikit_learn", apart, "<= 1e-09", f"{n} tiles of {DIM} dimensions")
+    try:
+        from zadu.measures import mean_relative_rank_error, trustworthiness_continuity
+    except ImportError:
+        bench.check("off_zadu", None, "<= 1e-09", "zadu is not there: pip install zadu")
+        return
+    theirs: dict[str, float] = {}
+    took = seconds(lambda: theirs.update(trustworthiness_continuity.measure(x, y, k=K)))
+    theirs |= mean_relative_rank_error.measure(x, y, k=K)
+    worst = max(abs(theirs[name] - own[f"{name}@{K}"]) for name in theirs)
+    bench.check("off_zadu", worst, "<= 1e-09", f"{', '.join(theirs)}; {n} tiles of {DIM} dimensions")
+    fast = seconds(lambda: measure_faithfulness(x, y, sizes=(K,), anchors=1000, metric="euclidean"))
+    reason = f"{took:.1f} s for two figures, {fast:.2f} s for all of ours; {n} tiles, {cores()} cores"
+    bench.check("anchored_times_faster_than_zadu", took / fast, ">= 50", reason)
+
+
+def check_anchors(bench: Bench, n: int, draws: int) -> None:
+    """Count how often the interval of 1,000 anchors holds the figure of all tiles."""
+    x, y = cloud(n, seed=1)
+    truth = measure_faithfulness(x, y, sizes=(K,), anchors=None, metric="euclidean")
+    names = [f"recall@{K}", f"trustworthiness@{K}", f"continuity@{K}", "auc"]
+    inside = dict.fromkeys(names, 0)
+    for seed in range(draws):
+        found = measure_faithfulness(x, y, sizes=(K,), anchors=1000, metric="euclidean", seed=seed + 1)
+        for name in names:
+            own, value = found[name].estimate, truth[name].estimate.value
+            inside[name] += own.low is not None and own.high is not None and own.low <= value <= own.high
+    for name, count in inside.items():
+        share = count / draws
+        bench.check(f"coverage_{name}_low", share, ">= 0.93", f"{draws} draws of 1,000 of {n} tiles")
+        bench.check(f"coverage_{name}_high", share, "<= 0.97")
+
+
+def check_million(bench: Bench) -> None:
+    """Score a map of a million tiles from 500 anchors, and say how much memory that took."""
+    n = 1_000_000
+    x = np.random.default_rng(0).standard_normal((n, DIM), np.float32)
+    y = x[:, :2].astype(np.float64)
+    took = seconds(lambda: measure_faithfulness(x, y, sizes=(K,), anchors=500, metric="euclidean"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    bench.check("million_peak_gb", peak, "< 6", f"{n:,} tiles of {DIM} dimensions, 500 anchors, vectors included")
+    bench.check("million_seconds", took, None, f"{cores()} cores")
+
+
+def check_middle(bench: Bench) -> None:
+    """Compare the middle of normal distributions with POT's."""
+    from ot.gaussian import bures_wasserstein_barycenter
+
+    random = np.random.default_rng(0)
+    parts = random.normal(size=(5, 32, 128))
+    covariances = parts @ parts.transpose(0, 2, 1) / 128
+    found, steps = bures_barycentre([Gaussian(np.zeros(32), each) for each in covariances])
+    theirs, log = bures_wasserstein_barycenter(np.zeros((5, 32)), covariances, num_iter=5000, eps=1e-11, log=True)[1:]
+    bench.check("bures_off_pot", float(np.abs(found.covariance - theirs).max()), "<= 1e-07", "5 of 32 dimensions")
+    bench.check("bures_steps_of_pots", steps / log["num_iter"], "< 1", f"{steps} steps, {log['num_iter']} of POT")
+
+
+def check_model(bench: Bench, folder: Path, pairs: int) -> None:
+    """Train the preset on the phantom, and score ways and directions of it."""
+    source, plan = open_tiles("phantom:sites=1"), GenerativePlan.read("demo")
+    clock = time.perf_counter()
+    model = train_generative(source, "vae", plan, folder, workers=max(1, cores() - 1))
+    bench.check("seconds_to_train_demo", time.perf_counter() - clock, "<= 180", f"{len(source.table)} tiles")
+    last = model.card["checks"][-1]
+    bench.check("held_out_psnr", last["held_out_psnr"], None, "dB")
+    tiles = [source.read(row) for row in range(len(source.table))]
+    space = LatentSpace(model.encode(tiles), tuple(map(str, source.table.index)), model)
+    scores: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
+    took = []
+    random = np.random.default_rng(0)
+    for _ in range(pairs):
+        first, last_tile = (space[space.tiles[row]] for row in random.choice(len(space.tiles), 2, replace=False))
+        for name in WAYS:
+            clock = time.perf_counter()
+            way = first.path(last_tile, method=name, steps=9)
+            if name == "geodesic":
+                took.append(time.perf_counter() - clock)
+            scores[name].append(way.score())
+    bench.measured["ways"] = {
+        name: {key: float(np.mean([each[key] for each in found])) for key in found[0]} for name, found in scores.items()
+    }
+    bench.check(
+        "geodesic_seconds", float(np.median(took)), "< 5", f"{space.vectors.shape[1]} numbers, {plan.tile_px} px"
+    )
+    for name in WAYS[1:]:
+        for figure in ("sparsest", "cycle"):
+            gained = np.mean([a[figure] - b[figure] for a, b in zip(scores["lerp"], scores[name], strict=True)])
+            bench.check(f"{name}_{figure}_below_lerp", float(gained), ">= 0", f"mean of {pairs} pairs")
+
+
+if __name__ == "__main__":
+    main()
