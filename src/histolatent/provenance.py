@@ -3,9 +3,10 @@
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,21 @@ def now() -> str:
 def canonical_json(value: Any) -> str:
     """Serialise to JSON with sorted keys, so that equal values give equal bytes. NaN is not JSON and raises."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: NumPy's numbers and arrays as Python's, NaN and infinity as None.
+
+    >>> plain({"a": np.float32(1.5), "b": [np.nan, np.arange(2)]})
+    {'a': 1.5, 'b': [None, [0, 1]]}
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def digest(value: Any) -> str:

@@ -61,6 +61,28 @@ def effective_rank(vectors: Matrix, *, centred: bool = True) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
+def principal_axes(
+    vectors: Matrix, count: int
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d _k"], Float[np.ndarray, " _k"]]:
+    """Return the mean, the directions in which most varies as columns, and the standard deviation along each.
+
+    There are up to `count` of them, most first: as many as vary, and the first in any case. The largest entry of each
+    is positive. They come from the smaller of the two Gram matrices.
+    """
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    around = vectors - mean
+    wide = len(vectors) < vectors.shape[1]
+    values, axes = np.linalg.eigh(around @ around.T if wide else around.T @ around)
+    values, axes = values[::-1][:count], axes[:, ::-1][:, :count]
+    kept = values > 1e-15 * max(values[0], 0)  # the rest is rounding
+    kept[0] = True
+    values, axes = np.maximum(values[kept], 0), axes[:, kept]
+    if wide:
+        axes = around.T @ axes / np.sqrt(np.maximum(values, np.finfo(float).tiny))
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(len(values))])
+    return mean, axes * signs, np.sqrt(values / len(vectors))
+
+
 def singular_values(vectors: Matrix, *, centred: bool) -> Float[np.ndarray, " r"]:
     """Return the singular values, largest first, from the smaller of the two Gram matrices."""
     mean = vectors.mean(axis=0, dtype=np.float64) if centred else np.zeros(vectors.shape[1])

@@ -12,13 +12,14 @@ from histolatent.compact.prepared import prepare
 from histolatent.compact.run import train
 from histolatent.compact.scatter import Scatter
 from histolatent.compact.states import StateViews
-from histolatent.compact.training import Step, order_of, rate_at, read_batches
+from histolatent.compact.training import Step, order_of, read_batches
 from histolatent.encoders import encode, encoder, save_encoder
 from histolatent.errors import CompactionError, InputError, OutputError
 from histolatent.images import open_tiles
 from histolatent.provenance import stream
 from histolatent.stain import hed_jitter, randstainna_change, recolour
 from histolatent.training.checkpoint import CHECKPOINT
+from histolatent.training.rates import rate_at
 
 TILES = "phantom:sites=1,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 PLAN = CompactionPlan().changed(
@@ -175,8 +176,8 @@ def test_batches_from_a_later_step_are_the_later_batches(prepared):
 
 
 def test_the_rate_warms_up_and_falls_to_nothing():
-    plan = PLAN.changed(**{"training.steps": 100})
-    rates = [rate_at(step, plan) for step in range(100)]
+    settings = PLAN.changed(**{"training.steps": 100}).training
+    rates = [rate_at(step, settings.steps, settings.warmup, settings.learning_rate) for step in range(100)]
     assert np.argmax(rates) in (4, 5) and max(rates) == pytest.approx(PLAN.training.learning_rate)
     assert rates[-1] < 0.01 * max(rates) and rates[0] < 0.3 * max(rates)
 

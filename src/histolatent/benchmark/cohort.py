@@ -13,6 +13,7 @@ from ..images import TileSource, known_mpp, select_rows
 from ..images.selected import truth_of
 from ..perturb import VirtualSite, virtual_sites
 from ..probes import grouped_folds
+from ..training.holdout import group_codes
 
 #: Of a cohort of one site, one patient in so many is kept for reading.
 KEPT = 4
@@ -92,8 +93,8 @@ def split_cohort(
     if len(counts) > 1:
         chosen = train_site or str(counts.idxmax())
         others = {_other(str(name)): np.flatnonzero(sites == name) for name in counts.index if name != chosen}
-        return Cohort(whole, np.flatnonzero(sites == chosen), others, np.array([], int), groups_of(table))
-    groups = groups_of(table)
+        return Cohort(whole, np.flatnonzero(sites == chosen), others, np.array([], int), group_codes(table))
+    groups = group_codes(table)
     train, kept = _keep_patients(table, groups, fold)
     names = tuple(virtual_sites())[:virtual]
     shown = at_virtual_sites(whole, kept, names)
@@ -126,13 +127,6 @@ def _keep_patients(table: pd.DataFrame, groups: Rows, fold: int) -> tuple[Rows, 
 def has_slides(tiles: TileSource) -> bool:
     """Whether the slide of every tile is known."""
     return "slide" in tiles.table and bool(tiles.table["slide"].notna().all())
-
-
-def groups_of(table: pd.DataFrame) -> Rows:
-    """Return a code for the patient of each tile, else for its slide, else for the tile."""
-    column = next((name for name in ("patient", "slide") if name in table and table[name].nunique() > 1), None)
-    names = table.index if column is None else table[column].astype(str)
-    return np.unique(names, return_inverse=True)[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,7 @@ from .console import (
     parse_columns,
     progress_bar,
     say,
+    training_bars,
     training_workers,
     worker_count,
 )
@@ -186,7 +187,7 @@ def train_encoder(
     work = out.with_name(out.name + ".training")
     first = os.environ.get("RANK", "0") == "0"  # torchrun numbers the processes that it starts
     with contextlib.ExitStack() as open_until_trained:
-        told = [open_until_trained.enter_context(training_bars(plan.backbone, quiet=quiet or not first))]
+        told = [open_until_trained.enter_context(training_bars(plan.backbone, said_of_check, quiet=quiet or not first))]
         if tensorboard and first:
             told.append(open_until_trained.enter_context(TensorBoardLog(tensorboard)))
 
@@ -209,31 +210,12 @@ def train_encoder(
     _tell(made.findings)
 
 
-@contextlib.contextmanager
-def training_bars(name: str, *, quiet: bool) -> Generator[Callable[..., None], None, None]:
-    """Yield what `compact_encoder` tells its progress to: a bar for reading, one for steps, a line for each check."""
-    with contextlib.ExitStack() as bars:
-        open_bars: dict[str, Callable[[int, int], None]] = {}
-        titles = {
-            "reading tiles": ("reading tiles", "tiles"),
-            "training": (f"training {name}", "steps"),
-            "embedding states": ("embedding states", "tiles"),
-        }
-
-        def told(what: str, done: int, total: int, values: Mapping[str, float]) -> None:
-            if what in titles:
-                if what not in open_bars:
-                    bars.close()
-                    title, unit = titles[what]
-                    open_bars[what] = bars.enter_context(progress_bar(title, quiet=quiet, unit=unit))
-                open_bars[what](done, total)
-            elif not quiet:
-                error_console().print(
-                    f"step {done}: twin retrieval {values['twin_top1']:.3f}, compaction ratio {values['ratio']:.3f}, "
-                    f"effective rank {values['rank']:.1f}"
-                )
-
-        yield told
+def said_of_check(step: int, found: Mapping[str, float]) -> str:
+    """Return the line for what a check of a compaction found."""
+    return (
+        f"step {step}: twin retrieval {found['twin_top1']:.3f}, compaction ratio {found['ratio']:.3f}, "
+        f"effective rank {found['rank']:.1f}"
+    )
 
 
 def _tell(findings: "tuple[Finding, ...]") -> None:

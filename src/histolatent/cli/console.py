@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -109,6 +109,36 @@ def progress_bar(text: str, *, quiet: bool = False, unit: str = "tiles") -> Iter
     with bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+#: What a training says that it does, and what is counted meanwhile.
+STAGES = {
+    "reading tiles": "tiles",
+    "embedding tiles": "tiles",
+    "embedding states": "tiles",
+    "training": "steps",
+}
+
+
+@contextlib.contextmanager
+def training_bars(
+    name: str, said: Callable[[int, Mapping[str, float]], str], *, quiet: bool
+) -> Iterator[Callable[..., None]]:
+    """Yield what a training tells its progress to: a bar for each stage, and what is `said` of each check."""
+    with contextlib.ExitStack() as bars:
+        open_bars: dict[str, Callable[[int, int], None]] = {}
+
+        def told(what: str, done: int, total: int, values: Mapping[str, float]) -> None:
+            if what in STAGES:
+                if what not in open_bars:
+                    bars.close()
+                    title = f"training {name}" if what == "training" else what
+                    open_bars[what] = bars.enter_context(progress_bar(title, quiet=quiet, unit=STAGES[what]))
+                open_bars[what](done, total)
+            elif not quiet:
+                error_console().print(said(done, values))
+
+        yield told
 
 
 def parse_columns(pairs: list[str] | None, **named: str | None) -> dict[str, str]:

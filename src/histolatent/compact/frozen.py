@@ -18,7 +18,7 @@ from ..provenance import environment, now, stream
 from ..restain import fit_source
 from ..stain import StainBook
 from ..stain.manifold import StainManifold, fixed_prior
-from ..training.holdout import groups_of, leave_out, make_folds
+from ..training.holdout import group_codes, leave_out, make_folds
 from .closed_form import Apply, Judged, fit_closed_form
 from .guards import LEAST_RANK
 from .states import WIDER, StateViews
@@ -215,7 +215,7 @@ def _kept(tiles: np.ndarray, apply: Apply, table: pd.DataFrame, seed: int) -> Ke
     """Probe the label before and after, and after with the probe of before; None if it cannot be probed."""
     if "label" not in table:
         return None
-    groups = np.unique(groups_of(table)[0], return_inverse=True)[1]
+    groups = group_codes(table)
     target = [None if pd.isna(value) else str(value) for value in table["label"]]
     moved = apply(tiles)
     probes = [fit_probe(vectors, target, groups, seed=seed) for vectors in (tiles, moved)]

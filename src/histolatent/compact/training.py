@@ -17,6 +17,7 @@ from ..provenance import stream
 from ..stain.manifold import AXES, StainManifold
 from ..stain.manifold.camera import DEFAULT_MPP
 from ..stain.tensors.manifold import render_batch
+from ..training.rates import rate_at
 from .accumulate import accumulated
 from .gather import gather
 from .losses import LOSSES
@@ -194,15 +195,6 @@ def as_pairs(z: torch.Tensor) -> torch.Tensor:
     return z.reshape(v, n // 2, 2, d).transpose(1, 2).reshape(2 * v, n // 2, d)
 
 
-def rate_at(step: int, plan: CompactionPlan) -> float:
-    """Return the learning rate: a linear warm-up, then half a cosine down to 0."""
-    steps = plan.training.steps
-    warm = max(1, round(plan.training.warmup * steps))
-    if step < warm:
-        return plan.training.learning_rate * (step + 1) / warm
-    return plan.training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def run_step(
     networks: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -213,9 +205,10 @@ def run_step(
     **fabric: Any,
 ) -> dict[str, float]:
     """Take one step; return what it cost, by part."""
+    settings = plan.training
     for group in optimizer.param_groups:
-        group["lr"] = rate_at(at, plan)
-    reversal = reversal_strength(at / plan.training.steps)
+        group["lr"] = rate_at(at, settings.steps, settings.warmup, settings.learning_rate)
+    reversal = reversal_strength(at / settings.steps)
     scale = plan.objective.compaction * SCALES[plan.objective.loss](plan.projector)
     compare = LOSSES[plan.objective.loss]
 

@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 from .._types import Tile
 from ..errors import InputError
 from ..stain import concentrations, optical_density
-from ..stain.density import stain_matrix
+from ..stain.density import stain_matrix, to_tile
 from .transport import Transport, pixel_barycentre
 
 #: White that amounts of stain are read and shown against.
@@ -47,5 +47,5 @@ def mix_stains(first: Tile, second: Tile, steps: Steps, *, blur: float = 1e-2) -
             [pixel_barycentre([plane[..., stain] for plane in planes], [1 - t, t], blur=blur) for stain in (0, 1)],
             axis=2,
         )
-        found.append(np.clip(WHITE * np.exp(-amounts @ rows), 0, 255).round().astype(np.uint8))
+        found.append(to_tile((WHITE * np.exp(-amounts @ rows)).astype(np.float32)))
     return np.stack(found)

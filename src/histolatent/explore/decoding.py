@@ -1,12 +1,13 @@
 """What turns vectors back into tiles: ours, or anybody's with the same two methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from .._types import Tiles, Vectors
+from ..encoders import EncoderCard
 from ..errors import EncoderError, InputError
 
 
@@ -101,6 +102,12 @@ class Adapter:
                 valid=f"uint8 of shape ({len(vectors)}, h, w, 3)",
             )
         return found
+
+
+def identity_of(card: Mapping[str, Any]) -> str | None:
+    """Return the identity of the encoder that a table's card names; None where it names none."""
+    named = card.get("encoder")
+    return EncoderCard.model_validate(named).identity if isinstance(named, dict) else None
 
 
 def check_fit(decoder: Decoder, dim: int, encoder: str | None) -> None:

@@ -1,8 +1,6 @@
 """A sparse dictionary of a space: each vector as a mean and a few of many atoms, which are further directions."""
 
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +10,11 @@ from jaxtyping import Float, Float32
 
 from .._types import Matrix
 from ..errors import InputError, OptionError
-from ..outputs import Mark, whole
-from ..provenance import canonical_json
 from ..spectrum import check_vectors
 from .directions import Direction, goes_with
+from .stored import Form
 
-FORMAT, VERSION = "histolatent-dictionary", 1
-CARD, ARRAYS = "dictionary.json", "dictionary.npz"
-MARK = Mark(CARD, FORMAT, "format")
+FORM = Form("histolatent-dictionary", 1, "dictionary")
 #: An atom that no more than this share of tiles uses is dead.
 DEAD = 1e-4
 Some = Float[np.ndarray, "_m d"]
@@ -145,15 +140,9 @@ def save_dictionary(made: Dictionary, folder: str | os.PathLike[str], *, overwri
     OutputError
         If the folder exists and not `overwrite`, or is not of a dictionary; or the disk is full.
     """
-    target = Path(folder)
-    document = {"format": FORMAT, "version": VERSION, "k": made.k, "scale": made.scale, "explained": made.explained}
-    names: Sequence[str] = ("mean", "inward", "bias", "atoms", "used", "size")
-    with whole(target, overwrite=overwrite, mark=MARK) as part:
-        part.mkdir(parents=True)
-        with (part / ARRAYS).open("wb") as file:
-            np.savez(file, **{name: getattr(made, name) for name in names})  # pyright: ignore[reportArgumentType]
-        (part / CARD).write_text(canonical_json(document) + "\n", encoding="utf-8")
-    return target
+    names = ("mean", "inward", "bias", "atoms", "used", "size")
+    document = {"k": made.k, "scale": made.scale, "explained": made.explained}
+    return FORM.write(Path(folder), document, {name: getattr(made, name) for name in names}, overwrite=overwrite)
 
 
 def read_dictionary(folder: str | os.PathLike[str]) -> Dictionary:
@@ -164,13 +153,5 @@ def read_dictionary(folder: str | os.PathLike[str]) -> Dictionary:
     InputError
         If it is none, or of a later version.
     """
-    place = Path(folder)
-    try:
-        document = json.loads((place / CARD).read_text(encoding="utf-8"))
-        with np.load(place / ARRAYS, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError) as error:
-        raise InputError("this is no dictionary", received=f"{place}: {error}") from None
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise InputError("this is no dictionary that can be read", received=document.get("format"), valid=FORMAT)
+    document, arrays = FORM.read(Path(folder))
     return Dictionary(k=document["k"], scale=document["scale"], explained=document["explained"], **arrays)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .._types import Codes, GivenCodes, Matrix
 from ..errors import InputError, OptionError, unknown
 from ..probes import grouped_folds
 from ..provenance import stream
-from ..spectrum import check_vectors
+from ..spectrum import check_vectors, principal_axes
 from ..stats import deal
 
 Vector = Float[np.ndarray, " d"]
@@ -67,7 +67,7 @@ class Direction:
     kind: str = "given"
     positive: str | None = None
     card: DirectionCard | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, {self.kind}, 1 = {self.unit or 'a step'})"
@@ -401,17 +401,19 @@ def principal_directions(vectors: Matrix, count: int = 5) -> list[Direction]:
         If there are fewer than two vectors, or values are not finite.
     """
     check_vectors(vectors)
-    moved = vectors - vectors.mean(axis=0, dtype=np.float64)
-    _, sizes, axes = np.linalg.svd(moved, full_matrices=False)
-    found = []
-    for k in range(min(count, len(sizes))):
-        axis = axes[k] * np.sign(axes[k][np.abs(axes[k]).argmax()])
-        spread = float(sizes[k] / np.sqrt(len(vectors)))
-        if spread > 0:
-            read = axis / spread
-            bias = -float(read @ vectors.mean(axis=0, dtype=np.float64))
-            found.append(Direction(f"component {k + 1}", axis * spread, read, bias, "standard deviation", "principal"))
-    return found
+    mean, axes, spreads = principal_axes(vectors, count)
+    return [
+        Direction(
+            f"component {k}",
+            axis * spread,
+            axis / spread,
+            -float(axis @ mean / spread),
+            "standard deviation",
+            "principal",
+        )
+        for k, (axis, spread) in enumerate(zip(axes.T, spreads, strict=True), 1)
+        if spread > 0
+    ]
 
 
 def name_directions(

@@ -14,10 +14,11 @@ from threadpoolctl import threadpool_limits
 
 from .._types import Codes, Column, GivenCodes, Matrix
 from ..errors import InputError, OptionError
-from ..neighbors import CHUNK_BYTES, unit_rows
+from ..neighbors import CHUNK_BYTES
 from ..neighbors.space import check_vectors
 from ..provenance import stream
 from ..stats import Estimate, Statistic, bootstrap, bootstrap_means
+from .graph import metric_rows
 from .metrics import MAP_METRICS
 
 ANCHORS = 1000
@@ -131,7 +132,7 @@ def measure_faithfulness(
     1.0
     """
     n = len(vectors)
-    _check(vectors, places, sizes, anchors, groups, metric)
+    _check(vectors, places, sizes, anchors, groups)
     count = n if anchors is None else min(anchors, n)
     rows = np.sort(stream(seed, "anchors").permutation(n)[:count])
     space = _Side.of(vectors, metric, exact)
@@ -154,7 +155,6 @@ def _check(
     sizes: Sequence[int],
     anchors: int | None,
     groups: np.ndarray | None,
-    metric: str,
 ) -> None:
     n = len(vectors)
     if n < 5:
@@ -167,8 +167,6 @@ def _check(
         raise InputError("every tile is at the same place of the map: there is nothing to judge")
     if groups is not None and len(groups) != n:
         raise InputError("groups have to be one code for each tile", received=f"{len(groups)} for {n} tiles")
-    if metric not in ("cosine", "euclidean"):
-        raise OptionError("no such metric", received=metric, valid="cosine, euclidean")
     if anchors is not None and anchors < 2:
         raise OptionError("too few anchors", received=anchors, valid="2 or more")
     for k in sizes:
@@ -189,8 +187,7 @@ class _Side:
 
     @classmethod
     def of(cls, vectors: np.ndarray, metric: str, exact: bool) -> "_Side":
-        unit = unit_rows(vectors) if metric == "cosine" else vectors
-        rows = unit.astype(np.float64 if exact else np.float32)
+        rows = metric_rows(vectors, metric).astype(np.float64 if exact else np.float32)
         if rows.shape[1] <= FEW_COLUMNS:
             return cls(rows, None)
         rows = rows - rows.mean(axis=0, dtype=np.float64).astype(rows.dtype)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from .._types import Matrix
 from ..errors import InputError, OptionError
 from ..neighbors import CHUNK_BYTES, approximate_neighbors, find_neighbors, unit_rows
+from ..neighbors.space import DISTANCES
 
 #: Neighbours that every method of mapping can be made from: three times the usual perplexity of t-SNE.
 NEIGHBOURS = 90
@@ -38,6 +39,19 @@ class Graph:
     def chords(self) -> Float[np.ndarray, "n k"]:
         """Distances as lengths: Euclidean ones, of unit vectors where the metric is the cosine."""
         return np.sqrt(np.maximum(2 * self.distance, 0)) if self.metric == "cosine" else self.distance
+
+
+def metric_rows(vectors: Others, metric: str) -> Float[np.ndarray, "m d"]:
+    """Return vectors whose Euclidean distances rank as the metric does: unit ones for the cosine, else as they are.
+
+    Raises
+    ------
+    OptionError
+        If there is no such metric.
+    """
+    if metric not in DISTANCES:
+        raise OptionError("no such metric", received=metric, valid=", ".join(DISTANCES))
+    return unit_rows(vectors) if metric == "cosine" else vectors
 
 
 def make_graph(vectors: Matrix, *, k: int = NEIGHBOURS, metric: str = "cosine") -> Graph:
@@ -76,10 +90,8 @@ def find_among(new: Others, vectors: Matrix, k: int, *, metric: str = "cosine") 
         )
     if not np.isfinite(new).all():
         raise InputError("new tiles hold NaN or infinite numbers")
-    if metric not in ("cosine", "euclidean"):
-        raise OptionError("no such metric", received=metric, valid="cosine, euclidean")
     k = min(k, len(vectors))
-    asked, pool = (unit_rows(part) if metric == "cosine" else part for part in (new, vectors))
+    asked, pool = (metric_rows(part, metric) for part in (new, vectors))
     middle = pool.mean(axis=0, dtype=np.float64)
     asked, pool = asked - middle, (pool - middle).astype(np.float32)
     halves = 0.5 * np.einsum("nd,nd->n", pool, pool)

@@ -12,6 +12,7 @@ import pandas as pd
 from ..embeddings.table import obs_of
 from ..errors import InputError
 from ..outputs import Mark, whole
+from ..provenance import plain
 from .maps import PLACED_BY, Map, to_obsm
 from .trust import MapTrust
 
@@ -141,21 +142,17 @@ def write_fiftyone(
     local = None if trust is None else trust.points
     samples = []
     for row, tile in enumerate(made.tiles):
-        known = {str(key): None if pd.isna(value) else _plain(value) for key, value in obs.iloc[row].items()}
+        known = {str(key): None if pd.isna(value) else plain(value) for key, value in obs.iloc[row].items()}
         sample = {"tile": tile, "point": points[row].tolist(), **known}
         if files is not None:
             sample = {"filepath": str(files[row]), **sample}
         if local is not None and row in local.index:
-            sample["distortion"] = {str(key): _plain(value) for key, value in local.loc[row].items()}
+            sample["distortion"] = plain(dict(local.loc[row]))
         samples.append(sample)
     target = Path(path)
     with whole(target, overwrite=overwrite) as part:
         part.write_text(json.dumps({"samples": samples}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return target
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_tiles(made: Map, obs: pd.DataFrame) -> None:

@@ -7,11 +7,10 @@ from jaxtyping import Float
 
 from .._types import Codes, GivenCodes, Mask, Matrix
 from ..errors import InputError
-from ..neighbors import unit_rows
 from ..probes import NotReadable, fit_probe
 from ..provenance import stream
 from ..stats import Estimate, bootstrap
-from .graph import find_among
+from .graph import find_among, metric_rows
 
 FEWEST = 10
 #: Of each tile of an island, so many nearest tiles outside of it make up its surroundings.
@@ -84,7 +83,7 @@ def judge_island(
         raise InputError(
             "too few tiles for an island", received=f"{size} inside, {n - size} outside", valid=f"{FEWEST} of each"
         )
-    space = unit_rows(vectors.astype(np.float64)) if metric == "cosine" else vectors.astype(np.float64)
+    space = metric_rows(vectors.astype(np.float64), metric)
     own = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     island = np.flatnonzero(inside)
     around = _surroundings(space, island, np.flatnonzero(~inside))

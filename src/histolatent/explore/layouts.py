@@ -14,7 +14,8 @@ from jaxtyping import Float
 from .._types import Matrix
 from ..errors import InputError, OptionError, require, unknown
 from ..registry import Registry
-from .graph import Graph
+from ..spectrum import principal_axes
+from .graph import Graph, metric_rows
 
 Places = Float[np.ndarray, "n 2"]
 #: Arrays by name: what places new tiles by itself.
@@ -57,22 +58,16 @@ class MapMethod:
 LAYOUTS: Registry[MapMethod] = Registry("method of mapping")
 
 
-def principal(vectors: Matrix) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d 2"]]:
-    """Return the mean, and the two directions in which most varies; the largest entry of each is positive."""
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    moved = vectors - mean
-    if len(vectors) < vectors.shape[1]:
-        values, left = np.linalg.eigh(moved @ moved.T)
-        axes = moved.T @ (left[:, :-3:-1] / np.sqrt(np.maximum(values[:-3:-1], np.finfo(float).tiny)))
-    else:
-        axes = np.linalg.eigh(moved.T @ moved)[1][:, :-3:-1]
-    return mean, axes * np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
-
-
 def _pca(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed: int) -> Layout:
     if vectors.shape[1] < 2:
         raise InputError("a space of one dimension has no plane", received=vectors.shape)
-    mean, axes = principal(vectors)
+    return _plane(vectors)
+
+
+def _plane(vectors: Matrix) -> Layout:
+    """Return the plane in which most varies: what starts there has the large shape of the space."""
+    mean, axes, _ = principal_axes(vectors, 2)
+    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # of a space on a line, the second is flat
     return Layout((vectors - mean) @ axes, {"mean": mean, "axes": axes})
 
 
@@ -82,7 +77,7 @@ def _tsne(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed: int) 
         knn_index=known_neighbours(graph.first(_width(options["perplexity"], graph))),
         perplexity=_perplexity(options["perplexity"], graph),
     )
-    start = tsne.initialization.rescale(_start(vectors))
+    start = tsne.initialization.rescale(_plane(vectors).places)
     fitted = tsne.TSNE(random_state=seed, early_exaggeration_iter=250, n_iter=500, n_jobs=1).fit(
         affinities=affinities, initialization=start
     )
@@ -127,7 +122,7 @@ def _umap(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed: int, 
             min_dist=options["min_dist"],
             metric=graph.metric,
             random_state=seed,
-            init=10 * _unit_square(_start(vectors)),
+            init=10 * _unit_square(_plane(vectors).places),
             precomputed_knn=known,
             densmap=dense,
         ).fit_transform(vectors)
@@ -145,7 +140,7 @@ def _pacmap(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed: int
     scale = np.maximum(lengths[:, 3:6].mean(axis=1), 1e-10)
     chosen = np.argsort(lengths**2 / (scale[:, None] * scale[near.index]), axis=1, kind="stable")[:, :k]
     pairs = np.stack([np.repeat(np.arange(n), k), np.take_along_axis(near.index, chosen, axis=1).ravel()], axis=1)
-    given = vectors if graph.metric == "euclidean" else vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    given = metric_rows(vectors, graph.metric)
     kind = pacmap.LocalMAP if local else pacmap.PaCMAP
     logging.getLogger("pacmap").setLevel(logging.ERROR)  # it warns that its seed is set
     with warnings.catch_warnings():
@@ -160,15 +155,9 @@ def _bottleneck(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed:
     from .bottleneck import apply_bottleneck, fit_bottleneck
 
     function = fit_bottleneck(
-        vectors, width=int(options["width"]), epochs=int(options["epochs"]), unit=graph.metric == "cosine", seed=seed
+        vectors, width=int(options["width"]), epochs=int(options["epochs"]), metric=graph.metric, seed=seed
     )
     return Layout(apply_bottleneck(function, vectors), function)
-
-
-def _start(vectors: Matrix) -> Places:
-    """Return where iterations start: the plane in which most varies, so that the large shape is that of the space."""
-    mean, axes = principal(vectors)
-    return (vectors - mean) @ axes
 
 
 def _unit_square(places: Places) -> Places:

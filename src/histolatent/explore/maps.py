@@ -1,6 +1,5 @@
 """Maps of a space: made from one graph, laid beside each other, kept on disk, and able to take in new tiles."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,11 @@ from scipy.linalg import orthogonal_procrustes
 
 from .._types import Matrix, Vectors
 from ..errors import InputError, OptionError
-from ..outputs import Mark, whole
-from ..provenance import canonical_json
 from .graph import Graph, Others, find_among, make_graph
 from .layouts import Function, Layout, Places, lay_out
+from .stored import Form
 
-FORMAT, VERSION = "histolatent map", 1
-CARD, ARRAYS = "map.json", "map.npz"
-MARK = Mark(CARD, FORMAT, "format")
+FORM = Form("histolatent map", 1, "map")
 #: Neighbours among which a new tile is placed.
 PLACED_BY = 15
 
@@ -183,10 +179,7 @@ def save_map(made: Map, folder: str | os.PathLike[str], *, overwrite: bool = Fal
     OutputError
         If the folder exists and not `overwrite`, or is not of a map; or the disk is full.
     """
-    target = Path(folder)
     document = {
-        "format": FORMAT,
-        "version": VERSION,
         "method": made.method,
         "metric": made.metric,
         "options": dict(made.options or {}),
@@ -196,12 +189,7 @@ def save_map(made: Map, folder: str | os.PathLike[str], *, overwrite: bool = Fal
     }
     arrays = {"places": made.places, "vectors": made.vectors}
     arrays |= {f"function/{name}": values for name, values in (made.function or {}).items()}
-    with whole(target, overwrite=overwrite, mark=MARK) as part:
-        part.mkdir(parents=True)
-        with (part / ARRAYS).open("wb") as file:
-            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
-        (part / CARD).write_text(canonical_json(document) + "\n", encoding="utf-8")
-    return target
+    return FORM.write(Path(folder), document, arrays, overwrite=overwrite)
 
 
 def read_map(folder: str | os.PathLike[str]) -> Map:
@@ -212,19 +200,7 @@ def read_map(folder: str | os.PathLike[str]) -> Map:
     InputError
         If it is no map, or of a later version.
     """
-    place = Path(folder)
-    try:
-        document = json.loads((place / CARD).read_text(encoding="utf-8"))
-        with np.load(place / ARRAYS, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError) as error:
-        raise InputError("this is no map", received=f"{place}: {error}", valid="a folder of `explore map`") from None
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise InputError(
-            "this is no map that can be read",
-            received=f"{document.get('format')}, version {document.get('version')}",
-            valid=f"{FORMAT}, version {VERSION}",
-        )
+    document, arrays = FORM.read(Path(folder))
     function = {name.partition("/")[2]: values for name, values in arrays.items() if name.startswith("function/")}
     return Map(
         document["method"],

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from .._types import Column, Matrix
 from ..errors import InputError
-from ..neighbors import unit_rows
 from ..provenance import stream
+from .graph import metric_rows
 from .maps import PLACED_BY, Map, shared_neighbours
 
 #: Below this share of the null a tile's place is dubious, above the other it is to be trusted.
@@ -46,7 +46,7 @@ def permuted_features(vectors: Matrix, *, metric: str = "cosine", seed: int = 0)
 
     With the cosine as metric, it is unit vectors that are dealt.
     """
-    given = unit_rows(vectors.astype(np.float64)) if metric == "cosine" else vectors.astype(np.float64)
+    given = metric_rows(vectors.astype(np.float64), metric)
     random = stream(seed, "permuted features")
     return np.stack([random.permutation(column) for column in given.T], axis=1)
 
@@ -82,7 +82,7 @@ def reliability(
 
 
 def _scores(vectors: np.ndarray, places: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
-    given = unit_rows(vectors.astype(np.float64)) if metric == "cosine" else vectors.astype(np.float64)
+    given = metric_rows(vectors.astype(np.float64), metric)
     halves, half = 0.5 * (given**2).sum(axis=1), len(given) // 2
     found = np.empty(len(rows))
     for place, row in enumerate(rows):

@@ -14,7 +14,7 @@ from ..embeddings import card_of
 from ..embeddings.table import obs_of
 from ..errors import InputError, OptionError, nearest, unknown
 from ..images import TileSource
-from .decoding import Decoder, Differentiable, Encodes, check_fit
+from .decoding import Decoder, Differentiable, Encodes, check_fit, identity_of
 from .directions import Direction, fit_direction
 from .graph import Graph, find_among, make_graph
 from .paths import LINES, along, graph_route, mix
@@ -72,12 +72,6 @@ class LatentSpace:
         InputError
             If the decoder is of another encoder's vectors, as their cards say, or lengths differ.
         """
-        from ..encoders import EncoderCard
-
-        card = card_of(table).get("encoder")
-        identity = None
-        if isinstance(card, dict):
-            identity = EncoderCard.model_validate(card).identity
         return cls(
             np.asarray(table.X, np.float32),
             tuple(map(str, table.obs_names)),
@@ -85,7 +79,7 @@ class LatentSpace:
             pictures,
             obs_of(table),
             {},
-            identity,
+            identity_of(card_of(table)),
         )
 
     def __getitem__(self, tile: str) -> "Point":
@@ -259,8 +253,8 @@ class LatentSpace:
         assert self.pictures is not None  # it was asked for
         return {str(tile): row for row, tile in enumerate(self.pictures.table.index)}
 
-    def risks(self, vectors: Float[np.ndarray, "m d"]) -> pd.DataFrame:
-        """Return, for each vector, how far to believe it.
+    def risks(self, vectors: Float[np.ndarray, "m d"], decoded: Tiles | None = None) -> pd.DataFrame:
+        """Return, for each vector, how far to believe it; `decoded` are its tiles, if they are known already.
 
         - `nearest`, `distance`: the tile that is nearest, and how far it is;
         - `sparser`: the share of tiles whose surroundings are denser than the vector's, by the mean distance to the 15
@@ -276,7 +270,7 @@ class LatentSpace:
             "sparser": np.searchsorted(own, spacing) / len(own),
         }
         if isinstance(self.decoder, Encodes):
-            back = self.decoder.encode(self.decode(vectors))
+            back = self.decoder.encode(self.decode(vectors) if decoded is None else decoded)
             unit = max(float(np.median(self.graph.distance[:, 0])), 1e-300)
             found["cycle"] = np.linalg.norm(back - vectors, axis=1) / unit
         return pd.DataFrame(found)
@@ -424,9 +418,18 @@ class Path:
     def __repr__(self) -> str:
         return f"Path({self.first.said[-1]} to {self.last.said[-1]}, {self.method}, {len(self.vectors)} steps)"
 
+    @cached_property
+    def _decoded(self) -> Tiles:
+        return self.first.space.decode(self.vectors)
+
+    @cached_property
+    def _risks(self) -> pd.DataFrame:
+        space = self.first.space
+        return space.risks(self.vectors, None if space.decoder is None else self._decoded)
+
     def decode(self) -> Tiles:
         """Return a tile for each step."""
-        return self.first.space.decode(self.vectors)
+        return self._decoded
 
     def through_tiles(self) -> list[str]:
         """Return the real tile nearest to each step: the way without a decoder. One tile may come several times."""
@@ -435,7 +438,7 @@ class Path:
     def to_frame(self) -> pd.DataFrame:
         """Return a row for each step: how far along it is, and how far to believe it (`LatentSpace.risks`)."""
         lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(self.vectors, axis=0), axis=1))])
-        return self.first.space.risks(self.vectors).assign(along=lengths / max(lengths[-1], 1e-300))
+        return self._risks.assign(along=lengths / max(lengths[-1], 1e-300))
 
     def score(self, reads: Direction | None = None) -> dict[str, float]:
         """Return what the way is like.
@@ -459,7 +462,7 @@ class Path:
         if "cycle" in inner:
             found["cycle"] = float(inner["cycle"].max())
         if self.first.space.decoder is not None:
-            tiles = self.decode().astype(np.float64) / 255
+            tiles = self._decoded.astype(np.float64) / 255
             seen = np.sqrt((np.diff(tiles, axis=0) ** 2).mean(axis=(1, 2, 3)))
             found |= {"seen_length": float(seen.sum()), "seen_evenness": float(seen.min() / max(seen.max(), 1e-300))}
         if reads is not None:

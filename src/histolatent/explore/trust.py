@@ -8,10 +8,9 @@ import pandas as pd
 
 from .._types import Codes, GivenCodes
 from ..errors import InputError
-from ..neighbors import find_neighbors
 from ..stats import Estimate, bootstrap_means
 from .faithfulness import ANCHORS, SIZES, Faithfulness, measure_faithfulness
-from .graph import make_graph
+from .graph import Graph, make_graph
 from .maps import PLACED_BY, Map, make_map, nearest_in_map
 from .points import Reliability, permuted_features, reliability, stability
 
@@ -90,6 +89,7 @@ def judge_map(
     *,
     columns: Mapping[str, Sequence[object]] | None = None,
     groups: GivenCodes | None = None,
+    graph: Graph | None = None,
     seeds: int = 3,
     null: bool = True,
     sizes: Sequence[int] = SIZES,
@@ -103,7 +103,7 @@ def judge_map(
     it is made once more of vectors without structure, and tiles say whether they are placed better than there. Each of
     these maps takes as long as the first did.
 
-    Sizes not below a half of the tiles are left out.
+    Sizes not below a half of the tiles are left out. `graph` is that of the space, if it is known already.
 
     Raises
     ------
@@ -116,7 +116,8 @@ def judge_map(
         made.vectors, made.places, sizes=sizes, anchors=anchors, groups=groups, metric=made.metric, seed=seed
     )
     options = dict(made.options or {})
-    graph = make_graph(made.vectors, metric=made.metric)
+    if graph is None and (columns or seeds > 1):
+        graph = make_graph(made.vectors, metric=made.metric)
     others = [
         make_map(made.vectors, made.method, graph=graph, seed=made.seed + more, **options) for more in range(1, seeds)
     ]
@@ -127,18 +128,23 @@ def judge_map(
         other = make_map(nothing, made.method, metric=made.metric, seed=made.seed, **options)
         scored = reliability(made.vectors, made.places, nothing, other.places, found.rows, metric=made.metric)
     purity = tuple(
-        compare_purity(made, name, values, groups=groups, k=min(PLACED_BY, n - 1))
-        for name, values in (columns or {}).items()
+        compare_purity(made, name, values, groups=groups, graph=graph) for name, values in (columns or {}).items()
     )
     return MapTrust(made.method, found, purity, scored, near)
 
 
 def compare_purity(
-    made: Map, column: str, values: Sequence[object], *, groups: GivenCodes | None = None, k: int = PLACED_BY
+    made: Map,
+    column: str,
+    values: Sequence[object],
+    *,
+    groups: GivenCodes | None = None,
+    graph: Graph | None = None,
 ) -> Purity:
-    """Return how often one of a tile's `k` nearest has the same value, in the space and in the map.
+    """Return how often one of a tile's 15 nearest has the same value, in the space and in the map.
 
-    Tiles without a value are neither asked nor counted. Intervals are over `groups`.
+    Tiles without a value are neither asked nor counted. Intervals are over `groups`. `graph` is that of the space, if
+    it is known already.
 
     Raises
     ------
@@ -154,10 +160,9 @@ def compare_purity(
     rows = np.flatnonzero(known)
     if len(np.unique(codes[rows])) < 2:
         raise InputError(f"{column} has fewer than two values: nothing can stand apart", received=len(rows))
-    shares = [
-        _share(codes, index)[rows]
-        for index in (find_neighbors(made.vectors, k, metric=made.metric).plain.index, nearest_in_map(made.places, k))
-    ]
+    k = min(PLACED_BY, len(codes) - 1)
+    near = (graph or make_graph(made.vectors, k=k, metric=made.metric)).first(k).index
+    shares = [_share(codes, index)[rows] for index in (near, nearest_in_map(made.places, k))]
     own: Codes = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
     space, picture, added = bootstrap_means(np.stack([*shares, shares[1] - shares[0]], axis=1), own)
     sizes = np.bincount(codes[rows])

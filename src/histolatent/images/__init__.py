@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .changed import ChangedTiles
     from .columns import known_mpp
     from .cut import Cut
     from .formats import TileWarning, decode
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOWN_COLUMNS",
+    "ChangedTiles",
     "Cut",
     "Item",
     "Skipped",
@@ -41,6 +43,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "changed": ("ChangedTiles",),
         "columns": ("known_mpp",),
         "cut": ("Cut",),
         "formats": ("TileWarning", "decode"),

@@ -57,12 +57,22 @@ def _wrapped(text: str) -> str:
     return "\n".join([*lines, line])
 
 
-def _scatter(axis, made: Map, values: pd.Series | None) -> tuple[list[Any], list[str]]:
-    size = float(np.clip(4000 / len(made.places), 2, 18))
+def _as_map(axis) -> None:
+    """Leave a panel without scales, which say nothing in a map, and with the same one both ways."""
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(visible=False)
     axis.set_aspect("equal", adjustable="datalim")
+
+
+def _dot_size(tiles: int, least: float = 2, most: float = 18) -> float:
+    """Return the area of a dot, smaller where there are more of them."""
+    return float(np.clip(4000 / tiles, least, most))
+
+
+def _scatter(axis, made: Map, values: pd.Series | None) -> tuple[list[Any], list[str]]:
+    size = _dot_size(len(made.places))
+    _as_map(axis)
     if values is None:
         axis.scatter(*made.places.T, s=size, color=COLOURS[0], linewidths=0, rasterized=True)
         return [], []
@@ -96,16 +106,13 @@ def draw_points(made: Map, trust: MapTrust) -> Drawn:
     shown += [("reliability", "reliability of the surroundings")] if "reliability" in points else []
     figure, axes = panels(1, len(shown), (WIDTH, WIDTH / max(len(shown), 2) + 0.5))
     rows = points.index.to_numpy()
-    size = float(np.clip(4000 / len(rows), 3, 22))
+    size = _dot_size(len(rows), 3, 22)
     for axis, (name, title) in zip(axes[0], shown, strict=True):
         axis.scatter(*made.places.T, s=2, color="#dddddd", linewidths=0, rasterized=True)
         drawn = axis.scatter(
             *made.places[rows].T, s=size, c=points[name], cmap="cividis", linewidths=0, rasterized=True
         )
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.grid(visible=False)
-        axis.set_aspect("equal", adjustable="datalim")
+        _as_map(axis)
         axis.set_title(title, fontsize=9)
         bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.7)
         bar.outline.set_visible(False)
@@ -118,13 +125,10 @@ def draw_selection(made: Map, inside: np.ndarray, said: str) -> Drawn:
     """Draw a map with some of its tiles marked, and what was found of them."""
     figure, axes = panels(1, 1, (WIDTH * 0.6, WIDTH * 0.6))
     axis = axes[0][0]
-    size = float(np.clip(4000 / len(made.places), 2, 18))
+    size = _dot_size(len(made.places))
     axis.scatter(*made.places[~inside].T, s=size, color="#bbbbbb", linewidths=0, rasterized=True)
     axis.scatter(*made.places[inside].T, s=1.5 * size, color=COLOURS[1], linewidths=0, rasterized=True)
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.grid(visible=False)
-    axis.set_aspect("equal", adjustable="datalim")
+    _as_map(axis)
     axis.set_title(made.method)
     axis.set_xlabel(_wrapped(said), fontsize=8, color=GREY)
     figure.tight_layout()

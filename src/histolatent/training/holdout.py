@@ -33,6 +33,11 @@ def groups_of(table: pd.DataFrame) -> tuple[np.ndarray, str]:
     return np.array([str(name) for name in (table.index if column is None else table[column])]), column or "tile"
 
 
+def group_codes(table: pd.DataFrame) -> Int[np.ndarray, " _n"]:
+    """Return a code for the patient of each row, else for its slide, else for the row."""
+    return np.unique(groups_of(table)[0], return_inverse=True)[1]
+
+
 def leave_out(folds: Sequence[Int[np.ndarray, " _r"]], share: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the fold whose share of all rows is nearest to `share`, and the rows of all others."""
     total = sum(map(len, folds))

@@ -9,8 +9,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from histolatent.benchmark.methods.gan import Diverged, GanPlan, ImitationPlan, apply_network, imitate, train_gan
 from histolatent.benchmark.methods.networks import Discriminator, Generator
-from histolatent.benchmark.methods.transfer import ChangedTiles
-from histolatent.images import keep_tiles, open_tiles, select_rows
+from histolatent.images import ChangedTiles, keep_tiles, open_tiles, select_rows
 
 TINY = GanPlan(steps=2, crop_px=32, width=4, blocks=1)
 

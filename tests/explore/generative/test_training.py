@@ -12,7 +12,7 @@ from histolatent.explore.decoding import Differentiable, Encodes
 from histolatent.explore.generative.model import read_model, save_model
 from histolatent.explore.generative.networks import TileDecoder, bands_of, divergence, misfit
 from histolatent.explore.generative.plan import GenerativePlan
-from histolatent.explore.generative.training import prepared_tiles, train_generative, turned
+from histolatent.explore.generative.training import keep_prepared, train_generative, turned
 from histolatent.explore.geodesic import find_geodesic, jacobian_directions
 from histolatent.explore.space import LatentSpace
 from histolatent.images import open_tiles
@@ -102,7 +102,8 @@ def test_what_is_trained_longer_comes_back_better(tmp_path):
     assert late > early + 3
     source = open_tiles(SOURCE)
     tiles = [source.read(row) for row in range(12)]
-    real, _ = prepared_tiles(source, 16, tmp_path)
+    kept = keep_prepared(source, 16, tmp_path)
+    real = np.stack([kept.read(row) for row in range(len(kept.table))])
     own = ((model.decode(model.encode(tiles)).astype(float) - real[:12]) ** 2).mean(axis=(1, 2, 3))
     mean = ((real.mean(axis=0) - real[:12]) ** 2).mean(axis=(1, 2, 3))
     assert (own < 0.6 * mean).mean() > 0.9

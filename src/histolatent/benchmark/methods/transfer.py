@@ -5,34 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ..._types import Tile
-from ...images import TileSource
+from ...images import ChangedTiles, TileSource
 from ..cohort import SOURCE
 from .base import Method, Work
-
-
-@dataclass(frozen=True, eq=False)
-class ChangedTiles:
-    """Tiles of a source, each changed as it is read."""
-
-    source: TileSource
-    change: Callable[[Tile], Tile]
-
-    @property
-    def name(self) -> str:
-        """The name of the source."""
-        return self.source.name
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The table of the source."""
-        return self.source.table
-
-    def read(self, index: int) -> Tile:
-        """Return a tile, changed."""
-        return self.change(self.source.read(index))
 
 
 @dataclass(frozen=True, eq=False)

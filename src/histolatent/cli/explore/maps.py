@@ -82,7 +82,7 @@ def make(
         progress(len(methods), len(methods))
     made = align(made)
     columns = {} if values is None or values.nunique() < 2 else {str(colour): values.tolist()}
-    judged = [judge_map(each, columns=columns, seeds=1, null=False) if trust else None for each in made]
+    judged = [judge_map(each, columns=columns, graph=graph, seeds=1, null=False) if trust else None for each in made]
     numbers: dict[str, Any] = {"methods": methods, "metric": metric, "seed": seed, "table": card["table"]}
     numbers["trust"] = {
         each.method: found.to_frame().to_dict("records") for each, found in zip(made, judged, strict=True) if found
@@ -157,7 +157,7 @@ def trust(
     numbers = {
         "map": str(folder),
         "caption": found.caption(),
-        "figures": found.to_frame().replace({np.nan: None}).to_dict("records"),
+        "figures": found.to_frame().to_dict("records"),
         "points": points.to_dict("records"),
     }
     write_outcome(out, f"{KIND} trust", numbers, figures=figures, overwrite=overwrite)
@@ -244,23 +244,21 @@ def place(
     import pandas as pd
 
     from ...embeddings import card_of, read_table
+    from ...explore.decoding import identity_of
     from ...explore.graph import find_among
     from ...explore.maps import read_map
     from ...outputs import refuse_existing, whole
 
     refuse_existing(out, overwrite=overwrite)
     made, read = read_map(folder), read_table(new)
-    theirs, ours = card_of(read).get("encoder"), (made.card or {}).get("encoder")
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        from ...encoders import EncoderCard
-
-        cards = [EncoderCard.model_validate(card) for card in (theirs, ours)]
-        if cards[0].identity != cards[1].identity:
-            raise InputError(
-                "the new tiles were embedded with another encoder than those of the map",
-                received=cards[0].name,
-                valid=cards[1].name,
-            )
+    cards = card_of(read), made.card or {}
+    theirs, ours = map(identity_of, cards)
+    if theirs is not None and ours is not None and theirs != ours:
+        raise InputError(
+            "the new tiles were embedded with another encoder than those of the map",
+            received=cards[0]["encoder"]["name"],
+            valid=cards[1]["encoder"]["name"],
+        )
     vectors = np.asarray(read.X, np.float32)
     places = made.place(vectors)
     far = find_among(vectors, made.vectors, 1, metric=made.metric)
@@ -297,7 +295,7 @@ def export(
             raise OptionError("the table ends in .h5ad or .zarr", received=out.name)
         write_table(with_maps(read, [made]), out, overwrite=overwrite)
     else:
-        judged = judge_map(made, seeds=1, null=False, anchors=None if len(made.tiles) <= 20_000 else 20_000)
+        judged = judge_map(made, seeds=1, null=False, anchors=20_000)
         if to == "atlas":
             write_atlas(out, made, obs_of(read), judged, overwrite=overwrite)
         else:

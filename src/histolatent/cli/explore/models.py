@@ -1,9 +1,8 @@
 """`histolatent explore train`, `sample`, `dictionary`."""
 
-import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,11 +22,10 @@ from ..console import (
     Tissue,
     Workers,
     asked_cut,
-    error_console,
     open_source,
     parse_columns,
-    progress_bar,
     say,
+    training_bars,
     training_workers,
 )
 from .shared import Out, Table, refuse_outcome, write_outcome
@@ -98,7 +96,7 @@ def train(
     if restart:
         remove(work)
     base = None if on is None else encoder(on, device=device)
-    with _bars(kind, quiet=quiet) as told:
+    with training_bars(kind, _said, quiet=quiet) as told:
         model = train_generative(
             source,
             kind,
@@ -150,30 +148,8 @@ def _sheet(model: "GenerativeModel", source: "TileSource") -> "tuple[Drawn, Qual
     return drawn, judge_reconstruction(real, made)
 
 
-@contextlib.contextmanager
-def _bars(kind: str, *, quiet: bool) -> Any:
-    """Yield what training tells its progress to: a bar for each stage, a line for each check."""
-    titles = {
-        "reading tiles": ("reading tiles", "tiles"),
-        "embedding tiles": ("embedding tiles", "tiles"),
-        "training": (f"training {kind}", "steps"),
-    }
-    with contextlib.ExitStack() as bars:
-        open_bars: dict[str, Callable[[int, int], None]] = {}
-
-        def told(what: str, done: int, total: int, values: Mapping[str, float]) -> None:
-            if what in titles:
-                if what not in open_bars:
-                    bars.close()
-                    title, unit = titles[what]
-                    open_bars[what] = bars.enter_context(progress_bar(title, quiet=quiet, unit=unit))
-                open_bars[what](done, total)
-            elif not quiet:
-                error_console().print(
-                    f"step {done}: held-out tiles come back with PSNR {values['held_out_psnr']:.1f} dB"
-                )
-
-        yield told
+def _said(step: int, found: Mapping[str, float]) -> str:
+    return f"step {step}: held-out tiles come back with PSNR {found['held_out_psnr']:.1f} dB"
 
 
 def sample(
@@ -243,10 +219,10 @@ def dictionary(
 
     from ...embeddings import read_table
     from ...embeddings.table import obs_of
-    from ...explore.dictionary import MARK, fit_dictionary, save_dictionary
+    from ...explore.dictionary import FORM, fit_dictionary, save_dictionary
     from ...outputs import refuse_existing
 
-    refuse_existing(out, overwrite=overwrite, mark=MARK)
+    refuse_existing(out, overwrite=overwrite, mark=FORM.mark)
     read = read_table(table)
     vectors = np.asarray(read.X, np.float32)
     made = fit_dictionary(vectors, atoms=atoms, k=k, steps=steps, seed=seed)

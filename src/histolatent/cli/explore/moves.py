@@ -132,13 +132,14 @@ def direction(
     others = [space.direction(name, force=True) for name in without or []]
     if others:
         found = found.without(*others)
-    figures: dict[str, Any] = {"effects": draw_effects(side_effects([found, *others], space.vectors))}
+    effects = side_effects([found, *others], space.vectors)
+    figures: dict[str, Any] = {"effects": draw_effects(effects)}
     numbers: dict[str, Any] = {
         "column": column,
         "unit": found.unit,
         "card": None if found.card is None else vars(found.card),
         "notes": list(found.notes),
-        "effects": side_effects([found, *others], space.vectors).to_dict(),
+        "effects": effects.to_dict(),
         "vector": found.vector,
         "tiles": {},
     }
@@ -291,15 +292,15 @@ def barycentre(
     at = np.linspace(0, 1, steps)
     line = np.stack([(1 - t) * means[0].vector + t * means[1].vector for t in at])
     carried = show_transport(plan, at)
+    risks = {"line": space.risks(line), "transport": space.risks(carried)}
     rows: dict[str, Any] = {}
     if space.decoder is not None:
         rows["line of\nmeans"] = space.decode(line)
         rows["transport,\none tile"] = space.decode(carried)
     if space.pictures is not None:
-        rows["line,\nreal tiles"] = _real(space, space.risks(line)["nearest"].tolist())
-        rows["transport,\nreal tiles"] = _real(space, space.risks(carried)["nearest"].tolist())
-        ends = _real(space, space.risks(carried[[0, -1]])["nearest"].tolist())
-        rows["stain,\nin pixels"] = mix_stains(ends[0], ends[1], at)
+        rows["line,\nreal tiles"] = _real(space, risks["line"]["nearest"].tolist())
+        shown = rows["transport,\nreal tiles"] = _real(space, risks["transport"]["nearest"].tolist())
+        rows["stain,\nin pixels"] = mix_stains(shown[0], shown[-1], at)
     moves = plan.moves().head(10)
     numbers = {
         "column": column,
@@ -314,7 +315,7 @@ def barycentre(
             }
             for row in moves.to_dict("records")
         ],
-        "risks": {"line": space.risks(line).to_dict("records"), "transport": space.risks(carried).to_dict("records")},
+        "risks": {name: each.to_dict("records") for name, each in risks.items()},
     }
     try:
         numbers["distances"] = compare_sets(

@@ -93,7 +93,7 @@ def write_outcome(
     `beside` is called with the folder before it is put in its place, to write files of its own there.
     """
     from ...outputs import Mark, whole
-    from ...provenance import environment, now
+    from ...provenance import environment, now, plain
 
     mark = Mark(CARD, kind)
     document = {"kind": kind, "created": now(), **numbers, "environment": environment()}
@@ -110,7 +110,7 @@ def write_outcome(
                     write_movie(part / f"{name}{ending}", frames, per_second=per_second)
         if beside:
             beside(part)
-        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, default=_plain)
+        text = json.dumps(plain(document), indent=1, sort_keys=True, ensure_ascii=False)
         (part / CARD).write_text(text + "\n", encoding="utf-8")
     pictures = ", ".join(f"{name}.png" for name in figures)
     films = "".join(f", {name}.gif and .mp4" for name in movies or {})
@@ -122,16 +122,6 @@ def refuse_outcome(out: Path, kind: str, *, overwrite: bool) -> None:
     from ...outputs import Mark, refuse_existing
 
     refuse_existing(out, overwrite=overwrite, mark=Mark(CARD, kind))
-
-
-def _plain(value: Any) -> Any:
-    import numpy as np
-
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def enlarged(tiles: "Sequence[np.ndarray]", least: int = 256) -> "list[np.ndarray]":

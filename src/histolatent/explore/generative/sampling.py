@@ -9,7 +9,7 @@ from jaxtyping import Float
 from ..._types import Matrix, Vectors
 from ...errors import OptionError
 from ...provenance import stream
-from ...spectrum import check_vectors
+from ...spectrum import check_vectors, principal_axes
 
 #: Components of a mixture that are tried, and directions of the space that it is fitted in.
 COMPONENTS = (1, 2, 4, 8, 16)
@@ -85,21 +85,18 @@ def fit_density(vectors: Matrix, *, seed: int = 0) -> Density:
     from sklearn.mixture import GaussianMixture
 
     check_vectors(vectors, least=10)
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    moved = vectors - mean
-    sizes, axes = np.linalg.svd(moved, full_matrices=False)[1:]
-    kept = min(DIMENSIONS, len(vectors) // 4, int((sizes > 1e-6 * sizes[0]).sum()) if sizes[0] > 0 else 1)
-    kept = max(kept, 1)
-    spreads = np.maximum(sizes[:kept] / np.sqrt(len(vectors)), 1e-12)
-    left = float((sizes[kept:] ** 2).sum() / len(vectors) / max(vectors.shape[1] - kept, 1))
-    inside = moved @ axes[:kept].T / spreads
+    mean, axes, spreads = principal_axes(vectors, max(1, min(DIMENSIONS, len(vectors) // 4)))
+    spreads, moved = np.maximum(spreads, 1e-12), vectors - mean
+    left = float((moved**2).sum() / len(vectors) - (spreads**2).sum())
+    rest = max(left, 0.0) / max(vectors.shape[1] - len(spreads), 1)
+    inside = moved @ axes / spreads
     fits = [
         GaussianMixture(count, reg_covar=1e-3, random_state=seed, n_init=1).fit(inside)
         for count in COMPONENTS
         if len(vectors) >= 5 * count
     ]
     best = min(fits, key=lambda made: made.bic(inside))
-    return Density(mean, axes[:kept].T, spreads, left, best)
+    return Density(mean, axes, spreads, rest, best)
 
 
 def _check(count: int, temperature: float) -> None:

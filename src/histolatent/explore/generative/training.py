@@ -8,21 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int
 from lightning_fabric import Fabric
 from torch import nn
 
-from ...encoders import Encoder, EncoderCard, Preprocessing, encode
+from ..._types import Tile
+from ...encoders import Encoder, EncoderCard, Preprocessing
 from ...encoders.conv_latent import ConvLatent, embed_conv_latent
+from ...encoders.embed import embed_views
 from ...encoders.preprocess import prepare
 from ...encoders.torch_models import TorchEncoder, weights_digest
 from ...errors import InputError, TrainingError
-from ...images import Item, TileSource, spaced, stream_tiles
-from ...outputs import disk_errors
+from ...images import ChangedTiles, TileSource, keep_tiles, select_rows, spaced
 from ...provenance import canonical_json, digest, environment, now, stream
 from ...training.checkpoint import CHECKPOINT, keep, resume
 from ...training.holdout import leave_out, make_folds
 from ...training.processes import Told, make_fabric
+from ...training.rates import rate_at
 from .model import GenerativeModel
 from .networks import TileDecoder, divergence, misfit
 from .plan import GenerativePlan, Kind
@@ -36,25 +38,35 @@ FEWEST = 16
 
 
 @dataclass(frozen=True)
-class AsPrepared:
-    """The job of a worker: the tile, brought to size."""
+class Prepare:
+    """Brings a tile to size."""
 
     preprocessing: Preprocessing
 
-    def __call__(self, tile: np.ndarray, tile_id: str, mpp: float | None) -> np.ndarray:
+    def __call__(self, tile: Tile) -> Tile:
         """Return the tile."""
         return prepare(tile, self.preprocessing)
 
 
+@dataclass(frozen=True)
+class Turns:
+    """The tile, mirrored and upside down: views of the size that it has."""
+
+    names: tuple[str, ...] = tuple(f"turn {k}" for k in range(SHOWN))
+
+    def __call__(self, tile: Tile, tile_id: str, mpp: float | None) -> list[Tile]:
+        """Return all of them."""
+        return [np.ascontiguousarray(turned(tile, k)) for k in range(SHOWN)]
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Tiles at the size that is trained on, their rows in the source, who is kept out, and vectors for a decoder.
+    """Tiles at the size that is trained on, who is kept out, and vectors of each in several turns for a decoder.
 
-    `train` and `held_out` are places among `tiles`; `vectors` are of each tile in several turns.
+    `train` and `held_out` are rows of `tiles`.
     """
 
-    tiles: UInt8[np.ndarray, "n s s 3"]
-    rows: Int[np.ndarray, " n"]
+    tiles: TileSource
     train: Int[np.ndarray, " _t"]
     held_out: Int[np.ndarray, " _h"]
     column: str
@@ -104,7 +116,7 @@ def train_generative(
         "seed": seed,
         "source": {"name": source.name, "tiles": len(data.train), "held_out": len(data.held_out)},
         "held_out_by": data.column,
-        "shown": [str(source.table.index[row]) for row in spaced(data.rows[data.held_out], LOOKED)],
+        "shown": [str(data.tiles.table.index[row]) for row in spaced(data.held_out, LOOKED)],
         "on": called or None,
         "encoder": base.card.identity,
         "history": history,
@@ -114,7 +126,7 @@ def train_generative(
     return GenerativeModel(kind, base, network.cpu().eval().requires_grad_(False), card)
 
 
-def prepared_tiles(
+def keep_prepared(
     source: TileSource,
     tile_px: int,
     folder: Path,
@@ -122,38 +134,14 @@ def prepared_tiles(
     workers: int = 0,
     on_error: str = "stop",
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[UInt8[np.ndarray, "n s s 3"], Int[np.ndarray, " n"]]:
-    """Return all tiles at one size, as an array on disk that is read again the next time, and which tiles they are.
+) -> TileSource:
+    """Return the tiles of a source at one size, kept in `folder`; those that cannot be read are left out.
 
-    Raises
-    ------
-    InputError
-        If a tile cannot be read, and `on_error` is `stop`.
-    OutputError
-        If the disk is full.
+    See `keep_tiles` for its errors.
     """
     rule = Preprocessing(resize="squash", input_px=tile_px, mean=HALF, std=HALF)
-    n, stem = len(source.table), f"tiles-{tile_px}-{digest(source.table.to_csv())[:16]}"
-    path, rows_path = folder / f"{stem}.npy", folder / f"{stem}.rows.npy"
-    if not rows_path.exists():
-        with disk_errors(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            part, rows = path.with_suffix(".part"), []
-            found = np.lib.format.open_memmap(part, "w+", np.uint8, (n, tile_px, tile_px, 3))
-            for done, item in enumerate(
-                stream_tiles(source, range(n), AsPrepared(rule), workers=workers, on_error=on_error), 1
-            ):
-                if isinstance(item, Item):
-                    found[len(rows)] = item.value
-                    rows.append(item.index)
-                if progress:
-                    progress(done, n)
-            found.flush()
-            del found
-            part.replace(path)
-            np.save(rows_path, np.array(rows, int))
-    rows = np.load(rows_path)
-    return np.load(path, mmap_mode="r")[: len(rows)], rows
+    changed = ChangedTiles(source, Prepare(rule))
+    return keep_tiles(changed, folder / f"{tile_px} px", workers=workers, on_error=on_error, progress=progress)
 
 
 def _read(
@@ -166,7 +154,7 @@ def _read(
     on_error: str,
     progress: Told | None,
 ) -> Data:
-    tiles, rows = prepared_tiles(
+    tiles = keep_prepared(
         source,
         plan.tile_px,
         folder,
@@ -174,26 +162,23 @@ def _read(
         on_error=on_error,
         progress=progress and (lambda done, total: progress("reading tiles", done, total, {})),
     )
-    if len(rows) < FEWEST:
-        raise InputError("too few tiles to train on", received=len(rows), valid=f"{FEWEST}, better thousands")
-    folds, column = make_folds(source.table.iloc[rows], max(2, round(1 / plan.training.held_out)), seed)
+    if len(tiles.table) < FEWEST:
+        raise InputError("too few tiles to train on", received=len(tiles.table), valid=f"{FEWEST}, better thousands")
+    folds, column = make_folds(tiles.table, max(2, round(1 / plan.training.held_out)), seed)
     held_out, train = leave_out(folds, plan.training.held_out)
     vectors = None
     if on is not None:
-        path = folder / f"vectors-{on.card.identity[:16]}-{len(rows)}.npy"
-        if not path.exists():
-            found = []
-            for done, row in enumerate(rows, 1):
-                tile = source.read(int(row))
-                found.append(encode(on, [np.ascontiguousarray(turned(tile, k)) for k in range(SHOWN)]))
-                if progress:
-                    progress("embedding tiles", done, len(rows), {})
-            with disk_errors(path):
-                part = path.with_suffix(".part.npy")
-                np.save(part, np.stack(found))
-                part.replace(path)
-        vectors = np.load(path)
-    return Data(tiles, rows, train, held_out, column, vectors)
+        there = source.table.index.get_indexer(tiles.table.index)
+        embedded = embed_views(
+            select_rows(source, there),
+            [on],
+            [folder / "vectors"],
+            views=Turns(),
+            workers=workers,
+            progress=progress and (lambda done, total: progress("embedding tiles", done, total, {})),
+        )
+        vectors = np.array(embedded.stores[0].vectors())
+    return Data(tiles, train, held_out, column, vectors)
 
 
 def turned(tile: np.ndarray, k: int) -> np.ndarray:
@@ -278,7 +263,7 @@ def _run(
     for rows in _batches(data.train, settings.batch_size, seed, state["step"], settings.steps):
         at = state["step"]
         for group in optimizer.param_groups:
-            group["lr"] = _rate(at, plan)
+            group["lr"] = rate_at(at, settings.steps, settings.warmup, settings.learning_rate)
         wrapped.train()
         optimizer.zero_grad()
         cost, parts = wrapped(*_seen(data, rows, latent, seed, at, fabric.device))
@@ -355,7 +340,7 @@ def _seen(
     """Return tiles from 0 to 1, turned at random, their vectors if they are given, and noise."""
     random = stream(seed, "seen", step)
     turns = random.integers(SHOWN if data.vectors is not None else SYMMETRIES, size=len(rows)) * turn
-    stack = np.stack([turned(data.tiles[row], int(k)) for row, k in zip(rows, turns, strict=True)])
+    stack = np.stack([turned(data.tiles.read(int(row)), int(k)) for row, k in zip(rows, turns, strict=True)])
     images = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).float().div(255)
     vectors = None
     if data.vectors is not None:
@@ -371,10 +356,3 @@ def _look(step: nn.Module, data: Data, latent: int, seed: int, device: torch.dev
     with torch.inference_mode():
         parts = step(*_seen(data, rows, latent, seed, -1, device, turn=False))[1]
     return {f"held_out_{name}": value for name, value in parts.items()}
-
-
-def _rate(step: int, plan: GenerativePlan) -> float:
-    steps, warm = plan.training.steps, max(1, round(plan.training.warmup * plan.training.steps))
-    if step < warm:
-        return plan.training.learning_rate * (step + 1) / warm
-    return plan.training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

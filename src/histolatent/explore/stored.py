@@ -1,0 +1,69 @@
+"""Arrays and what is said of them, as a folder: JSON and NPZ, no code."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..outputs import Mark, whole
+from ..provenance import canonical_json
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind of folder: what its format is called, its version, and its files `STEM.json` and `STEM.npz`."""
+
+    name: str
+    version: int
+    stem: str
+
+    @property
+    def mark(self) -> Mark:
+        """What such a folder bears."""
+        return Mark(f"{self.stem}.json", self.name, "format")
+
+    def write(
+        self, folder: Path, document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, overwrite: bool = False
+    ) -> Path:
+        """Write a folder that `read` reads, whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            If it exists and not `overwrite`, or is of another kind; or the disk is full.
+        """
+        with whole(folder, overwrite=overwrite, mark=self.mark) as part:
+            part.mkdir(parents=True)
+            with (part / f"{self.stem}.npz").open("wb") as file:
+                np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+            text = canonical_json({"format": self.name, "version": self.version, **document})
+            (part / f"{self.stem}.json").write_text(text + "\n", encoding="utf-8")
+        return folder
+
+    def read(self, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return what is said, and the arrays.
+
+        Raises
+        ------
+        InputError
+            If the folder is of another kind, or of another version.
+        """
+        try:
+            document = json.loads((folder / f"{self.stem}.json").read_text(encoding="utf-8"))
+            with np.load(folder / f"{self.stem}.npz", allow_pickle=False) as file:
+                arrays = dict(file)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"this is no {self.stem}", received=f"{folder}: {error}", valid=f"a folder of `explore {self.stem}`"
+            ) from None
+        if document.get("format") != self.name or document.get("version") != self.version:
+            raise InputError(
+                f"this is no {self.stem} that can be read",
+                received=f"{document.get('format')}, version {document.get('version')}",
+                valid=f"{self.name}, version {self.version}",
+            )
+        return document, arrays
