@@ -1,5 +1,6 @@
 """Pictures of a latent space: maps with their trust, ways, directions, mixtures, what a model makes of tiles."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, finish, panels, short,
 
 #: Maps beside each other, and values that get a colour of their own.
 ACROSS, MOST_VALUES = 3, len(COLOURS) * len(MARKERS)
-CAPTION_LETTERS = 62
+#: Letters of a caption in an inch, and inches for a legend above the panels.
+LETTERS, LEGEND = 13, 0.5
 Row = UInt8[np.ndarray, "_n _h _w 3"]
 
 
@@ -24,22 +26,28 @@ def draw_maps(maps: Sequence[Map], trusts: Sequence[MapTrust | None], values: pd
     """Draw maps side by side, tiles coloured by a column; under each how far to believe it."""
     across = min(ACROSS, len(maps))
     rows = -(-len(maps) // across)
-    side = WIDTH / across
-    figure, axes = panels(rows, across, (WIDTH, rows * (side + 0.95)))
+    side = WIDTH / max(across, 2)
+    figure, axes = panels(rows, across, (side * across, rows * (side + 0.75) + LEGEND))
     handles: list[Any] = []
     names: list[str] = []
     for axis, made, trust in zip(axes.flat, maps, trusts, strict=False):
         handles, names = _scatter(axis, made, values)
         axis.set_title(made.method)
-        axis.set_xlabel(
-            _wrapped("" if trust is None else _without(trust.caption(), made.method)), fontsize=7.5, color=GREY
-        )
+        caption = "" if trust is None else _without(trust.caption(), made.method)
+        axis.set_xlabel(_wrapped(caption, int(side * LETTERS)), fontsize=7.5, color=GREY)
     for axis in axes.flat[len(maps) :]:
         axis.set_axis_off()
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 1 - LEGEND / figure.get_figheight() if handles else 1))
     if handles:
-        columns = min(len(names), 6)
-        figure.legend(handles, names, loc="lower center", ncols=columns, frameon=False, bbox_to_anchor=(0.5, -0.06))
+        figure.legend(
+            handles,
+            names,
+            loc="upper center",
+            ncols=min(len(names), 6),
+            frameon=False,
+            markerscale=3,
+            bbox_to_anchor=(0.5, 1.0),
+        )
     return finish(figure)
 
 
@@ -47,14 +55,8 @@ def _without(text: str, method: str) -> str:
     return text.removeprefix(f"{method}: ")
 
 
-def _wrapped(text: str) -> str:
-    lines, line = [], ""
-    for word in text.split():
-        if len(line) + len(word) > CAPTION_LETTERS:
-            lines.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    return "\n".join([*lines, line])
+def _wrapped(text: str, letters: int) -> str:
+    return "\n".join(textwrap.wrap(text, letters))
 
 
 def _as_map(axis) -> None:
@@ -63,6 +65,7 @@ def _as_map(axis) -> None:
     axis.set_yticks([])
     axis.grid(visible=False)
     axis.set_aspect("equal", adjustable="datalim")
+    axis.spines[["left", "bottom"]].set_visible(False)
 
 
 def _dot_size(tiles: int, least: float = 2, most: float = 18) -> float:
@@ -101,9 +104,9 @@ def draw_points(made: Map, trust: MapTrust) -> Drawn:
     """Draw, on the map itself, which tiles' surroundings are kept, and which places are to be believed."""
     points = trust.points
     k = next(figure.k for figure in trust.faithfulness.figures if figure.metric == "recall")
-    shown = [(f"recall@{k}", f"share of the {k} nearest tiles that are shown near")]
-    shown += [("stability", "share of neighbours that other seeds show, too")] if "stability" in points else []
-    shown += [("reliability", "reliability of the surroundings")] if "reliability" in points else []
+    shown = [(f"recall@{k}", f"of the {k} nearest tiles,\nshare shown near")]
+    shown += [("stability", "share of neighbours\nthat other seeds show, too")] if "stability" in points else []
+    shown += [("reliability", "reliability of\nthe surroundings")] if "reliability" in points else []
     figure, axes = panels(1, len(shown), (WIDTH, WIDTH / max(len(shown), 2) + 0.5))
     rows = points.index.to_numpy()
     size = _dot_size(len(rows), 3, 22)
@@ -130,7 +133,7 @@ def draw_selection(made: Map, inside: np.ndarray, said: str) -> Drawn:
     axis.scatter(*made.places[inside].T, s=1.5 * size, color=COLOURS[1], linewidths=0, rasterized=True)
     _as_map(axis)
     axis.set_title(made.method)
-    axis.set_xlabel(_wrapped(said), fontsize=8, color=GREY)
+    axis.set_xlabel(_wrapped(said, int(WIDTH * 0.6 * LETTERS)), fontsize=8, color=GREY)
     figure.tight_layout()
     return finish(figure)
 
@@ -200,7 +203,7 @@ def draw_way(frame: pd.DataFrame, readings: pd.Series | None = None) -> Drawn:
         axis.plot(frame["along"], frame[name], color=COLOURS[0], marker="o", markersize=4)
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("share of the way")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * max(float(frame[name].max()), 1e-9))
     if readings is not None:
         axes[0][-1].plot(frame["along"], readings, color=COLOURS[1], marker="s", markersize=4)
         axes[0][-1].set_title(f"read: {readings.name}", fontsize=9)

@@ -71,7 +71,7 @@ def path(
         }
         if space.decoder is not None:
             rows[name] = way.decode()
-            notes[name] = [f"{value:.0%} sparser" for value in frame["sparser"]]
+            notes[name] = [f"{value:.0%} lie denser" for value in frame["sparser"]]
             movies[name] = enlarged(list(space[first].path(space[last], method=name, steps=FINER * steps).decode()))
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = _real(space, frame["nearest"].tolist())
@@ -154,12 +154,14 @@ def direction(
         ]
         if space.decoder is not None:
             rows[name] = space.decode(_stacked(points))
-            notes[name] = [f"{each['sparser']:.0%} sparser" for each in numbers["tiles"][name]]
+            notes[name] = [f"{each['sparser']:.0%} lie denser" for each in numbers["tiles"][name]]
             movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, wanted)
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = _real(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
-        figures["moved"] = draw_rows(rows, heads=[f"{amount:+g}" for amount in wanted], notes=notes)
+        figures["moved"] = draw_rows(
+            rows, heads=[f"{amount:+g}" if amount else "as it is" for amount in wanted], notes=notes
+        )
     write_outcome(out, f"{KIND} direction", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(in_words(found))
     for note in found.notes:
@@ -228,7 +230,7 @@ def chain(
     notes: dict[str, list[str]] = {}
     if space.decoder is not None:
         rows["decoded"] = space.decode(_stacked(points))
-        notes["decoded"] = [f"{each['sparser']:.0%} sparser" for each in steps]
+        notes["decoded"] = [f"{each['sparser']:.0%} lie denser" for each in steps]
     if space.pictures is not None:
         rows["nearest\nreal tile"] = _real(space, [str(each["nearest"]) for each in steps])
     if not rows:
