@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 LOCK   := requirements/all.lock
 
+# Where this is set, as in many containers, every process would compile every module that it imports, and torch is large.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test lint type docs bench lock clean help
 
 help:  ## this list

@@ -24,7 +24,7 @@ from histolatent.encoders.embed import embed_views
 from histolatent.images import cores, default_workers
 from histolatent.training.processes import make_fabric
 
-TILES, PIXELS, STEPS = 400, 224, 60
+TILES, PIXELS, STEPS = 2000, 224, 60
 
 
 def main() -> None:

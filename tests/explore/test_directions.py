@@ -47,6 +47,17 @@ def test_a_planted_class_is_found_in_units_of_its_gap(kind):
     assert cosine(found.vector, other.vector) == pytest.approx(-1, abs=1e-3)
 
 
+def test_of_three_classes_one_is_led_to_from_another_or_from_all():
+    z, label, _, axes, groups = planted()
+    names = np.where(label == 1, "tumour", np.where(np.arange(len(z)) % 3 == 0, "fat", "stroma")).tolist()
+    names[0] = None
+    whole = fit_direction(z, names, name="label", groups=groups, positive="tumour")
+    part = fit_direction(z, names, name="label", groups=groups, positive="tumour", negative="fat")
+    assert whole.unit == "from not tumour to tumour" and part.unit == "from fat to tumour"
+    assert whole.card.tiles == len(z) - 1 and part.card.tiles == sum(name in ("tumour", "fat") for name in names)
+    assert min(cosine(each.vector, axes[2]) for each in (whole, part)) > 0.95
+
+
 @pytest.mark.parametrize("kind", ["difference", "ridge"])
 def test_a_planted_number_is_found_in_its_units(kind):
     z, _, size, axes, groups = planted()
@@ -151,6 +162,12 @@ def test_orders_of_moves_commute_and_of_ways_do_not():
         (lambda n: list(range(n)), {"kind": "lda"}, OptionError, "lda is not for a number.*difference, ridge"),
         (lambda n: ["a", "b"] * (n // 2), {"kind": "ldaa"}, OptionError, "did you mean 'lda'"),
         (lambda n: ["a", "b"] * (n // 2), {"positive": "c"}, OptionError, "class of attribute.*'c'"),
+        (
+            lambda n: ["bcd"[i % 3] for i in range(n)],
+            {"positive": "b", "negative": "e"},
+            OptionError,
+            "class of attribute.*'e'",
+        ),
         (lambda n: ["a", "b"], {}, InputError, "one for each vector"),
     ],
 )

@@ -132,6 +132,7 @@ def fit_direction(
     groups: GivenCodes | None = None,
     confounders: Mapping[str, Sequence[object]] | None = None,
     positive: str | None = None,
+    negative: str | None = None,
     force: bool = False,
     seed: int = 0,
 ) -> Direction:
@@ -143,21 +144,24 @@ def fit_direction(
       These are filters $w$, and the direction is their pattern $\mathrm{Cov}(z) w / \mathrm{Var}(w \cdot z)$ (Haufe et
       al. 2014): a filter also points where noise is to be cancelled, and moving there changes other things.
 
-    A move of 1 is the gap between the means of both classes, or one unit of the number. Tiles whose value, group or
-    confounder is missing are left out. The card says what it is worth: see `DirectionCard`.
+    A move of 1 is the gap between the means of both classes, or one unit of the number. Of more classes than two, the
+    direction leads to `positive` from `negative`, or from all others. Tiles whose value, group or confounder is missing
+    are left out. The card says what it is worth: see `DirectionCard`.
 
     Misleads: it is linear, and says what goes with the attribute in these tiles, not what causes it.
 
     Raises
     ------
     InputError
-        If values are constant, of more than two classes, too few; or confounders tell more than 95 % of them, unless
-        `force`: then moving along it is moving between sites.
+        If values are constant, too few, or of more than two classes without `positive`; or confounders tell more than
+        95 % of them, unless `force`: then moving along it is moving between sites.
     OptionError
         If the kind is unknown, or not for such values.
     """
     check_vectors(vectors)
     table = _tidy(len(vectors), values, groups, confounders)
+    if positive is not None:
+        table["value"] = _two_classes(table["value"], name, positive, negative)
     known = np.flatnonzero(~table.isna().to_numpy().any(axis=1))
     table, z = table.iloc[known], vectors[known].astype(np.float64)
     y, classes = _as_numbers(table["value"], name, positive)
@@ -193,6 +197,21 @@ def _tidy(
     return pd.DataFrame(columns)
 
 
+def _two_classes(values: pd.Series, name: str, positive: str, negative: str | None) -> pd.Series:
+    """Return values of two classes: the positive one, and the negative one or all others."""
+    named = values.astype(str).astype(object)
+    named[values.isna()] = None
+    kinds = sorted(named.dropna().unique())
+    for each in (positive, negative):
+        if each is not None and each not in kinds:
+            raise unknown(f"class of {name}", each, kinds)
+    if negative is not None:
+        named[~named.isin([positive, negative])] = None
+    elif len(kinds) > 2:
+        named[named.notna() & (named != positive)] = f"not {positive}"
+    return named
+
+
 def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Values, tuple[str, str] | None]:
     """Return numbers, and both classes if values are two: the `positive` one, else the later by name, is 1."""
     numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
@@ -212,10 +231,8 @@ def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Val
         raise InputError(
             f"{name} has more than two classes: a direction leads from one to another",
             received=", ".join(kinds[:8]),
-            fix="give the values of two classes, and None for the others",
+            fix=f"positive={kinds[0]!r} leads there from all others, negative={kinds[1]!r} from these alone",
         )
-    if positive is not None and positive not in kinds:
-        raise unknown(f"class of {name}", positive, kinds)
     one = positive or kinds[1]
     other = next(kind for kind in kinds if kind != one)
     return np.array([float(str(value) == one) for value in values]), (other, one)

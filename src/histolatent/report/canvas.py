@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 from ..audit.result import AuditResult, EncoderResult, Figure
+from .movies import Frame
 
 #: Okabe & Ito 2008: told apart by people with any of the common colour deficiencies. Markers tell them apart in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -40,10 +42,13 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure in both forms."""
+    """A figure in both forms. Jupyter shows it."""
 
     svg: str
     png: bytes
+
+    def _repr_png_(self) -> bytes:
+        return self.png
 
 
 styled = matplotlib.rc_context(STYLE)
@@ -68,6 +73,13 @@ def finish(figure) -> Drawn:
     svg = svg[svg.index("<svg") :]
     # Ids of groups are the same in every figure, and one page holds them all; nothing refers to them.
     return Drawn(re.sub(r'<g id="[a-z]+(?:\.[a-z]+)?_[\w.]+">', "<g>", svg), pixels.getvalue())
+
+
+def frame_of(figure, dpi: int = 100) -> Frame:
+    """Return a figure as a frame of a movie."""
+    figure.set_dpi(dpi)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
 def look(result: AuditResult, encoder: EncoderResult) -> dict[str, str]:

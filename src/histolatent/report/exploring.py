@@ -1,18 +1,20 @@
 """Pictures of a latent space: maps with their trust, ways, directions, mixtures, what a model makes of tiles."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from matplotlib import rc_context
 
 from ..explore.directions import Direction
 from ..explore.faithfulness import Faithfulness
 from ..explore.maps import Map
 from ..explore.trust import MapTrust
-from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, finish, panels, short, styled
+from .canvas import COLOURS, GREY, MARKERS, STYLE, WIDTH, Drawn, finish, frame_of, panels, short, styled
+from .movies import Frame
 
 #: Maps beside each other, and values that get a colour of their own.
 ACROSS, MOST_VALUES = 3, len(COLOURS) * len(MARKERS)
@@ -136,6 +138,53 @@ def draw_selection(made: Map, inside: np.ndarray, said: str) -> Drawn:
     axis.set_xlabel(_wrapped(said, int(WIDTH * 0.6 * LETTERS)), fontsize=8, color=GREY)
     figure.tight_layout()
     return finish(figure)
+
+
+def draw_walk(
+    made: Map,
+    values: pd.Series | None,
+    places: Float[np.ndarray, "t 2"],
+    tiles: Row,
+    notes: Sequence[str],
+    stops: Sequence[int],
+    caption: str,
+) -> Iterator[Frame]:
+    """Yield the frames of a walk: where it is in the map, what is there, and below it each of the `stops` passed.
+
+    `places` and `tiles` are of every step, with a note each; `stops` are steps, in their order.
+    """
+    with rc_context(STYLE):
+        figure = panels(1, 1, (WIDTH, 0.56 * WIDTH))[0]
+        figure.clear()
+        across = max(len(stops), 4)
+        grid = figure.add_gridspec(2, across + 6, height_ratios=(3.4, 1), left=0.03, right=0.97, bottom=0.05, top=0.93)
+        whole, large = figure.add_subplot(grid[:, :6]), figure.add_subplot(grid[0, 6:])
+        strip = [figure.add_subplot(grid[1, 6 + place]) for place in range(len(stops))]
+        handles, names = _scatter(whole, made, values)
+        if handles:
+            whole.legend(handles, names, loc="upper left", frameon=False, markerscale=3, fontsize=7.5)
+        whole.set_title(made.method)
+        whole.set_xlabel(
+            _wrapped(_without(caption, made.method), int(0.46 * WIDTH * LETTERS)), fontsize=7.5, color=GREY
+        )
+        whole.plot(*places.T, color="white", linewidth=3.5)
+        whole.plot(*places.T, color="#888888", linewidth=1.2)
+        trail = whole.plot([], [], color="black", linewidth=2.2)[0]
+        here = whole.plot([], [], "o", color="white", markeredgecolor="black", markeredgewidth=2, markersize=10)[0]
+        shown = large.imshow(tiles[0], interpolation="nearest")
+        for axis in (large, *strip):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.grid(visible=False)
+            axis.spines[:].set_visible(False)
+        for step, (tile, note) in enumerate(zip(tiles, notes, strict=True)):
+            trail.set_data(*places[: step + 1].T)
+            here.set_data(places[step : step + 1, 0], places[step : step + 1, 1])
+            shown.set_data(tile)
+            large.set_xlabel(note, fontsize=9)
+            if step in stops:
+                strip[stops.index(step)].imshow(tile, interpolation="nearest")
+            yield frame_of(figure)
 
 
 @styled

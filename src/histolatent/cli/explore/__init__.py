@@ -2,7 +2,7 @@
 
 import typer
 
-from . import maps, models, moves
+from . import maps, models, moves, walk
 
 app = typer.Typer(
     help="Move in a latent space, and see how far to believe it: maps, ways, directions, transport, decoded tiles.",
@@ -17,6 +17,7 @@ app.command("trust", epilog=maps.TRUST_EXAMPLE)(maps.trust)
 app.command("island", epilog=maps.ISLAND_EXAMPLE)(maps.island)
 app.command("place", epilog=maps.PLACE_EXAMPLE)(maps.place)
 app.command("export", epilog=maps.EXPORT_EXAMPLE)(maps.export)
+app.command("walk", epilog=walk.EXAMPLE)(walk.walk)
 app.command("path", epilog=moves.PATH_EXAMPLE)(moves.path)
 app.command("direction", epilog=moves.DIRECTION_EXAMPLE)(moves.direction)
 app.command("chain", epilog=moves.CHAIN_EXAMPLE)(moves.chain)

@@ -130,18 +130,14 @@ def _sheet(model: "GenerativeModel", source: "TileSource") -> "tuple[Drawn, Qual
     """Return a picture of held-out tiles and what is decoded of their vectors, and how alike they are."""
     import numpy as np
 
-    from ...encoders.batches import prepare_many
-    from ...encoders.card import Preprocessing
     from ...explore.generative.quality import judge_reconstruction
-    from ...explore.generative.training import HALF
     from ...images import spaced
     from ...report.exploring import draw_rows
 
     names = set(model.card["shown"])
     rows = [row for row, tile in enumerate(source.table.index) if str(tile) in names]
     tiles = [source.read(row) for row in rows]
-    rule = Preprocessing(resize="squash", input_px=model.tile_px, mean=HALF, std=HALF)
-    real = np.stack(prepare_many(tiles, rule))
+    real = model.prepared(tiles)
     made = model.decode(model.encode(tiles))
     shown = spaced(np.arange(len(real)), SHEET)
     drawn = draw_rows({"tile": real[shown], "decoded": made[shown]})

@@ -7,7 +7,18 @@ import typer
 
 from ...errors import InputError, OptionError
 from ..console import AllowOutside, Device, Overwrite, say
-from .shared import Decoder, Out, Table, TilesOf, enlarged, read_space, refuse_outcome, write_outcome
+from .shared import (
+    Decoder,
+    Out,
+    Table,
+    TilesOf,
+    enlarged,
+    read_space,
+    real_tiles,
+    refuse_nothing_to_show,
+    refuse_outcome,
+    write_outcome,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +29,7 @@ if TYPE_CHECKING:
 PATH_EXAMPLE = "Example: histolatent explore path emb.zarr TILE_A TILE_B --decoder vae/ --method geodesic --out way/"
 DIRECTION_EXAMPLE = "Example: histolatent explore direction emb.zarr label --tile TILE --decoder vae/ --out label/"
 CHAIN_EXAMPLE = (
-    'Example: histolatent explore chain emb.zarr TILE "label +1" "size -2" "toward OTHER 0.3" -d vae/ --out chain/'
+    'Example: histolatent explore chain emb.zarr TILE "grade +1" "label=tumour -2" "toward OTHER .3" -d vae/ --out out/'
 )
 BARYCENTRE_EXAMPLE = (
     "Example: histolatent explore barycentre emb.zarr --column label A B --decoder vae/ --tiles tiles/ --out middle/"
@@ -42,7 +53,9 @@ def path(
         typer.Option("--method", "-m", help="lerp, slerp, nlerp, graph, geodesic. Repeatable. Default: slerp."),
     ] = None,
     steps: Annotated[int, typer.Option(min=3, help="Steps of the picture, both ends included.")] = 9,
-    read: Annotated[str | None, typer.Option(help="Column whose direction is read along the way.")] = None,
+    read: Annotated[
+        str | None, typer.Option(help="What is read along the way: a column, or COLUMN=CLASS of more than two classes.")
+    ] = None,
     decoder: Decoder = None,
     tiles: TilesOf = None,
     device: Device = None,
@@ -54,7 +67,7 @@ def path(
 
     refuse_outcome(out, f"{KIND} path", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
-    attribute = None if read is None else space.direction(read)
+    attribute = None if read is None else _direction(space, read)
     rows: dict[str, Any] = {}
     notes: dict[str, list[str]] = {}
     numbers: dict[str, Any] = {"first": first, "last": last, "ways": {}}
@@ -74,7 +87,7 @@ def path(
             notes[name] = [f"{value:.0%} lie denser" for value in frame["sparser"]]
             movies[name] = enlarged(list(space[first].path(space[last], method=name, steps=FINER * steps).decode()))
         if space.pictures is not None:
-            rows[f"{name},\nreal tiles"] = _real(space, frame["nearest"].tolist())
+            rows[f"{name},\nreal tiles"] = real_tiles(space, frame["nearest"].tolist())
         readings = None
         if attribute is not None:
             import pandas as pd
@@ -87,19 +100,9 @@ def path(
     write_outcome(out, f"{KIND} path", numbers, figures=figures, movies=movies, overwrite=overwrite)
 
 
-def _real(space: "LatentSpace", names: list[str]) -> "np.ndarray":
-    """Return real tiles as an array of one size: that of the decoder, or of the first of them."""
-    import cv2
-    import numpy as np
-
-    found = [space.show(name) for name in names]
-    side = getattr(space.decoder, "tile_px", None) or found[0].shape[0]
-    return np.stack([cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in found])
-
-
 def direction(
     table: Table,
-    column: Annotated[str, typer.Argument(help="The attribute: a column of two classes, or of numbers.")],
+    column: Annotated[str, typer.Argument(help="The attribute: a column of classes, or of numbers.")],
     out: Out,
     tile: Annotated[list[str] | None, typer.Option("--tile", help="Tile to move, by its name. Repeatable.")] = None,
     kind: Annotated[
@@ -112,6 +115,9 @@ def direction(
         list[str] | None, typer.Option("--without", help="Column whose direction is taken out of it. Repeatable.")
     ] = None,
     positive: Annotated[str | None, typer.Option(help="The class to move toward.")] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="The class to move from, if there are more than two. Default: all others.")
+    ] = None,
     amounts: Annotated[str, typer.Option(help="How far to move, by comma.")] = "-2,-1,0,1,2",
     force: Annotated[bool, typer.Option("--force", help="Fit it although confounders tell nearly all of it.")] = False,
     decoder: Decoder = None,
@@ -125,9 +131,11 @@ def direction(
     from ...report.exploring import draw_effects, draw_rows, in_words
 
     wanted = _amounts(amounts)
+    if negative is not None and positive is None:
+        raise OptionError("a direction that leads from a class has one to lead to", fix="--positive CLASS")
     refuse_outcome(out, f"{KIND} direction", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
-    options: dict[str, Any] = {"kind": kind, "positive": positive, "force": force}
+    options: dict[str, Any] = {"kind": kind, "positive": positive, "negative": negative, "force": force}
     found = space.direction(column, confounders=confounder or [], **options)
     others = [space.direction(name, force=True) for name in without or []]
     if others:
@@ -157,7 +165,7 @@ def direction(
             notes[name] = [f"{each['sparser']:.0%} lie denser" for each in numbers["tiles"][name]]
             movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, wanted)
         if space.pictures is not None:
-            rows[f"{name},\nreal tiles"] = _real(space, [each["nearest"] for each in numbers["tiles"][name]])
+            rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
         figures["moved"] = draw_rows(
             rows, heads=[f"{amount:+g}" if amount else "as it is" for amount in wanted], notes=notes
@@ -166,6 +174,12 @@ def direction(
     say(in_words(found))
     for note in found.notes:
         say(f"  {note}")
+
+
+def _direction(space: "LatentSpace", text: str, *, force: bool = False) -> "Direction":
+    """Return the direction of COLUMN, or of COLUMN=CLASS: to that class from all others."""
+    column, _, positive = text.partition("=")
+    return space.direction(column, name=text, positive=positive or None, force=force)
 
 
 def _stacked(points: "list[Point]") -> "np.ndarray":
@@ -197,7 +211,7 @@ def chain(
     table: Table,
     tile: Annotated[str, typer.Argument(help="The tile to start from.")],
     operations: Annotated[
-        list[str], typer.Argument(help='In their order: "COLUMN +2", "COLUMN -1", "toward TILE 0.3".')
+        list[str], typer.Argument(help='In their order: "COLUMN +2", "COLUMN=CLASS -1", "toward TILE 0.3".')
     ],
     out: Out,
     decoder: Decoder = None,
@@ -213,9 +227,10 @@ def chain(
 
     refuse_outcome(out, f"{KIND} chain", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    refuse_nothing_to_show(space)
     parsed = [_operation(text) for text in operations]
     for name in dict.fromkeys(name for name, _, is_way in parsed if not is_way):
-        space = space.knowing(space.direction(name, force=True))
+        space = space.knowing(_direction(space, name, force=True))
     points = [space[tile]]
     for name, amount, is_way in parsed:
         points.append(points[-1].toward(space[name], amount) if is_way else points[-1].move(name, amount))
@@ -232,11 +247,7 @@ def chain(
         rows["decoded"] = space.decode(_stacked(points))
         notes["decoded"] = [f"{each['sparser']:.0%} lie denser" for each in steps]
     if space.pictures is not None:
-        rows["nearest\nreal tile"] = _real(space, [str(each["nearest"]) for each in steps])
-    if not rows:
-        raise InputError(
-            "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
-        )
+        rows["nearest\nreal tile"] = real_tiles(space, [str(each["nearest"]) for each in steps])
     figures = {"chain": draw_rows(rows, heads=[str(each["said"]) for each in steps], notes=notes)}
     write_outcome(out, f"{KIND} chain", numbers, figures=figures, overwrite=overwrite)
     say(
@@ -255,7 +266,7 @@ def _operation(text: str) -> tuple[str, float, bool]:
         raise OptionError(
             "an operation is a column and an amount, or a way",
             received=text,
-            valid='"label +1", "size -2", "toward TILE 0.3"',
+            valid='"grade +1", "label=tumour -2", "toward TILE 0.3"',
         )
     return step["name"], float(step["amount"].replace(" ", "")), False
 
@@ -284,10 +295,7 @@ def barycentre(
         raise OptionError("two groups, by their values", received=", ".join(groups))
     refuse_outcome(out, f"{KIND} barycentre", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
-    if space.decoder is None and space.pictures is None:
-        raise InputError(
-            "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
-        )
+    refuse_nothing_to_show(space)
     means = [space.mean_of(column, name) for name in groups]
     sets = [np.flatnonzero((space.obs[column].astype(str) == name).to_numpy()) for name in groups]
     plan = transport(space.vectors[sets[0]], space.vectors[sets[1]], seed=seed)
@@ -300,8 +308,8 @@ def barycentre(
         rows["line of\nmeans"] = space.decode(line)
         rows["transport,\none tile"] = space.decode(carried)
     if space.pictures is not None:
-        rows["line,\nreal tiles"] = _real(space, risks["line"]["nearest"].tolist())
-        shown = rows["transport,\nreal tiles"] = _real(space, risks["transport"]["nearest"].tolist())
+        rows["line,\nreal tiles"] = real_tiles(space, risks["line"]["nearest"].tolist())
+        shown = rows["transport,\nreal tiles"] = real_tiles(space, risks["transport"]["nearest"].tolist())
         rows["stain,\nin pixels"] = mix_stains(shown[0], shown[-1], at)
     moves = plan.moves().head(10)
     numbers = {

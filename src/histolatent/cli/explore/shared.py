@@ -35,6 +35,14 @@ def read_space(
 ) -> "LatentSpace":
     """Return a table as a space, with a decoder and pictures where they are given."""
     from ...embeddings import read_table
+
+    return space_of(read_table(table), decoder, tiles, allow_outside=allow_outside, device=device)
+
+
+def space_of(
+    table: "AnnData", decoder: Path | None, tiles: str | None, *, allow_outside: bool = False, device: str | None = None
+) -> "LatentSpace":
+    """Return a table that was read as a space. See `read_space`."""
     from ...explore.space import LatentSpace
     from ...images import open_tiles
 
@@ -44,7 +52,7 @@ def read_space(
 
         model = read_model(decoder, device=device)
     pictures = None if tiles is None else open_tiles(tiles, allow_outside=allow_outside)
-    return LatentSpace.of(read_table(table), model, pictures)
+    return LatentSpace.of(table, model, pictures)
 
 
 def column_of(table: "AnnData", name: str) -> "pd.Series":
@@ -112,9 +120,8 @@ def write_outcome(
             beside(part)
         text = json.dumps(plain(document), indent=1, sort_keys=True, ensure_ascii=False)
         (part / CARD).write_text(text + "\n", encoding="utf-8")
-    pictures = ", ".join(f"{name}.png" for name in figures)
-    films = "".join(f", {name}.gif and .mp4" for name in movies or {})
-    say(f"{out}: {pictures}{films}; numbers in {CARD}")
+    written = [f"{name}.png" for name in figures] + [f"{name}.gif and .mp4" for name in movies or {}]
+    say(f"{out}: {', '.join(written)}; numbers in {CARD}")
 
 
 def refuse_outcome(out: Path, kind: str, *, overwrite: bool) -> None:
@@ -122,6 +129,24 @@ def refuse_outcome(out: Path, kind: str, *, overwrite: bool) -> None:
     from ...outputs import Mark, refuse_existing
 
     refuse_existing(out, overwrite=overwrite, mark=Mark(CARD, kind))
+
+
+def refuse_nothing_to_show(space: "LatentSpace") -> None:
+    """Raise if a place can be shown neither decoded nor by real tiles."""
+    if space.decoder is None and space.pictures is None:
+        raise InputError(
+            "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
+        )
+
+
+def real_tiles(space: "LatentSpace", names: list[str]) -> "np.ndarray":
+    """Return real tiles as an array of one size: that of the decoder, or of the first of them."""
+    import cv2
+    import numpy as np
+
+    found = [space.show(name) for name in names]
+    side = getattr(space.decoder, "tile_px", None) or found[0].shape[0]
+    return np.stack([cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in found])
 
 
 def enlarged(tiles: "Sequence[np.ndarray]", least: int = 256) -> "list[np.ndarray]":

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ..._types import Tiles, Vectors
-from ...encoders import Encoder, encode, encoder, save_encoder
+from ...encoders import Encoder, Preprocessing, encode, encoder, save_encoder
+from ...encoders.batches import prepare_many
 from ...encoders.torch_models import choose_device
 from ...encoders.weight_files import plain_errors, read_weights
 from ...errors import EncoderError, InputError
@@ -24,6 +25,12 @@ FORMAT, VERSION = "histolatent-generative", 1
 CARD, WEIGHTS, ENCODER = "generative.json", "decoder.safetensors", "encoder"
 MARK = Mark(CARD, FORMAT, "format")
 BATCH = 64
+HALF = (0.5, 0.5, 0.5)
+
+
+def sized(tile_px: int) -> Preprocessing:
+    """Return the rule that brings a tile to the size that a model decodes."""
+    return Preprocessing(resize="squash", input_px=tile_px, mean=HALF, std=HALF)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,10 @@ class GenerativeModel:
     def tile_px(self) -> int:
         """Side of the tiles that are decoded."""
         return int(self.card["plan"]["tile_px"])
+
+    def prepared(self, tiles: Sequence[np.ndarray]) -> Tiles:
+        """Return raw tiles at the size that is decoded, to be compared with what comes back."""
+        return np.stack(prepare_many(tiles, sized(self.tile_px)))
 
     def encode(self, tiles: Iterable[np.ndarray]) -> Vectors:
         """Return the vectors of raw tiles of any sizes; of a variational model the mean, never a sample."""

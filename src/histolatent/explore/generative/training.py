@@ -25,11 +25,10 @@ from ...training.checkpoint import CHECKPOINT, keep, resume
 from ...training.holdout import leave_out, make_folds
 from ...training.processes import Told, make_fabric
 from ...training.rates import rate_at
-from .model import GenerativeModel
+from .model import GenerativeModel, sized
 from .networks import TileDecoder, divergence, misfit
 from .plan import GenerativePlan, Kind
 
-HALF = (0.5, 0.5, 0.5)
 #: Ways a tile is turned and mirrored; a decoder of a frozen encoder is shown the first few of them.
 SYMMETRIES, SHOWN = 8, 4
 #: Tiles that are looked at when a checkpoint is written.
@@ -139,8 +138,7 @@ def keep_prepared(
 
     See `keep_tiles` for its errors.
     """
-    rule = Preprocessing(resize="squash", input_px=tile_px, mean=HALF, std=HALF)
-    changed = ChangedTiles(source, Prepare(rule))
+    changed = ChangedTiles(source, Prepare(sized(tile_px)))
     return keep_tiles(changed, folder / f"{tile_px} px", workers=workers, on_error=on_error, progress=progress)
 
 
@@ -208,7 +206,7 @@ def _networks(
         kind="folder",
         source=kind,
         dim=plan.latent,
-        preprocessing=Preprocessing(resize="squash", input_px=plan.tile_px, mean=HALF, std=HALF),
+        preprocessing=sized(plan.tile_px),
         revision=f"seed {seed}",
         licence="that of the tiles",
         domain="pathology",

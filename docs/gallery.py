@@ -1,0 +1,52 @@
+"""Make pages of the scripts in `examples/explore`: each is run when the site is built, and shown with what came out.
+
+Cells are those of the percent format. A cell that fails stops the build. Sizes are those of `begin.py` there.
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+SCRIPTS = Path(__file__).parent.parent / "examples" / "explore"
+#: Seconds that a cell may take.
+LONGEST = 1800
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add a page for each script, and its pictures."""
+    from mkdocs.structure.files import File
+
+    with TemporaryDirectory() as folder:
+        os.environ.setdefault("GALLERY_FOLDER", folder)
+        for script in sorted(SCRIPTS.glob("[0-9]*.py")):
+            page, pictures = run_script(script)
+            name = script.stem.partition("_")[2].replace("_", "-")
+            files.append(File.generated(config, f"gallery/{name}.md", content=page))
+            for path, data in pictures.items():
+                files.append(File.generated(config, f"gallery/{path}", content=data))
+    return files
+
+
+def run_script(script: Path) -> tuple[str, dict[str, bytes]]:
+    """Run the cells of a script; return a page in Markdown, and the pictures that it shows, by their paths.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell fails.
+    """
+    import jupytext
+    from nbclient import NotebookClient
+    from nbconvert import MarkdownExporter
+
+    notebook = jupytext.read(script)
+    NotebookClient(
+        notebook, timeout=LONGEST, kernel_name="python3", resources={"metadata": {"path": str(script.parent)}}
+    ).execute()
+    exporter = MarkdownExporter()
+    text, resources = exporter.from_notebook_node(
+        notebook, {"unique_key": script.stem, "output_files_dir": script.stem, "metadata": {"name": script.stem}}
+    )
+    note = f"*`examples/explore/{script.name}`: cells to run in Jupyter or an editor, or as a script.*"
+    return f"{text}\n\n{note}\n", resources["outputs"]

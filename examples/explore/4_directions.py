@@ -1,0 +1,76 @@
+# %% [markdown]
+# # Directions, and what they are worth
+#
+# If tiles differ in a column, their vectors may differ in a direction. Moving along it shows what the encoder means
+# by the column. A card says whether the direction is to be believed.
+
+# %%
+import numpy as np
+from begin import movie, space
+
+from histolatent.errors import InputError
+from histolatent.explore.directions import name_directions, principal_directions, side_effects
+from histolatent.report.exploring import draw_effects, draw_rows, in_words
+
+here = space()
+tumour = here.direction("tumour", confounders=["site"], positive="True")
+print(in_words(tumour))
+tumour.card
+
+# %% [markdown]
+# Three tiles moved along it. 0 is the tile as it is, 1 the way from the mean of the one class to that of the other.
+
+# %%
+amounts = (-2, -1, 0, 1, 2)
+rows = {
+    name.rpartition("/")[2]: here.decode(np.stack([here[name].move(tumour, amount).vector for amount in amounts]))
+    for name in here.tiles[:: len(here.tiles) // 3][:3]
+}
+draw_rows(rows, heads=[f"{amount:+g}" if amount else "as it is" for amount in amounts])
+
+# %%
+sweep = [here[here.tiles[0]].move(tumour, amount).decode() for amount in np.linspace(-2, 2, 24)]
+movie([*sweep, *sweep[-2:0:-1]], "tumour")
+
+# %% [markdown]
+# How far to move until the class is read with a probability of .9:
+
+# %%
+tumour.amount_for(here[here.tiles[0]].vector, 0.9)
+
+# %% [markdown]
+# ## What else moves
+#
+# A direction of tissue may carry the site along. Each row is a move of 1, each column what is read of it then.
+
+# %%
+site = here.direction("site", positive="new-stain")
+pair = [tumour, site]
+draw_effects(side_effects(pair, here.vectors))
+
+# %% [markdown]
+# Taken out, it stays where it is:
+
+# %%
+alone = tumour.without(site)
+draw_effects(side_effects([alone, site], here.vectors))
+
+# %% [markdown]
+# ## What is refused
+#
+# Where a confounder tells the attribute, a direction of it would be one between sites.
+
+# %%
+try:
+    here.direction("stain", positive="harris", confounders=["site"])
+except InputError as error:
+    print(error)
+
+# %% [markdown]
+# ## Directions that nobody asked for
+#
+# The largest axes of the space, named by the column that goes with each most.
+
+# %%
+for found in name_directions(principal_directions(here.vectors, 6), here.vectors, here.obs):
+    print(found.name)

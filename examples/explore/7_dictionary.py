@@ -1,0 +1,36 @@
+# %% [markdown]
+# # A dictionary of a space
+#
+# A sparse autoencoder takes every vector apart into a few of many atoms. Each atom is a direction; what it stands
+# for, the tiles with most of it say.
+
+# %%
+from begin import FULL, space
+
+from histolatent.explore.dictionary import fit_dictionary
+from histolatent.report.exploring import draw_rows
+
+here = space()
+made = fit_dictionary(here.vectors, atoms=128 if FULL else 32, k=6, steps=2000 if FULL else 300)
+made
+
+# %% [markdown]
+# The atoms that most tiles use, named by the column that goes with them, if any does:
+
+# %%
+found = made.directions(here.vectors, here.obs)[:5]
+rows = {}
+for direction in found:
+    atom = int(direction.name.split()[1].rstrip(":"))
+    strongest = made.strongest(here.vectors, atom, 8)["tile"]
+    rows[direction.name.replace(": ", "\n")] = [here.show(here.tiles[row]) for row in strongest]
+draw_rows(rows)
+
+# %% [markdown]
+# And along an atom, a tile moves as along any other direction:
+
+# %%
+start = here[here.tiles[0]]
+draw_rows(
+    {found[0].name.split(":")[0]: here.decode([start.move(found[0], amount).vector for amount in (-2, -1, 0, 1, 2)])}
+)

@@ -1,0 +1,45 @@
+# %% [markdown]
+# # Erase what must not be there
+#
+# A site that can be read from vectors is used by whatever is trained on them. LEACE takes out what a linear probe
+# reads of it, by the smallest change there is.
+
+# %%
+import numpy as np
+import pandas as pd
+from begin import space
+
+from histolatent.explore.erasure import fit_leace
+from histolatent.probes import FittedProbe, fit_probe
+from histolatent.stats import whole_value
+
+here = space()
+sites = np.unique(here.obs["site"].astype(str), return_inverse=True)[1]
+erase = fit_leace(here.vectors, sites)
+erase
+
+# %% [markdown]
+# ## What a probe reads, before and after
+#
+# Each probe is a fresh one. Sites are read of tiles whose patient it has not seen; a patient is of one site here, so
+# this asks whether a site is told by what its patients share.
+
+# %%
+patients = np.unique(here.obs["patient"].astype(str), return_inverse=True)[1]
+
+
+def read(vectors: np.ndarray, column: str) -> float:
+    """Return the balanced accuracy of a fresh probe of a column."""
+    fitted = fit_probe(vectors, here.obs[column].astype(str).tolist(), patients)
+    assert isinstance(fitted, FittedProbe)
+    return whole_value(fitted.read(vectors).accuracy(), len(vectors))
+
+
+spaces = {"as they are": here.vectors, "site erased": erase.apply(here.vectors)}
+pd.DataFrame(
+    {name: {column: read(vectors, column) for column in ("site", "label")} for name, vectors in spaces.items()}
+).round(2)
+
+# %% [markdown]
+# The label should stay where it was: only what goes with the site is gone. Probes that are not linear may still read
+# it.
