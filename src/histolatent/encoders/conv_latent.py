@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 
 class ConvLatent(nn.Module):
-    """Convolutions that halve the sides once for each width but the first, then one linear map to the latent vector.
+    """A linear map of pixels to the latent vector, and convolutions that add to it what is not linear.
 
-    `(n, 3, px, px)` to a map of features `(n, d, s, s)`. `mean` makes the latent vector of it; `spread`, of a
-    variational one, the logarithm of the variance of each number, which is used in training and never when tiles are
-    embedded.
+    Convolutions halve the sides once for each width but the first. `(n, 3, px, px)` becomes a map of their features
+    `(n, c, s, s)`, with what is linear (`axes`, about `centre`) as further channels, alike at all places. `latent`
+    makes the vector of it, and of a variational one the logarithm of the variance of each number, which is used in
+    training and never when tiles are embedded.
     """
+
+    centre: torch.Tensor
+    axes: torch.Tensor
 
     def __init__(self, tile_px: int, latent: int, widths: Sequence[int], *, variational: bool) -> None:
         super().__init__()
@@ -33,13 +37,22 @@ class ConvLatent(nn.Module):
         for before, after in itertools.pairwise(widths):
             layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        side = tile_px >> (len(widths) - 1)
-        self.mean = nn.Linear(widths[-1] * side * side, latent)
-        self.spread = nn.Linear(widths[-1] * side * side, latent) if variational else None
+        side, self.width = tile_px >> (len(widths) - 1), widths[-1]
+        self.mean = nn.Linear(self.width * side * side, latent)
+        self.spread = nn.Linear(self.width * side * side, latent) if variational else None
+        self.register_buffer("centre", torch.zeros(3 * tile_px * tile_px))
+        self.register_buffer("axes", torch.zeros(3 * tile_px * tile_px, latent))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the map of features."""
-        return self.layers(images)
+        found = self.layers(images)
+        linear = (images.flatten(1) - self.centre) @ self.axes
+        return torch.cat([found, linear[:, :, None, None].expand(-1, -1, *found.shape[2:])], dim=1)
+
+    def latent(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the vectors, and the logarithms of variances where there are any."""
+        found, linear = features[:, : self.width].flatten(1), features[:, self.width :, 0, 0]
+        return self.mean(found) + linear, None if self.spread is None else self.spread(found)
 
 
 def _features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
@@ -48,11 +61,12 @@ def _features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 def _pool(model: nn.Module, features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     assert isinstance(model, ConvLatent)
-    return model.mean(features.flatten(1)).float()
+    return model.latent(features)[0].float()
 
 
 def _grid(model: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    return features
+    assert isinstance(model, ConvLatent)
+    return features[:, : model.width]
 
 
 def _below(model: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:

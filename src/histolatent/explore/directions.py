@@ -161,7 +161,7 @@ def fit_direction(
     check_vectors(vectors)
     table = _tidy(len(vectors), values, groups, confounders)
     if positive is not None:
-        table["value"] = _two_classes(table["value"], name, positive, negative)
+        table["value"] = _two_classes(pd.Series(table["value"]), name, positive, negative)
     known = np.flatnonzero(~table.isna().to_numpy().any(axis=1))
     table, z = table.iloc[known], vectors[known].astype(np.float64)
     y, classes = _as_numbers(table["value"], name, positive)

@@ -74,7 +74,7 @@ class GenerativeModel:
 
     def images(self, vectors: torch.Tensor) -> torch.Tensor:
         """Return tiles `(n, 3, px, px)` from 0 to 1, with gradients."""
-        return self.network(vectors)
+        return self.network(vectors).clamp(0, 1)
 
     def decode(self, vectors: Vectors) -> Tiles:
         """Return uint8 RGB tiles of vectors `(n, d)`.
@@ -162,7 +162,7 @@ def read_model(folder: str | os.PathLike[str], *, device: str | None = None) -> 
             fix="pin its revision, or train the decoder anew",
         )
     plan = card["plan"]
-    network = TileDecoder(plan["tile_px"], base.card.dim, plan["widths"])
+    network = TileDecoder(plan["tile_px"], base.card.dim, tuple(plan["mending"]), plan["blocks"])
     with plain_errors(place / WEIGHTS):
         network.load_state_dict(read_weights(place / WEIGHTS), strict=True)
     network = network.eval().requires_grad_(False).to(chosen)

@@ -1,8 +1,5 @@
 """From vectors to tiles, and how alike two tiles are. Imports torch."""
 
-import itertools
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import nn
@@ -10,35 +7,65 @@ from torch.nn import functional
 
 
 class TileDecoder(nn.Module):
-    """From vectors `(n, d)` to tiles `(n, 3, px, px)` with values from 0 to 1.
+    """From vectors `(n, d)` to tiles `(n, 3, px, px)`: a linear map, and convolutions that mend what it draws.
 
-    Vectors are first moved by `shift` and divided by `scale`, the mean and spread of those that it was trained on. A
-    linear map gives a small map of features, whose sides are doubled once for each width but the first.
+    Vectors are first moved by `shift` and divided by `scale`, the mean and spread of those that it was trained on.
+    `rows` turns what comes out into a tile about `middle`: see `begin_linear`. The convolutions are at a half and a
+    quarter of the sides. Values are about from 0 to 1, and are not cut off.
     """
 
     shift: torch.Tensor
     scale: torch.Tensor
+    middle: torch.Tensor
+    rows: torch.Tensor
 
-    def __init__(self, tile_px: int, latent: int, widths: Sequence[int]) -> None:
+    def __init__(self, tile_px: int, latent: int, widths: tuple[int, int], blocks: int) -> None:
         super().__init__()
-        self.side, self.first = tile_px >> (len(widths) - 1), widths[-1]
+        fine, coarse = widths
+        self.side = tile_px
         self.register_buffer("shift", torch.zeros(latent))
         self.register_buffer("scale", torch.ones(latent))
-        self.inward = nn.Linear(latent, self.first * self.side * self.side)
-        layers: list[nn.Module] = [nn.BatchNorm2d(self.first), nn.ReLU()]
-        for before, after in itertools.pairwise(reversed(widths)):
-            layers += [
-                nn.Upsample(scale_factor=2.0),
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(),
-            ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[0], 3, 3, padding=1))
+        self.register_buffer("middle", torch.zeros(3 * tile_px * tile_px))
+        self.register_buffer("rows", torch.zeros(latent, 3 * tile_px * tile_px))
+        self.inward = nn.Sequential(nn.PixelUnshuffle(2), *_unit(12, fine))
+        self.middles = nn.Sequential(
+            *_unit(fine, coarse, kernel=4, stride=2),
+            *(_Block(coarse) for _ in range(blocks)),
+            nn.Conv2d(coarse, 4 * fine, 1, bias=False),
+            nn.PixelShuffle(2),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(),
+        )
+        last = nn.Conv2d(fine, 12, 3, padding=1)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)  # it begins with what is linear
+        self.outward = nn.Sequential(*_unit(2 * fine, fine), last, nn.PixelShuffle(2))
 
     def forward(self, vectors: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "n 3 _h _w"]:
         """Return the tiles."""
-        grid = self.inward((vectors - self.shift) / self.scale)
-        return torch.sigmoid(self.layers(grid.unflatten(1, (self.first, self.side, self.side))))
+        drawn = self.middle + ((vectors - self.shift) / self.scale) @ self.rows
+        drawn = drawn.unflatten(1, (3, self.side, self.side))
+        inner = self.inward(drawn * 2 - 1)
+        return drawn + self.outward(torch.cat([inner, self.middles(inner)], dim=1))
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_unit(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return functional.relu(features + self.layers(features))
+
+
+def _unit(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(before, after, kernel, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+    )
 
 
 def bands_of(images: Float[torch.Tensor, "n c h w"], count: int) -> list[torch.Tensor]:

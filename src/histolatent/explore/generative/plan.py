@@ -33,9 +33,10 @@ class GenerativeTraining(Part):
 class GenerativePlan(Plan):
     """A training run, but for its tiles and its kind.
 
-    Tiles are brought to `tile_px` a side. `latent` is the length of the vectors (of `decoder` it is the encoder's).
-    `widths` are the channels of the encoder, whose sides are halved once for each but the first; the decoder has the
-    same, from last to first.
+    Tiles are brought to `tile_px` a side. `latent` is the length of the vectors (of `decoder` it is the encoder's, and
+    this is the number of principal components that it starts from). `widths` are the channels of the encoder, whose
+    sides are halved once for each but the first; `mending` those of the decoder at a half and a quarter of the sides,
+    with `blocks` residual blocks at the latter.
 
     - `bands`: levels of a Laplacian pyramid in which a tile is compared with what is decoded, each with a noise of its
       own, which is what is left of it: fine detail, of small contrast, then counts as much as broad colour. 1 compares
@@ -50,8 +51,10 @@ class GenerativePlan(Plan):
 
     about: Mapping[str, str] = {}
     tile_px: Annotated[int, Field(ge=16, strict=True)] = 64
-    latent: Annotated[int, Field(ge=2, strict=True)] = 64
-    widths: tuple[Count, ...] = (32, 64, 128, 256, 256)
+    latent: Annotated[int, Field(ge=2, strict=True)] = 256
+    widths: tuple[Count, ...] = (16, 32, 64, 128, 128)
+    mending: tuple[Count, Count] = (32, 64)
+    blocks: Count = 2
     bands: Annotated[int, Field(ge=1, le=6, strict=True)] = 3
     beta: Weight = 1.0
     shrink: Weight = 1e-3
@@ -66,6 +69,8 @@ class GenerativePlan(Plan):
                 f"tiles of {self.tile_px} px cannot be halved {halvings} times: tile_px must be a multiple of "
                 f"{1 << max(halvings, 1)}, and twice that or more"
             )
+        if self.tile_px % 4:
+            raise ValueError(f"tiles of {self.tile_px} px cannot be quartered: tile_px must be a multiple of 4")
         if self.tile_px >> (self.bands - 1) < 4:
             raise ValueError(f"tiles of {self.tile_px} px have no {self.bands} bands")
         return self

@@ -33,6 +33,12 @@ from .plan import GenerativePlan, Kind
 SYMMETRIES, SHOWN = 8, 4
 #: Tiles that are looked at when a checkpoint is written.
 LOOKED = 256
+#: Turns of a tile, tiles, and numbers at most, that principal components are fitted to; which of them are rounding.
+TURNED, FITTED, MOST_VALUES, FLAT = 4, 4096, 2**27, 1e-3
+#: Strengths of the regression of components on vectors that are given.
+PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
+#: The logarithm of the variance that numbers of a variational model begin with.
+NARROW = -3.0
 FEWEST = 16
 
 
@@ -103,6 +109,8 @@ def train_generative(
     fabric = make_fabric(device, plan.training.precision)
     data = _read(source, plan, folder, on, seed, workers, on_error, progress)
     networks, encoder = _networks(kind, plan, on, data, seed)
+    if not (folder / CHECKPOINT).exists():
+        begin_linear(networks, data, plan, seed)
     history, checks = _run(fabric, networks, kind, plan, data, folder, seed, source, progress)
     network, base = networks["decoder"], on
     assert isinstance(network, TileDecoder)
@@ -194,13 +202,17 @@ def _networks(
         torch.default_generator.manual_seed(seed)
         if kind == "decoder":
             assert on is not None and data.vectors is not None  # a decoder is of some encoder's vectors
-            decoder = TileDecoder(plan.tile_px, on.card.dim, plan.widths)
+            decoder = TileDecoder(plan.tile_px, on.card.dim, plan.mending, plan.blocks)
             shown = torch.from_numpy(data.vectors[data.train].reshape(-1, on.card.dim))
             decoder.shift.copy_(shown.mean(dim=0))
             decoder.scale.copy_(shown.std(dim=0).clamp(min=1e-6))
             return nn.ModuleDict({"decoder": decoder}), None
         model = ConvLatent(plan.tile_px, plan.latent, plan.widths, variational=kind == "vae")
-        decoder = TileDecoder(plan.tile_px, plan.latent, plan.widths)
+        decoder = TileDecoder(plan.tile_px, plan.latent, plan.mending, plan.blocks)
+        for layer in (model.mean, model.spread):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.constant_(layer.bias, 0.0 if layer is model.mean else NARROW)
     card = EncoderCard(
         name=kind,
         kind="folder",
@@ -219,6 +231,44 @@ def _networks(
     }
     encoder = TorchEncoder(card, model, embed_conv_latent, "cpu", recipe)
     return nn.ModuleDict({"encoder": model, "decoder": decoder}), encoder
+
+
+def begin_linear(networks: nn.ModuleDict, data: Data, plan: GenerativePlan, seed: int) -> None:
+    """Set what is linear in the networks: principal components of training tiles in all turns, of unit variance.
+
+    A decoder of given vectors foretells the components from these, by ridge regression. What training then adds is what
+    components miss: they are the best that a linear map of so many numbers can do, so it starts from there.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import RidgeCV
+
+    random = stream(seed, "components")
+    values = 3 * plan.tile_px**2
+    turns = SYMMETRIES if data.vectors is None else SHOWN
+    pairs = np.stack(np.divmod(random.permutation(len(data.train) * turns), turns), axis=1)
+    pairs = pairs[: min(len(data.train) * TURNED, FITTED, MOST_VALUES // values)]
+    rows = data.train[pairs[:, 0]]
+    stack = np.stack([turned(data.tiles.read(int(row)), int(k)) for row, k in zip(rows, pairs[:, 1], strict=True)])
+    images = stack.transpose(0, 3, 1, 2).reshape(len(stack), values).astype(np.float32) / 255
+    fitted: Any = PCA(min(plan.latent, len(images) - 1), svd_solver="randomized", random_state=seed).fit(images)
+    spreads = np.sqrt(np.maximum(fitted.explained_variance_, 0)).astype(np.float32)
+    kept = spreads > FLAT * spreads[0]
+    axes, spreads = fitted.components_[kept].astype(np.float32), spreads[kept]
+    decoder = networks["decoder"]
+    assert isinstance(decoder, TileDecoder)
+    decoder.middle.copy_(torch.from_numpy(fitted.mean_.astype(np.float32)))
+    if data.vectors is None:
+        encoder = networks["encoder"]
+        assert isinstance(encoder, ConvLatent)
+        # The encoder sees pixels from -1 to 1.
+        encoder.centre.copy_(decoder.middle * 2 - 1)
+        encoder.axes[:, : len(axes)].copy_(torch.from_numpy(axes.T / spreads / 2))
+        decoder.rows[: len(axes)].copy_(torch.from_numpy(axes * spreads[:, None]))
+        return
+    given = (data.vectors[rows, pairs[:, 1]] - decoder.shift.numpy()) / decoder.scale.numpy()
+    wanted = (images - fitted.mean_) @ axes.T
+    foretold: Any = RidgeCV(alphas=PENALTIES, fit_intercept=False).fit(given, wanted)
+    decoder.rows.copy_(torch.from_numpy(foretold.coef_.T.astype(np.float32) @ axes))
 
 
 def _finished(encoder: TorchEncoder, source: str, kind: Kind) -> TorchEncoder:
@@ -302,12 +352,12 @@ class _Step(nn.Module):
         if vectors is None:
             encoder = self.networks["encoder"]
             assert isinstance(encoder, ConvLatent)
-            features = encoder(images * 2 - 1).flatten(1)
-            latent = encoder.mean(features).float()
-            if encoder.spread is None:
+            latent, spread = encoder.latent(encoder(images * 2 - 1))
+            latent = latent.float()
+            if spread is None:
                 extra = self.plan.shrink * latent.square().mean()
             else:
-                spread = encoder.spread(features).float().clamp(-12, 6)
+                spread = spread.float().clamp(-12, 6)
                 told = divergence(latent, spread)
                 parts["divergence"] = float(told.detach())
                 extra = self.plan.beta * told / images[0].numel()
