@@ -41,9 +41,9 @@ def run_script(script: Path) -> tuple[str, dict[str, bytes]]:
     from nbconvert import MarkdownExporter
 
     notebook = jupytext.read(script)
-    NotebookClient(
-        notebook, timeout=LONGEST, kernel_name="python3", resources={"metadata": {"path": str(script.parent)}}
-    ).execute()
+    place = {"metadata": {"path": str(script.parent)}}
+    quiet = ["--log-level=40"]
+    NotebookClient(notebook, kernel_name="python3", timeout=LONGEST, resources=place, extra_arguments=quiet).execute()
     exporter = MarkdownExporter()
     text, resources = exporter.from_notebook_node(
         notebook, {"unique_key": script.stem, "output_files_dir": script.stem, "metadata": {"name": script.stem}}

@@ -15,7 +15,6 @@ from PIL import Image
 from histolatent import embed, open_tiles, read_table
 from histolatent.explore.generative.model import GenerativeModel, read_model, save_model
 from histolatent.explore.generative.plan import GenerativePlan
-from histolatent.explore.generative.training import train_generative
 from histolatent.explore.space import LatentSpace
 from histolatent.images import TileSource
 from histolatent.report.movies import write_movie
@@ -34,6 +33,8 @@ def tiles() -> TileSource:
 def model() -> GenerativeModel:
     """Return the variational model, which is trained the first time."""
     if not (FOLDER / "vae").exists():
+        from histolatent.explore.generative.training import train_generative  # slow to import
+
         plan = GenerativePlan.read("demo").changed(**({} if FULL else SMALL))
         trained = train_generative(tiles(), "vae", plan, FOLDER / "vae.training", workers=1)
         save_model(trained, FOLDER / "vae")

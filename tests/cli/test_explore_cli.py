@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histolatent.explore.maps import read_map
+
 TILES = "phantom:sites=2,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 SHORT = ("--set", "tile_px=16", "--set", "latent=6", "--set", "widths=[8,16]", "--set", "training.steps=6")
 SHORT = (*SHORT, "--set", "training.check_every=3", "--set", "training.batch_size=8", "--set", "bands=2")
@@ -73,9 +75,11 @@ def test_a_decoder_of_another_encoder_and_its_samples(run, folder, tmp_path):
     assert np.array(found["vectors"]).shape == (9, 6) and set(found["risks"][0]) >= {"nearest", "sparser", "cycle"}
     dense = run(
         *("explore", "sample", folder / "vae", "--from", "density", "--table", folder / "emb.zarr"),
-        *("--count", 4, "--out", tmp_path / "d"),
+        *("--tiles", TILES, "--judge", "toy:od-moments", "--count", 4, "--out", tmp_path / "d"),
     )
-    assert dense.exit_code == 0, dense.output
+    assert dense.exit_code == 0 and "from 24 real tiles" in dense.output
+    frechet = numbers(tmp_path / "d")["frechet"]
+    assert frechet["value"] > frechet["floor"] > 0
 
 
 def test_a_map_has_its_picture_trust_and_folder(folder):
@@ -130,6 +134,24 @@ def test_a_way_is_pictures_movies_and_numbers(run, folder, tmp_path):
     assert len(frames) == 20 and frames[0].shape == (256, 256, 3)
     assert len(imageio.imread(tmp_path / "way" / "geodesic.gif")) > 1
     assert imageio.imread(tmp_path / "way" / "way.png").shape[1] > 500
+
+
+def test_a_walk_through_a_map_is_a_movie(run, folder, tmp_path):
+    stops = names(folder)[0][:3]
+    out = tmp_path / "walk"
+    words = ("explore", "walk", folder / "maps" / "pca", *stops, "--colour", "label", "--steps", 2, "--quiet")
+    done = run(*words, "-m", "lerp", "--decoder", folder / "vae", "--out", out)
+    assert done.exit_code == 0, done.output
+    found = numbers(out)
+    assert len(found["steps"]) == 5 and found["stops"] == list(stops) and 0 < found["largest_jump"] <= 2
+    places = read_map(folder / "maps" / "pca")
+    for step, tile in zip((0, 2, 4), stops, strict=True):
+        at = places.places[places.tiles.index(tile)]
+        np.testing.assert_allclose([found["steps"][step][axis] for axis in "xy"], at, atol=1e-6)
+    movie = imageio.imread(out / "walk.gif")
+    assert len(movie) <= 2 + 3 * 4 and movie.shape[2] > 800  # stops are held; a GIF keeps alike frames once
+    real = run(*words, "--tiles", TILES, "--out", tmp_path / "real")
+    assert real.exit_code == 0, real.output
 
 
 def test_a_direction_moves_tiles_and_says_what_it_is_worth(run, folder, tmp_path):
@@ -197,6 +219,12 @@ def test_vectors_are_taken_apart(run, folder, tmp_path):
         (("direction", "{emb}", "slide"), "more than two classes"),
         (("direction", "{emb}", "site", "--amounts", "x"), "amounts are numbers"),
         (("chain", "{emb}", "{tile}", "site"), "a column and an amount"),
+        (("chain", "{emb}", "{tile}", "label=tumor +1", "--decoder", "{vae}"), "no class of label"),
+        (("direction", "{emb}", "label", "--negative", "stroma"), "has one to lead to"),
+        (("walk", "{map}", "{tile}", "--decoder", "{vae}"), "two stops or more"),
+        (("walk", "{map}", "{tile}", "{tile}"), "nothing to show"),
+        (("walk", "{map}", "{tile}", "b", "--decoder", "{vae}"), "there is no such tile"),
+        (("sample", "{vae}", "--judge", "toy:od-moments"), "beside real tiles"),
         (("chain", "{emb}", "{tile}", "site +1"), "nothing to show"),
         (("barycentre", "{emb}", "a", "--column", "site"), "two groups"),
         (("sample", "nowhere"), "no generative model"),

@@ -143,6 +143,7 @@ def test_what_goes_with_what():
     assert goes_with(x, pd.Series(np.where(x > 0, "a", "b"))) == pytest.approx(np.sqrt(2 / np.pi), abs=0.05)
     assert goes_with(x, pd.Series(random.integers(60, size=300).astype(str))) < 0.3
     assert goes_with(x, pd.Series(["a"] * 300)) == 0
+    assert goes_with(x, pd.Series([f"tile {i}" for i in range(300)])) == 0
 
 
 def test_orders_of_moves_commute_and_of_ways_do_not():

@@ -456,7 +456,10 @@ def name_directions(
 
 
 def goes_with(values: np.ndarray, column: pd.Series) -> float:
-    """Return the correlation of numbers with a column: with its numbers, or the correlation ratio of its values."""
+    """Return the correlation of numbers with a column: with its numbers, or the correlation ratio of its values.
+
+    0 of a column that nearly names each tile by itself.
+    """
     known = column.notna().to_numpy()
     own, given = values[known], pd.Series(column[known])
     if known.sum() < 3 or given.nunique() < 2 or np.ptp(own) == 0:
@@ -465,6 +468,8 @@ def goes_with(values: np.ndarray, column: pd.Series) -> float:
         return float(np.corrcoef(own, given.to_numpy(np.float64))[0, 1])
     codes: Int[np.ndarray, " _n"] = np.unique(given.astype(str), return_inverse=True)[1]
     counts = np.bincount(codes)
+    if len(counts) > len(own) / 2:  # nearly a name for each tile: it would go with anything
+        return 0.0
     means = np.bincount(codes, own) / counts
     between = counts @ (means - own.mean()) ** 2 / len(own)
     # What as many values deal by chance is taken off: else names of slides would go with everything.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ from ..console import (
     training_bars,
     training_workers,
 )
-from .shared import Out, Table, refuse_outcome, write_outcome
+from .shared import Out, Table, TilesOf, refuse_outcome, write_outcome
 
 if TYPE_CHECKING:
     from ...explore.generative.model import GenerativeModel
@@ -41,6 +41,8 @@ SAMPLE_EXAMPLE = "Example: histolatent explore sample vae/ --count 24 --out samp
 DICTIONARY_EXAMPLE = "Example: histolatent explore dictionary emb.zarr --atoms 256 --out dictionary/"
 #: Tiles on a sheet of reconstructions, and seconds that a decoded tile stays in a movie of samples.
 SHEET = 10
+#: Real tiles that samples are compared with at most.
+JUDGED = 512
 
 
 def train(
@@ -161,22 +163,37 @@ def sample(
         typer.Option("--table", help="Vectors of the model's encoder: for density, and nearest real tiles."),
     ] = None,
     temperature: Annotated[float, typer.Option(help="Below 1, tiles are more alike and more likely.")] = 1.0,
+    tiles: TilesOf = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="An encoder in whose space samples are compared with --tiles as a set (Fréchet distance)."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of what is drawn.")] = 0,
     device: Device = None,
+    allow_outside: AllowOutside = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw vectors that no tile has, and decode them."""
     import numpy as np
 
     from ...embeddings import read_table
+    from ...encoders import encoder
     from ...explore.generative.model import read_model
+    from ...explore.generative.quality import judge_samples
     from ...explore.generative.sampling import fit_density, sample_prior
     from ...explore.space import LatentSpace
+    from ...images import open_tiles, spaced
     from ...report.exploring import draw_rows
 
     kind = "histolatent explore sample"
     if source not in ("prior", "density"):
         raise unknown("source of samples", source, ("prior", "density"))
+    if (judge is None) != (tiles is None):
+        raise OptionError(
+            "samples are judged beside real tiles, by an encoder",
+            received="--tiles" if judge is None else "--judge",
+            fix="--tiles SRC --judge ENCODER, one that neither was trained with",
+        )
     refuse_outcome(out, kind, overwrite=overwrite)
     made = read_model(model, device=device)
     if source == "prior" and made.kind != "vae":
@@ -189,15 +206,30 @@ def sample(
             "a density is fitted to vectors", fix="--table emb.zarr, with the vectors of the model's tiles"
         )
     space = None if table is None else LatentSpace.of(read_table(table), made)
-    if source == "density" and space is not None:
-        vectors = fit_density(space.vectors, seed=seed).sample(count, temperature=temperature, seed=seed)
-    else:
-        vectors = sample_prior(count, made.dim, temperature=temperature, seed=seed)
-    tiles = made.decode(vectors)
-    rows = {f"{start + 1} to {min(start + 8, count)}": tiles[start : start + 8] for start in range(0, count, 8)}
-    numbers = {"model": str(model), "from": source, "seed": seed, "temperature": temperature, "vectors": vectors}
+    density = fit_density(space.vectors, seed=seed) if source == "density" and space is not None else None
+
+    def draw(number: int) -> np.ndarray:
+        if density is not None:
+            return density.sample(number, temperature=temperature, seed=seed)
+        return sample_prior(number, made.dim, temperature=temperature, seed=seed)
+
+    vectors = draw(count)
+    drawn = made.decode(vectors)
+    rows = {f"{start + 1} to {min(start + 8, count)}": drawn[start : start + 8] for start in range(0, count, 8)}
+    numbers: dict[str, Any] = {"model": str(model), "from": source, "seed": seed, "temperature": temperature}
+    numbers["vectors"] = vectors
     if space is not None:
         numbers["risks"] = space.risks(vectors.astype(np.float64)).to_dict("records")
+    if judge is not None and tiles is not None:
+        cohort = open_tiles(tiles, allow_outside=allow_outside)
+        shown = spaced(np.arange(len(cohort.table)), JUDGED)
+        real = made.prepared([cohort.read(int(row)) for row in shown])
+        found = judge_samples(real, made.decode(draw(len(real) // 2)), encoder(judge, device=device), seed=seed)
+        numbers["frechet"] = vars(found)
+        say(
+            f"Fréchet distance from {found.tiles} real tiles {found.value:.4g}, seen by {found.encoder}; two halves of "
+            f"the real tiles are {found.floor:.4g} apart (95 % of them up to {found.floor_p95:.4g})"
+        )
     write_outcome(out, kind, numbers, figures={"samples": draw_rows(rows)}, overwrite=overwrite)
 
 

@@ -225,10 +225,10 @@ def chain(
 
     from ...report.exploring import draw_rows
 
+    parsed = [_operation(text) for text in operations]
     refuse_outcome(out, f"{KIND} chain", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
     refuse_nothing_to_show(space)
-    parsed = [_operation(text) for text in operations]
     for name in dict.fromkeys(name for name, _, is_way in parsed if not is_way):
         space = space.knowing(_direction(space, name, force=True))
     points = [space[tile]]
