@@ -5,10 +5,14 @@
 # tile again from these numbers. Everything else in this gallery moves about among such numbers.
 
 # %%
+import pandas as pd
 from begin import model, space, tiles
 
 from histolatent.encoders import encoder
-from histolatent.explore.generative.quality import judge_reconstruction, judge_samples
+from histolatent.explore.generative.quality import (
+    judge_reconstruction,
+    judge_samples,
+)
 from histolatent.explore.generative.sampling import fit_density, sample_prior
 from histolatent.report.exploring import draw_rows
 
@@ -32,7 +36,7 @@ draw_rows({"tiles": real, "come back": back})
 # not beat it has learned nothing.
 
 # %%
-judge_reconstruction(real, back)
+pd.Series(vars(judge_reconstruction(real, back))).round(3)
 
 # %% [markdown]
 # ## Tiles that never were
@@ -52,5 +56,9 @@ draw_rows({"prior": prior, f"density,\n{density.components} parts": drawn})
 # Fréchet distance, beside its floor, which is what two halves of the real tiles are apart.
 
 # %%
-some = vae.prepared([cohort.read(row) for row in range(0, len(cohort.table), max(1, len(cohort.table) // 120))])
-judge_samples(some, vae.decode(density.sample(len(some) // 2)), encoder("toy:od-moments"))
+step = max(1, len(cohort.table) // 120)
+some = vae.prepared([cohort.read(row) for row in range(0, len(cohort.table), step)])
+found = judge_samples(
+    some, vae.decode(density.sample(len(some) // 2)), encoder("toy:od-moments")
+)
+pd.Series(vars(found))

@@ -5,7 +5,7 @@
 # map here says under its picture how much of the neighbourhood it shows; a random layout is named beside it.
 
 # %%
-from begin import FULL, space
+from begin import FULL, colours
 
 from histolatent.explore.graph import make_graph
 from histolatent.explore.islands import judge_island
@@ -13,12 +13,20 @@ from histolatent.explore.maps import align, compare_maps, make_map
 from histolatent.explore.trust import judge_map
 from histolatent.report.exploring import draw_faithfulness, draw_maps, draw_points
 
-here = space()
+here = colours()
 graph = make_graph(here.vectors)
 methods = ("pca", "tsne", "umap", "pacmap") if FULL else ("pca", "tsne")
-maps = align([make_map(here.vectors, method, tiles=here.tiles, graph=graph) for method in methods])
+maps = align(
+    [
+        make_map(here.vectors, method, tiles=here.tiles, graph=graph)
+        for method in methods
+    ]
+)
 columns = {name: here.obs[name].tolist() for name in ("label", "site")}
-trusts = [judge_map(made, columns=columns, graph=graph, seeds=1, null=False) for made in maps]
+trusts = [
+    judge_map(made, columns=columns, graph=graph, seeds=1, null=False)
+    for made in maps
+]
 draw_maps(maps, trusts, here.obs["label"])
 
 # %% [markdown]
@@ -27,7 +35,12 @@ draw_maps(maps, trusts, here.obs["label"])
 # One set of figures for all, each with its interval; the stroke is what a random layout has.
 
 # %%
-draw_faithfulness([(made.method, trust.faithfulness) for made, trust in zip(maps, trusts, strict=True)])
+draw_faithfulness(
+    [
+        (made.method, trust.faithfulness)
+        for made, trust in zip(maps, trusts, strict=True)
+    ]
+)
 
 # %% [markdown]
 # ## What the picture added
@@ -57,7 +70,9 @@ draw_points(one, trust)
 # question.
 
 # %%
-judge_island(one.vectors, (here.obs["label"] == here.obs["label"].iloc[0]).to_numpy())
+judge_island(
+    one.vectors, (here.obs["label"] == here.obs["label"].iloc[0]).to_numpy()
+)
 
 # %% [markdown]
 # ## Where maps agree

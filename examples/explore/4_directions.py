@@ -6,16 +6,21 @@
 
 # %%
 import numpy as np
+import pandas as pd
 from begin import movie, space
 
 from histolatent.errors import InputError
-from histolatent.explore.directions import name_directions, principal_directions, side_effects
+from histolatent.explore.directions import (
+    name_directions,
+    principal_directions,
+    side_effects,
+)
 from histolatent.report.exploring import draw_effects, draw_rows, in_words
 
 here = space()
 tumour = here.direction("tumour", confounders=["site"], positive="True")
 print(in_words(tumour))
-tumour.card
+pd.Series(vars(tumour.card))
 
 # %% [markdown]
 # Three tiles moved along it. 0 is the tile as it is, 1 the way from the mean of the one class to that of the other.
@@ -23,13 +28,20 @@ tumour.card
 # %%
 amounts = (-2, -1, 0, 1, 2)
 rows = {
-    name.rpartition("/")[2]: here.decode(np.stack([here[name].move(tumour, amount).vector for amount in amounts]))
+    name.replace("/", "\n", 1): here.decode(
+        np.stack([here[name].move(tumour, amount).vector for amount in amounts])
+    )
     for name in here.tiles[:: len(here.tiles) // 3][:3]
 }
-draw_rows(rows, heads=[f"{amount:+g}" if amount else "as it is" for amount in amounts])
+draw_rows(
+    rows, heads=[f"{amount:+g}" if amount else "as it is" for amount in amounts]
+)
 
 # %%
-sweep = [here[here.tiles[0]].move(tumour, amount).decode() for amount in np.linspace(-2, 2, 24)]
+sweep = [
+    here[here.tiles[0]].move(tumour, amount).decode()
+    for amount in np.linspace(-2, 2, 24)
+]
 movie([*sweep, *sweep[-2:0:-1]], "tumour")
 
 # %% [markdown]
@@ -72,5 +84,7 @@ except InputError as error:
 # The largest axes of the space, named by the column that goes with each most.
 
 # %%
-for found in name_directions(principal_directions(here.vectors, 6), here.vectors, here.obs):
+for found in name_directions(
+    principal_directions(here.vectors, 6), here.vectors, here.obs
+):
     print(found.name)

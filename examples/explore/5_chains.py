@@ -11,7 +11,9 @@ from begin import space
 from histolatent.report.exploring import draw_rows
 
 here = space()
-here = here.knowing(here.direction("tumour", name="tumour"), here.direction("grade", name="grade"))
+here = here.knowing(
+    here.direction("tumour", name="tumour"), here.direction("grade", name="grade")
+)
 a, b, c = here.tiles[:: len(here.tiles) // 3][:3]
 point = here[a].move("tumour", 1).toward(here[b], 0.3).move("grade", -1)
 point
@@ -27,7 +29,9 @@ steps = [
 draw_rows(
     {"decoded": here.decode(np.stack([step.vector for step in steps]))},
     heads=["a tile", "tumour +1", "0.3 toward b", "grade -1", "a mix of three"],
-    notes={"decoded": [f"{step.risk()['sparser']:.0%} lie denser" for step in steps]},
+    notes={
+        "decoded": [f"{step.risk()['sparser']:.0%} lie denser" for step in steps]
+    },
 )
 
 # %% [markdown]

@@ -17,7 +17,9 @@ names = here.obs["tumour"].astype(str)
 sets = [here.vectors[(names == value).to_numpy()] for value in ("False", "True")]
 plan = transport(*sets)
 at = np.linspace(0, 1, 7)
-line = np.stack([(1 - t) * sets[0].mean(axis=0) + t * sets[1].mean(axis=0) for t in at])
+line = np.stack(
+    [(1 - t) * sets[0].mean(axis=0) + t * sets[1].mean(axis=0) for t in at]
+)
 carried = show_transport(plan, at)
 ends = here.decode(carried[[0, -1]])
 draw_rows(
@@ -41,4 +43,6 @@ plan.moves().head()
 # Two halves of one group are apart, too. A distance that is not above the floor cannot be told from it.
 
 # %%
-compare_sets(np.concatenate(sets), [False] * len(sets[0]) + [True] * len(sets[1])).round(3)
+compare_sets(
+    np.concatenate(sets), [False] * len(sets[0]) + [True] * len(sets[1])
+).round(3)

@@ -5,13 +5,15 @@
 # for, the tiles with most of it say.
 
 # %%
-from begin import FULL, space
+from begin import FULL, colours
 
 from histolatent.explore.dictionary import fit_dictionary
 from histolatent.report.exploring import draw_rows
 
-here = space()
-made = fit_dictionary(here.vectors, atoms=128 if FULL else 32, k=6, steps=2000 if FULL else 300)
+here = colours()
+made = fit_dictionary(
+    here.vectors, atoms=128 if FULL else 32, k=6, steps=2000 if FULL else 300
+)
 made
 
 # %% [markdown]
@@ -23,14 +25,14 @@ rows = {}
 for direction in found:
     atom = int(direction.name.split()[1].rstrip(":"))
     strongest = made.strongest(here.vectors, atom, 8)["tile"]
-    rows[direction.name.replace(": ", "\n")] = [here.show(here.tiles[row]) for row in strongest]
+    rows[direction.name.replace(": ", "\n")] = [
+        here.show(here.tiles[row]) for row in strongest
+    ]
 draw_rows(rows)
 
 # %% [markdown]
-# And along an atom, a tile moves as along any other direction:
+# An atom is a direction like any other: it reads vectors, and moves them. What it does to two columns that are known:
 
 # %%
-start = here[here.tiles[0]]
-draw_rows(
-    {found[0].name.split(":")[0]: here.decode([start.move(found[0], amount).vector for amount in (-2, -1, 0, 1, 2)])}
-)
+for direction in found:
+    print(direction.name, "| a move of 1 is", direction.unit)

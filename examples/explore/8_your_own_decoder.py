@@ -16,22 +16,36 @@ from histolatent.report.exploring import draw_rows
 
 cohort, side = tiles(), 32
 pixels = np.stack(
-    [cv2.resize(cohort.read(row), (side, side), interpolation=cv2.INTER_AREA) for row in range(len(cohort.table))]
+    [
+        cv2.resize(cohort.read(row), (side, side), interpolation=cv2.INTER_AREA)
+        for row in range(len(cohort.table))
+    ]
 )
 fitted = PCA(24, random_state=0).fit(pixels.reshape(len(pixels), -1) / 255)
 own = Adapter(
     24,
     encodes=lambda shown: fitted.transform(shown.reshape(len(shown), -1) / 255),
-    decodes=lambda z: (fitted.inverse_transform(z).clip(0, 1) * 255).astype(np.uint8).reshape(-1, side, side, 3),
+    decodes=lambda z: (
+        (fitted.inverse_transform(z).clip(0, 1) * 255)
+        .astype(np.uint8)
+        .reshape(-1, side, side, 3)
+    ),
 )
-here = LatentSpace(own.encode(pixels), tuple(cohort.table.index), own, cohort, cohort.table)
+here = LatentSpace(
+    own.encode(pixels), tuple(cohort.table.index), own, cohort, cohort.table
+)
 here
 
 # %%
 first, last = here.tiles[0], here.tiles[-1]
 way = here[first].path(here[last], method="slerp", steps=7)
 draw_rows(
-    {"decoded": way.decode()}, notes={"decoded": [f"comes back {value:.2f} off" for value in way.to_frame()["cycle"]]}
+    {"decoded": way.decode()},
+    notes={
+        "decoded": [
+            f"comes back {value:.2f} off" for value in way.to_frame()["cycle"]
+        ]
+    },
 )
 
 # %% [markdown]

@@ -7,13 +7,13 @@
 # %%
 import numpy as np
 import pandas as pd
-from begin import space
+from begin import colours
 
 from histolatent.explore.erasure import fit_leace
 from histolatent.probes import FittedProbe, fit_probe
 from histolatent.stats import whole_value
 
-here = space()
+here = colours()
 sites = np.unique(here.obs["site"].astype(str), return_inverse=True)[1]
 erase = fit_leace(here.vectors, sites)
 erase
@@ -37,7 +37,10 @@ def read(vectors: np.ndarray, column: str) -> float:
 
 spaces = {"as they are": here.vectors, "site erased": erase.apply(here.vectors)}
 pd.DataFrame(
-    {name: {column: read(vectors, column) for column in ("site", "label")} for name, vectors in spaces.items()}
+    {
+        name: {column: read(vectors, column) for column in ("site", "label")}
+        for name, vectors in spaces.items()
+    }
 ).round(2)
 
 # %% [markdown]

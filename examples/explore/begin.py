@@ -13,7 +13,12 @@ from IPython.display import HTML
 from PIL import Image
 
 from histolatent import embed, open_tiles, read_table
-from histolatent.explore.generative.model import GenerativeModel, read_model, save_model
+from histolatent.encoders import encoder
+from histolatent.explore.generative.model import (
+    GenerativeModel,
+    read_model,
+    save_model,
+)
 from histolatent.explore.generative.plan import GenerativePlan
 from histolatent.explore.space import LatentSpace
 from histolatent.images import TileSource
@@ -22,21 +27,33 @@ from histolatent.report.movies import write_movie
 FULL = os.environ.get("GALLERY") == "full"
 FOLDER = Path(os.environ.get("GALLERY_FOLDER", "gallery"))
 SITES, TILES = ("source", "new-scanner", "new-stain"), 400 if FULL else 60
-SMALL = {"training.steps": 60, "training.check_every": 60, "tile_px": 32, "widths": (16, 32, 64), "bands": 2}
+SMALL = {
+    "training.steps": 60,
+    "training.check_every": 60,
+    "tile_px": 32,
+    "widths": (16, 32, 64),
+    "bands": 2,
+}
 
 
 def tiles() -> TileSource:
     """Return the tiles: three sites, eight patients each."""
-    return open_tiles(f"phantom:sites={len(SITES)},patients=8,slides=1,tiles_per_site={TILES}")
+    return open_tiles(
+        f"phantom:sites={len(SITES)},patients=8,slides=1,tiles_per_site={TILES}"
+    )
 
 
 def model() -> GenerativeModel:
     """Return the variational model, which is trained the first time."""
     if not (FOLDER / "vae").exists():
-        from histolatent.explore.generative.training import train_generative  # slow to import
+        from histolatent.explore.generative.training import (
+            train_generative,
+        )  # slow to import
 
         plan = GenerativePlan.read("demo").changed(**({} if FULL else SMALL))
-        trained = train_generative(tiles(), "vae", plan, FOLDER / "vae.training", workers=1)
+        trained = train_generative(
+            tiles(), "vae", plan, FOLDER / "vae.training", workers=1
+        )
         save_model(trained, FOLDER / "vae")
     return read_model(FOLDER / "vae")
 
@@ -49,8 +66,25 @@ def space() -> LatentSpace:
     return LatentSpace.of(read_table(table), model(), tiles())
 
 
+def colours() -> LatentSpace:
+    """Return the space of an encoder that sees colours alone: it cannot be decoded, and tiles of a kind lie together."""
+    table = FOLDER / "colours.zarr"
+    if not table.exists():
+        embed(tiles(), encoder("toy:colour-histogram"), table)
+    return LatentSpace.of(read_table(table), pictures=tiles())
+
+
 def movie(frames: "list[np.ndarray]", name: str) -> HTML:
     """Return a movie as a cell shows it."""
-    large = [np.asarray(Image.fromarray(frame).resize((256, 256), Image.Resampling.NEAREST)) for frame in frames]
-    data = write_movie(FOLDER / f"{name}.gif", large, per_second=8, overwrite=True).read_bytes()
-    return HTML(f'<img alt="{name}" src="data:image/gif;base64,{base64.b64encode(data).decode()}">')
+    large = [
+        np.asarray(
+            Image.fromarray(frame).resize((256, 256), Image.Resampling.NEAREST)
+        )
+        for frame in frames
+    ]
+    data = write_movie(
+        FOLDER / f"{name}.gif", large, per_second=8, overwrite=True
+    ).read_bytes()
+    return HTML(
+        f'<img alt="{name}" src="data:image/gif;base64,{base64.b64encode(data).decode()}">'
+    )

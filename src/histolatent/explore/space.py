@@ -258,7 +258,8 @@ class LatentSpace:
 
         - `nearest`, `distance`: the tile that is nearest, and how far it is;
         - `sparser`: the share of tiles whose surroundings are denser than the vector's, by the mean distance to the 15
-          nearest tiles: above .95 the vector is where hardly any tile is;
+          nearest tiles: above .95 the vector is where hardly any tile is. Below .05 it is nearer to tiles than they are
+          to each other, which a mean of several is in many dimensions: dense, and no tile either;
         - `cycle`: with a decoder that encodes, how far the vector moves when it is decoded and encoded again, in units
           of the median distance of a tile from its nearest: what comes back elsewhere was never of that place.
         """

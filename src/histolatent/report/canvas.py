@@ -54,13 +54,19 @@ class Drawn:
 styled = matplotlib.rc_context(STYLE)
 
 
-def panels(rows: int, columns: int, size: tuple[float, float], **options):
-    """Return a figure and its panels. The object-oriented way: no pyplot, no global state, no display."""
+def blank(size: tuple[float, float]):
+    """Return a figure without panels. The object-oriented way: no pyplot, no global state, no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=size)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(rows: int, columns: int, size: tuple[float, float], **options):
+    """Return a figure and its panels."""
+    figure = blank(size)
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 

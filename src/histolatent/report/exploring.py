@@ -13,20 +13,22 @@ from ..explore.directions import Direction
 from ..explore.faithfulness import Faithfulness
 from ..explore.maps import Map
 from ..explore.trust import MapTrust
-from .canvas import COLOURS, GREY, MARKERS, STYLE, WIDTH, Drawn, finish, frame_of, panels, short, styled
+from .canvas import COLOURS, GREY, MARKERS, STYLE, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
 from .movies import Frame
 
 #: Maps beside each other, and values that get a colour of their own.
 ACROSS, MOST_VALUES = 3, len(COLOURS) * len(MARKERS)
 #: Letters of a caption in an inch, and inches for a legend above the panels.
 LETTERS, LEGEND = 13, 0.5
+#: Inches of a letter of a row's name, and between tiles.
+LETTER, GAP = 0.078, 0.04
 Row = UInt8[np.ndarray, "_n _h _w 3"]
 
 
 @styled
 def draw_maps(maps: Sequence[Map], trusts: Sequence[MapTrust | None], values: pd.Series | None = None) -> Drawn:
     """Draw maps side by side, tiles coloured by a column; under each how far to believe it."""
-    across = min(ACROSS, len(maps))
+    across = 2 if len(maps) == 4 else min(ACROSS, len(maps))
     rows = -(-len(maps) // across)
     side = WIDTH / max(across, 2)
     figure, axes = panels(rows, across, (side * across, rows * (side + 0.75) + LEGEND))
@@ -154,8 +156,7 @@ def draw_walk(
     `places` and `tiles` are of every step, with a note each; `stops` are steps, in their order.
     """
     with rc_context(STYLE):
-        figure = panels(1, 1, (WIDTH, 0.56 * WIDTH))[0]
-        figure.clear()
+        figure = blank((WIDTH, 0.56 * WIDTH))
         across = max(len(stops), 4)
         grid = figure.add_gridspec(2, across + 6, height_ratios=(3.4, 1), left=0.03, right=0.97, bottom=0.05, top=0.93)
         whole, large = figure.add_subplot(grid[:, :6]), figure.add_subplot(grid[0, 6:])
@@ -173,10 +174,7 @@ def draw_walk(
         here = whole.plot([], [], "o", color="white", markeredgecolor="black", markeredgewidth=2, markersize=10)[0]
         shown = large.imshow(tiles[0], interpolation="nearest")
         for axis in (large, *strip):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.grid(visible=False)
-            axis.spines[:].set_visible(False)
+            _as_picture(axis)
         for step, (tile, note) in enumerate(zip(tiles, notes, strict=True)):
             trail.set_data(*places[: step + 1].T)
             here.set_data(places[step : step + 1, 0], places[step : step + 1, 1])
@@ -217,28 +215,34 @@ def draw_rows(
     rows: Mapping[str, Row], heads: Sequence[str] = (), notes: Mapping[str, Sequence[str]] | None = None
 ) -> Drawn:
     """Draw rows of tiles, each with its name on the left, `heads` over the columns and `notes` under tiles."""
-    count = max(len(tiles) for tiles in rows.values())
-    left = 0.11
-    side = WIDTH * (1 - left) / count
-    noted = notes or {}
-    heights = [side + (0.24 if name in noted else 0.04) for name in rows]
-    figure, axes = panels(len(rows), count, (WIDTH, sum(heights) + (0.3 if heads else 0.1)))
-    for line, (name, tiles) in zip(axes, rows.items(), strict=True):
-        for place, axis in enumerate(line):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.grid(visible=False)
-            for spine in axis.spines.values():
-                spine.set_visible(False)
-            if place < len(tiles):
-                axis.imshow(tiles[place], interpolation="nearest")
-                if name in noted:
-                    axis.set_xlabel(noted[name][place], fontsize=6.5, labelpad=2)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    for axis, head in zip(axes[0], heads, strict=False):
-        axis.set_title(head, fontsize=7.5, loc="center")
-    figure.tight_layout(pad=0.3)
+    count, noted = max(len(tiles) for tiles in rows.values()), notes or {}
+    left = LETTER * max(len(line) for name in rows for line in name.split("\n")) + 0.15
+    side = (WIDTH - left - GAP) / count - GAP
+    heights = [side + (0.24 if name in noted else 0) + GAP for name in rows]
+    height = sum(heights) + (0.3 if heads else GAP)
+    figure, top = blank((WIDTH, height)), height - (0.3 if heads else GAP)
+    for row, ((name, tiles), taken) in enumerate(zip(rows.items(), heights, strict=True)):
+        for place, tile in enumerate(tiles):
+            box = (left + place * (side + GAP), top - side, side, side)
+            axis = figure.add_axes(tuple(np.divide(box, (WIDTH, height, WIDTH, height))))
+            _as_picture(axis)
+            axis.imshow(tile, interpolation="nearest", aspect="auto")
+            if name in noted:
+                axis.set_xlabel(noted[name][place], fontsize=7, labelpad=2)
+            if place == 0:
+                axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+            if row == 0 and place < len(heads):
+                axis.set_title(heads[place], fontsize=8.5, loc="center", pad=3)
+        top -= taken
     return finish(figure)
+
+
+def _as_picture(axis) -> None:
+    """Leave a panel nothing but what is shown in it."""
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(False)
 
 
 @styled
