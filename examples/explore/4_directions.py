@@ -5,6 +5,8 @@
 # by the column. A card says whether the direction is to be believed.
 
 # %%
+import textwrap
+
 import numpy as np
 import pandas as pd
 from begin import movie, space
@@ -19,7 +21,7 @@ from histolatent.report.exploring import draw_effects, draw_rows, in_words
 
 here = space()
 tumour = here.direction("tumour", confounders=["site"], positive="True")
-print(in_words(tumour))
+print(textwrap.fill(in_words(tumour), 84))
 pd.Series(vars(tumour.card))
 
 # %% [markdown]
@@ -76,7 +78,7 @@ draw_effects(side_effects([alone, site], here.vectors))
 try:
     here.direction("stain", positive="harris", confounders=["site"])
 except InputError as error:
-    print(error)
+    print(textwrap.fill(str(error), 84))
 
 # %% [markdown]
 # ## Directions that nobody asked for

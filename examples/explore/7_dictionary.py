@@ -5,9 +5,11 @@
 # for, the tiles with most of it say.
 
 # %%
+import pandas as pd
 from begin import FULL, colours
 
 from histolatent.explore.dictionary import fit_dictionary
+from histolatent.explore.directions import goes_with
 from histolatent.report.exploring import draw_rows
 
 here = colours()
@@ -31,8 +33,16 @@ for direction in found:
 draw_rows(rows)
 
 # %% [markdown]
-# An atom is a direction like any other: it reads vectors, and moves them. What it does to two columns that are known:
+# An atom is a direction like any other: it reads vectors, and moves them. How closely what it reads goes with what is
+# known of the tiles:
 
 # %%
-for direction in found:
-    print(direction.name, "| a move of 1 is", direction.unit)
+pd.DataFrame(
+    {
+        direction.name.partition(":")[0]: {
+            column: goes_with(direction.value(here.vectors), here.obs[column])
+            for column in ("label", "tumour", "grade", "site")
+        }
+        for direction in found
+    }
+).round(2)
