@@ -18,9 +18,8 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     with TemporaryDirectory() as folder:
-        os.environ.setdefault("GALLERY_FOLDER", folder)
         for script in sorted(SCRIPTS.glob("[0-9]*.py")):
-            page, pictures = run_script(script)
+            page, pictures = run_script(script, os.environ.get("GALLERY_FOLDER", folder))
             name = script.stem.partition("_")[2].replace("_", "-")
             files.append(File.generated(config, f"gallery/{name}.md", content=page))
             for path, data in pictures.items():
@@ -28,8 +27,10 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def run_script(script: Path) -> tuple[str, dict[str, bytes]]:
+def run_script(script: Path, folder: str) -> tuple[str, dict[str, bytes]]:
     """Run the cells of a script; return a page in Markdown, and the pictures that it shows, by their paths.
+
+    `folder` keeps what scripts share.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def run_script(script: Path) -> tuple[str, dict[str, bytes]]:
     notebook = jupytext.read(script)
     place = {"metadata": {"path": str(script.parent)}}
     quiet = ["--log-level=40"]
-    NotebookClient(notebook, kernel_name="python3", timeout=LONGEST, resources=place, extra_arguments=quiet).execute()
+    client = NotebookClient(notebook, kernel_name="python3", timeout=LONGEST, resources=place, extra_arguments=quiet)
+    client.execute(env={**os.environ, "GALLERY_FOLDER": folder})
     exporter = MarkdownExporter()
     text, resources = exporter.from_notebook_node(
         notebook, {"unique_key": script.stem, "output_files_dir": script.stem, "metadata": {"name": script.stem}}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML
-from PIL import Image
 
 from histolatent import embed, open_tiles, read_table
 from histolatent.encoders import encoder
@@ -22,7 +21,7 @@ from histolatent.explore.generative.model import (
 from histolatent.explore.generative.plan import GenerativePlan
 from histolatent.explore.space import LatentSpace
 from histolatent.images import TileSource
-from histolatent.report.movies import write_movie
+from histolatent.report.movies import enlarged, write_movie
 
 FULL = os.environ.get("GALLERY") == "full"
 FOLDER = Path(os.environ.get("GALLERY_FOLDER", "gallery"))
@@ -76,14 +75,9 @@ def colours() -> LatentSpace:
 
 def movie(frames: "list[np.ndarray]", name: str) -> HTML:
     """Return a movie as a cell shows it."""
-    large = [
-        np.asarray(
-            Image.fromarray(frame).resize((256, 256), Image.Resampling.NEAREST)
-        )
-        for frame in frames
-    ]
+    path = FOLDER / f"{name}.gif"
     data = write_movie(
-        FOLDER / f"{name}.gif", large, per_second=8, overwrite=True
+        path, enlarged(frames), per_second=8, overwrite=True
     ).read_bytes()
     return HTML(
         f'<img alt="{name}" src="data:image/gif;base64,{base64.b64encode(data).decode()}">'

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from .torch_models import TorchEncoder
 
 
+#: The logarithm of the variance that numbers of a variational model begin with.
+NARROW = -3.0
+
+
+def unit(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:
+    """Return the layers of a convolution, normalised over the batch."""
+    return (
+        nn.Conv2d(before, after, kernel, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(),
+    )
+
+
 class ConvLatent(nn.Module):
     """A linear map of pixels to the latent vector, and convolutions that add to it what is not linear.
 
@@ -29,17 +42,15 @@ class ConvLatent(nn.Module):
 
     def __init__(self, tile_px: int, latent: int, widths: Sequence[int], *, variational: bool) -> None:
         super().__init__()
-        layers: list[nn.Module] = [
-            nn.Conv2d(3, widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm2d(widths[0]),
-            nn.ReLU(),
-        ]
-        for before, after in itertools.pairwise(widths):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers)
+        halved = (unit(before, after, kernel=4, stride=2) for before, after in itertools.pairwise(widths))
+        self.layers = nn.Sequential(*unit(3, widths[0]), *itertools.chain.from_iterable(halved))
         side, self.width = tile_px >> (len(widths) - 1), widths[-1]
         self.mean = nn.Linear(self.width * side * side, latent)
         self.spread = nn.Linear(self.width * side * side, latent) if variational else None
+        for layer in (self.mean, self.spread):  # it begins with what is linear
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.constant_(layer.bias, 0.0 if layer is self.mean else NARROW)
         self.register_buffer("centre", torch.zeros(3 * tile_px * tile_px))
         self.register_buffer("axes", torch.zeros(3 * tile_px * tile_px, latent))
 

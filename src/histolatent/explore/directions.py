@@ -156,9 +156,13 @@ def fit_direction(
         If values are constant, too few, or of more than two classes without `positive`; or confounders tell more than
         95 % of them, unless `force`: then moving along it is moving between sites.
     OptionError
-        If the kind is unknown, or not for such values.
+        If the kind is unknown, or not for such values; or there is a `negative` class and no `positive` one.
     """
     check_vectors(vectors)
+    if negative is not None and positive is None:
+        raise OptionError(
+            "a direction that leads from a class has one to lead to", received=negative, fix="name a positive class"
+        )
     table = _tidy(len(vectors), values, groups, confounders)
     if positive is not None:
         table["value"] = _two_classes(pd.Series(table["value"]), name, positive, negative)

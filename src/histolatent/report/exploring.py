@@ -1,19 +1,18 @@
 """Pictures of a latent space: maps with their trust, ways, directions, mixtures, what a model makes of tiles."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
-from matplotlib import rc_context
 
 from ..explore.directions import Direction
 from ..explore.faithfulness import Faithfulness
 from ..explore.maps import Map
 from ..explore.trust import MapTrust
-from .canvas import COLOURS, GREY, MARKERS, STYLE, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
+from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
 from .movies import Frame
 
 #: Maps beside each other, and values that get a colour of their own.
@@ -37,8 +36,7 @@ def draw_maps(maps: Sequence[Map], trusts: Sequence[MapTrust | None], values: pd
     for axis, made, trust in zip(axes.flat, maps, trusts, strict=False):
         handles, names = _scatter(axis, made, values)
         axis.set_title(made.method)
-        caption = "" if trust is None else _without(trust.caption(), made.method)
-        axis.set_xlabel(_wrapped(caption, int(side * LETTERS)), fontsize=7.5, color=GREY)
+        _caption(axis, made, "" if trust is None else trust.caption(), side)
     for axis in axes.flat[len(maps) :]:
         axis.set_axis_off()
     figure.tight_layout(rect=(0, 0, 1, 1 - LEGEND / figure.get_figheight() if handles else 1))
@@ -55,8 +53,9 @@ def draw_maps(maps: Sequence[Map], trusts: Sequence[MapTrust | None], values: pd
     return finish(figure)
 
 
-def _without(text: str, method: str) -> str:
-    return text.removeprefix(f"{method}: ")
+def _caption(axis, made: Map, text: str, inches: float) -> None:
+    """Write a map's trust under it; its method is named above."""
+    axis.set_xlabel(_wrapped(text.removeprefix(f"{made.method}: "), int(inches * LETTERS)), fontsize=7.5, color=GREY)
 
 
 def _wrapped(text: str, letters: int) -> str:
@@ -65,11 +64,8 @@ def _wrapped(text: str, letters: int) -> str:
 
 def _as_map(axis) -> None:
     """Leave a panel without scales, which say nothing in a map, and with the same one both ways."""
-    axis.set_xticks([])
-    axis.set_yticks([])
-    axis.grid(visible=False)
+    _as_picture(axis)
     axis.set_aspect("equal", adjustable="datalim")
-    axis.spines[["left", "bottom"]].set_visible(False)
 
 
 def _dot_size(tiles: int, least: float = 2, most: float = 18) -> float:
@@ -142,6 +138,7 @@ def draw_selection(made: Map, inside: np.ndarray, said: str) -> Drawn:
     return finish(figure)
 
 
+@styled
 def draw_walk(
     made: Map,
     values: pd.Series | None,
@@ -150,39 +147,42 @@ def draw_walk(
     notes: Sequence[str],
     stops: Sequence[int],
     caption: str,
-) -> Iterator[Frame]:
-    """Yield the frames of a walk: where it is in the map, what is there, and below it each of the `stops` passed.
+    *,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[Frame]:
+    """Return the frames of a walk: where it is in the map, what is there, and below it each of the `stops` passed.
 
     `places` and `tiles` are of every step, with a note each; `stops` are steps, in their order.
     """
-    with rc_context(STYLE):
-        figure = blank((WIDTH, 0.56 * WIDTH))
-        across = max(len(stops), 4)
-        grid = figure.add_gridspec(2, across + 6, height_ratios=(3.4, 1), left=0.03, right=0.97, bottom=0.05, top=0.93)
-        whole, large = figure.add_subplot(grid[:, :6]), figure.add_subplot(grid[0, 6:])
-        strip = [figure.add_subplot(grid[1, 6 + place]) for place in range(len(stops))]
-        handles, names = _scatter(whole, made, values)
-        if handles:
-            whole.legend(handles, names, loc="upper left", frameon=False, markerscale=3, fontsize=7.5)
-        whole.set_title(made.method)
-        whole.set_xlabel(
-            _wrapped(_without(caption, made.method), int(0.46 * WIDTH * LETTERS)), fontsize=7.5, color=GREY
-        )
-        whole.plot(*places.T, color="white", linewidth=3.5)
-        whole.plot(*places.T, color="#888888", linewidth=1.2)
-        trail = whole.plot([], [], color="black", linewidth=2.2)[0]
-        here = whole.plot([], [], "o", color="white", markeredgecolor="black", markeredgewidth=2, markersize=10)[0]
-        shown = large.imshow(tiles[0], interpolation="nearest")
-        for axis in (large, *strip):
-            _as_picture(axis)
-        for step, (tile, note) in enumerate(zip(tiles, notes, strict=True)):
-            trail.set_data(*places[: step + 1].T)
-            here.set_data(places[step : step + 1, 0], places[step : step + 1, 1])
-            shown.set_data(tile)
-            large.set_xlabel(note, fontsize=9)
-            if step in stops:
-                strip[stops.index(step)].imshow(tile, interpolation="nearest")
-            yield frame_of(figure)
+    figure = blank((WIDTH, 0.56 * WIDTH))
+    across = max(len(stops), 4)
+    grid = figure.add_gridspec(2, across + 6, height_ratios=(3.4, 1), left=0.03, right=0.97, bottom=0.05, top=0.93)
+    whole, large = figure.add_subplot(grid[:, :6]), figure.add_subplot(grid[0, 6:])
+    strip = [figure.add_subplot(grid[1, 6 + place]) for place in range(len(stops))]
+    handles, names = _scatter(whole, made, values)
+    if handles:
+        whole.legend(handles, names, loc="upper left", frameon=False, markerscale=3, fontsize=7.5)
+    whole.set_title(made.method)
+    _caption(whole, made, caption, 0.46 * WIDTH)
+    whole.plot(*places.T, color="white", linewidth=3.5)
+    whole.plot(*places.T, color="#888888", linewidth=1.2)
+    trail = whole.plot([], [], color="black", linewidth=2.2)[0]
+    here = whole.plot([], [], "o", color="white", markeredgecolor="black", markeredgewidth=2, markersize=10)[0]
+    shown = large.imshow(tiles[0], interpolation="nearest")
+    for axis in (large, *strip):
+        _as_picture(axis)
+    frames = []
+    for step, (tile, note) in enumerate(zip(tiles, notes, strict=True)):
+        trail.set_data(*places[: step + 1].T)
+        here.set_data(places[step : step + 1, 0], places[step : step + 1, 1])
+        shown.set_data(tile)
+        large.set_xlabel(note, fontsize=9)
+        if step in stops:
+            strip[stops.index(step)].imshow(tile, interpolation="nearest")
+        frames.append(frame_of(figure))
+        if progress:
+            progress(step + 1, len(tiles))
+    return frames
 
 
 @styled

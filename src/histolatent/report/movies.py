@@ -58,3 +58,9 @@ def write_movie(path: Path, frames: Sequence[Frame], *, per_second: float = 10.0
         finally:
             written.unlink(missing_ok=True)
     return path
+
+
+def enlarged(tiles: Sequence[Frame], least: int = 256) -> list[Frame]:
+    """Return tiles large enough for a movie, each pixel as a square."""
+    times = max(1, -(-least // tiles[0].shape[0]))
+    return [np.ascontiguousarray(tile.repeat(times, axis=0).repeat(times, axis=1)) for tile in tiles]

@@ -7,18 +7,18 @@ import typer
 
 from ...errors import InputError, OptionError, unknown
 from ..console import Overwrite, Quiet, progress_bar, say
-from .shared import Out, Table, column_of, refuse_outcome, table_of, write_outcome
+from .shared import KIND, Out, Table, column_of, refuse_outcome, table_of, write_outcome
 
 MAP_EXAMPLE = "Example: histolatent explore map emb.zarr --method umap --method tsne --colour label --out maps/"
 TRUST_EXAMPLE = "Example: histolatent explore trust maps/umap --column label --column site --out trust/"
 ISLAND_EXAMPLE = "Example: histolatent explore island maps/umap --box 2,3,4,5 --out island/"
 PLACE_EXAMPLE = "Example: histolatent explore place maps/umap new.zarr --out placed.csv"
 EXPORT_EXAMPLE = "Example: histolatent explore export maps/umap --to atlas --out map.parquet"
-KIND = "histolatent explore"
 MapFolder = Annotated[Path, typer.Argument(help="A map: a folder that `explore map` wrote, named by its method.")]
 TableOption = Annotated[
     Path | None, typer.Option("--table", help="The table that the map is of, if it is not where it was.")
 ]
+Colour = Annotated[str | None, typer.Option("--colour", help="Column that tiles of the map are coloured by.")]
 FORMS = ("atlas", "projector", "h5ad", "fiftyone")
 
 
@@ -31,7 +31,7 @@ def make(
             "--method", "-m", help="pca, tsne, umap, densmap, pacmap, localmap, autoencoder. Repeatable. Default: umap."
         ),
     ] = None,
-    colour: Annotated[str | None, typer.Option("--colour", help="Column that tiles are coloured by.")] = None,
+    colour: Colour = None,
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     change: Annotated[
         list[str] | None,

@@ -1,6 +1,7 @@
 """`histolatent explore train`, `sample`, `dictionary`."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,7 @@ from ..console import (
     training_bars,
     training_workers,
 )
-from .shared import Out, Table, TilesOf, refuse_outcome, write_outcome
+from .shared import KIND, Out, Table, TilesOf, refuse_outcome, write_outcome
 
 if TYPE_CHECKING:
     from ...explore.generative.model import GenerativeModel
@@ -185,7 +186,7 @@ def sample(
     from ...images import open_tiles, spaced
     from ...report.exploring import draw_rows
 
-    kind = "histolatent explore sample"
+    kind = f"{KIND} sample"
     if source not in ("prior", "density"):
         raise unknown("source of samples", source, ("prior", "density"))
     if (judge is None) != (tiles is None):
@@ -206,14 +207,10 @@ def sample(
             "a density is fitted to vectors", fix="--table emb.zarr, with the vectors of the model's tiles"
         )
     space = None if table is None else LatentSpace.of(read_table(table), made)
-    density = fit_density(space.vectors, seed=seed) if source == "density" and space is not None else None
-
-    def draw(number: int) -> np.ndarray:
-        if density is not None:
-            return density.sample(number, temperature=temperature, seed=seed)
-        return sample_prior(number, made.dim, temperature=temperature, seed=seed)
-
-    vectors = draw(count)
+    draw = partial(sample_prior, dim=made.dim)
+    if source == "density" and space is not None:
+        draw = fit_density(space.vectors, seed=seed).sample
+    vectors = draw(count, temperature=temperature, seed=seed)
     drawn = made.decode(vectors)
     rows = {f"{start + 1} to {min(start + 8, count)}": drawn[start : start + 8] for start in range(0, count, 8)}
     numbers: dict[str, Any] = {"model": str(model), "from": source, "seed": seed, "temperature": temperature}
@@ -224,7 +221,8 @@ def sample(
         cohort = open_tiles(tiles, allow_outside=allow_outside)
         shown = spaced(np.arange(len(cohort.table)), JUDGED)
         real = made.prepared([cohort.read(int(row)) for row in shown])
-        found = judge_samples(real, made.decode(draw(len(real) // 2)), encoder(judge, device=device), seed=seed)
+        half = draw(len(real) // 2, temperature=temperature, seed=seed)
+        found = judge_samples(real, made.decode(half), encoder(judge, device=device), seed=seed)
         numbers["frechet"] = vars(found)
         say(
             f"Fréchet distance from {found.tiles} real tiles {found.value:.4g}, seen by {found.encoder}; two halves of "

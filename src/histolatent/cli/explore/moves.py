@@ -8,11 +8,11 @@ import typer
 from ...errors import InputError, OptionError
 from ..console import AllowOutside, Device, Overwrite, say
 from .shared import (
+    KIND,
     Decoder,
     Out,
     Table,
     TilesOf,
-    enlarged,
     read_space,
     real_tiles,
     refuse_nothing_to_show,
@@ -34,7 +34,6 @@ CHAIN_EXAMPLE = (
 BARYCENTRE_EXAMPLE = (
     "Example: histolatent explore barycentre emb.zarr --column label A B --decoder vae/ --tiles tiles/ --out middle/"
 )
-KIND = "histolatent explore"
 #: Steps of a movie for each step of a picture.
 FINER = 4
 #: Tiles of each group that stand for it in pictures of transport.
@@ -64,6 +63,7 @@ def path(
 ) -> None:
     """Go from one tile to another, and see what lies between: decoded, through real tiles, with its risk."""
     from ...report.exploring import draw_rows, draw_way
+    from ...report.movies import enlarged
 
     refuse_outcome(out, f"{KIND} path", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
@@ -131,13 +131,11 @@ def direction(
     from ...report.exploring import draw_effects, draw_rows, in_words
 
     wanted = _amounts(amounts)
-    if negative is not None and positive is None:
-        raise OptionError("a direction that leads from a class has one to lead to", fix="--positive CLASS")
     refuse_outcome(out, f"{KIND} direction", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
     options: dict[str, Any] = {"kind": kind, "positive": positive, "negative": negative, "force": force}
     found = space.direction(column, confounders=confounder or [], **options)
-    others = [space.direction(name, force=True) for name in without or []]
+    others = [_direction(space, name, force=True) for name in without or []]
     if others:
         found = found.without(*others)
     effects = side_effects([found, *others], space.vectors)
@@ -191,6 +189,8 @@ def _stacked(points: "list[Point]") -> "np.ndarray":
 def _swing(space: "LatentSpace", point: "Point", along: "Direction", amounts: list[float]) -> list[Any]:
     """Return frames from the least amount to the largest and back."""
     import numpy as np
+
+    from ...report.movies import enlarged
 
     there = np.linspace(min(amounts), max(amounts), FINER * len(amounts))
     tiles = space.decode(_stacked([point.move(along, float(amount)) for amount in there]))

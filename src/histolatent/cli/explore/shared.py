@@ -27,7 +27,7 @@ TilesOf = Annotated[
     str | None, typer.Option("--tiles", help="The tiles that were embedded: real ones are shown beside decoded ones.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures (PNG, SVG), movies and numbers (JSON).")]
-CARD = "explore.json"
+CARD, KIND = "explore.json", "histolatent explore"
 
 
 def read_space(
@@ -147,11 +147,3 @@ def real_tiles(space: "LatentSpace", names: list[str]) -> "np.ndarray":
     found = [space.show(name) for name in names]
     side = getattr(space.decoder, "tile_px", None) or found[0].shape[0]
     return np.stack([cv2.resize(tile, (side, side), interpolation=cv2.INTER_AREA) for tile in found])
-
-
-def enlarged(tiles: "Sequence[np.ndarray]", least: int = 256) -> "list[np.ndarray]":
-    """Return tiles large enough for a movie, each pixel as a square."""
-    import numpy as np
-
-    times = max(1, -(-least // tiles[0].shape[0]))
-    return [np.ascontiguousarray(tile.repeat(times, axis=0).repeat(times, axis=1)) for tile in tiles]

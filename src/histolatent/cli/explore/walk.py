@@ -1,14 +1,15 @@
 """`histolatent explore walk`."""
 
 from itertools import pairwise
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import OptionError, unknown
 from ..console import AllowOutside, Device, Overwrite, Quiet, progress_bar, say
-from .maps import KIND, MapFolder, TableOption
+from .maps import Colour, MapFolder, TableOption
 from .shared import (
+    KIND,
     Decoder,
     Out,
     TilesOf,
@@ -21,7 +22,13 @@ from .shared import (
     write_outcome,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
 EXAMPLE = "Example: histolatent explore walk maps/umap TILE_A TILE_B TILE_C --colour label --decoder vae/ --out walk/"
+
+#: Frames that a stop stays.
+HELD = 4
 
 
 def walk(
@@ -32,9 +39,7 @@ def walk(
         str, typer.Option("--method", "-m", help="From stop to stop: lerp, slerp, nlerp, graph or geodesic.")
     ] = "graph",
     steps: Annotated[int, typer.Option(min=2, help="Steps from a stop to the next.")] = 16,
-    colour: Annotated[
-        str | None, typer.Option("--colour", help="Column that the tiles of the map are coloured by.")
-    ] = None,
+    colour: Colour = None,
     decoder: Decoder = None,
     tiles: TilesOf = None,
     table: TableOption = None,
@@ -67,20 +72,22 @@ def walk(
     refuse_nothing_to_show(space)
     points = [space[name] for name in stops]
     legs = [first.path(last, method=method, steps=steps + 1) for first, last in pairwise(points)]
-    vectors = np.concatenate([legs[0].vectors[:1], *(leg.vectors[1:] for leg in legs)])
+    vectors = _joined([leg.vectors for leg in legs])
     frame = pd.concat([legs[0].to_frame()[:1], *(leg.to_frame()[1:] for leg in legs)], ignore_index=True)
     places = made.place(vectors.astype(np.float32))
     at_stops = [steps * place for place in range(len(stops))]
     places[at_stops] = made.places[[made.tiles.index(name) for name in stops]]
-    shown = real_tiles(space, frame["nearest"].tolist()) if space.decoder is None else space.decode(vectors)
+    shown = (
+        real_tiles(space, frame["nearest"].tolist())
+        if space.decoder is None
+        else _joined([leg.decode() for leg in legs])
+    )
     what = "nearest tile" if space.decoder is None else "decoded"
     notes = [f"{what}; {value:.0%} of tiles lie denser" for value in frame["sparser"]]
     caption = judge_map(made, seeds=1, null=False).caption()
-    frames = []
     with progress_bar("drawing", quiet=quiet, unit="frames") as progress:
-        for done, drawn in enumerate(draw_walk(made, values, places, shown, notes, at_stops, caption), 1):
-            frames += [drawn] * (4 if done - 1 in at_stops else 1)
-            progress(done, len(places))
+        frames = draw_walk(made, values, places, shown, notes, at_stops, caption, progress=progress)
+    held = [frame for step, frame in enumerate(frames) for _ in range(HELD if step in at_stops else 1)]
     jumps = np.linalg.norm(np.diff(places, axis=0), axis=1)
     numbers = {
         "map": str(folder),
@@ -91,6 +98,13 @@ def walk(
         "vectors": vectors,
         "largest_jump": float(jumps.max() / max(np.ptp(made.places, axis=0).max(), 1e-300)),
     }
-    write_outcome(out, f"{KIND} walk", numbers, figures={}, movies={"walk": frames}, overwrite=overwrite)
+    write_outcome(out, f"{KIND} walk", numbers, figures={}, movies={"walk": held}, overwrite=overwrite)
     say(caption)
     say(f"the largest step of the walk crosses {numbers['largest_jump']:.0%} of the map")
+
+
+def _joined(legs: "list[np.ndarray]") -> "np.ndarray":
+    """Return the steps of ways that go on from each other, each stop once."""
+    import numpy as np
+
+    return np.concatenate([legs[0][:1], *(leg[1:] for leg in legs)])

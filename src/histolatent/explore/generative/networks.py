@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
+from ...encoders.conv_latent import unit
+
 
 class TileDecoder(nn.Module):
     """From vectors `(n, d)` to tiles `(n, 3, px, px)`: a linear map, and convolutions that mend what it draws.
@@ -27,9 +29,9 @@ class TileDecoder(nn.Module):
         self.register_buffer("scale", torch.ones(latent))
         self.register_buffer("middle", torch.zeros(3 * tile_px * tile_px))
         self.register_buffer("rows", torch.zeros(latent, 3 * tile_px * tile_px))
-        self.inward = nn.Sequential(nn.PixelUnshuffle(2), *_unit(12, fine))
+        self.inward = nn.Sequential(nn.PixelUnshuffle(2), *unit(12, fine))
         self.middles = nn.Sequential(
-            *_unit(fine, coarse, kernel=4, stride=2),
+            *unit(fine, coarse, kernel=4, stride=2),
             *(_Block(coarse) for _ in range(blocks)),
             nn.Conv2d(coarse, 4 * fine, 1, bias=False),
             nn.PixelShuffle(2),
@@ -39,7 +41,7 @@ class TileDecoder(nn.Module):
         last = nn.Conv2d(fine, 12, 3, padding=1)
         for parameter in last.parameters():
             nn.init.zeros_(parameter)  # it begins with what is linear
-        self.outward = nn.Sequential(*_unit(2 * fine, fine), last, nn.PixelShuffle(2))
+        self.outward = nn.Sequential(*unit(2 * fine, fine), last, nn.PixelShuffle(2))
 
     def forward(self, vectors: Float[torch.Tensor, "n d"]) -> Float[torch.Tensor, "n 3 _h _w"]:
         """Return the tiles."""
@@ -53,19 +55,11 @@ class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_unit(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+            *unit(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return functional.relu(features + self.layers(features))
-
-
-def _unit(before: int, after: int, *, kernel: int = 3, stride: int = 1) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv2d(before, after, kernel, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(),
-    )
 
 
 def bands_of(images: Float[torch.Tensor, "n c h w"], count: int) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int
 from lightning_fabric import Fabric
 from torch import nn
 
-from ..._types import Tile
+from ..._types import Tile, Tiles
 from ...encoders import Encoder, EncoderCard, Preprocessing
 from ...encoders.conv_latent import ConvLatent, embed_conv_latent
 from ...encoders.embed import embed_views
@@ -37,8 +37,6 @@ LOOKED = 256
 TURNED, FITTED, MOST_VALUES, FLAT = 4, 4096, 2**27, 1e-3
 #: Strengths of the regression of components on vectors that are given.
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
-#: The logarithm of the variance that numbers of a variational model begin with.
-NARROW = -3.0
 FEWEST = 16
 
 
@@ -76,6 +74,10 @@ class Data:
     held_out: Int[np.ndarray, " _h"]
     column: str
     vectors: Float32[np.ndarray, "n k d"] | None = None
+
+    def turned(self, rows: Int[np.ndarray, " _m"], turns: Int[np.ndarray, " _m"]) -> Tiles:
+        """Return tiles of rows, each in its turn."""
+        return np.stack([turned(self.tiles.read(int(row)), int(k)) for row, k in zip(rows, turns, strict=True)])
 
 
 def train_generative(
@@ -209,10 +211,6 @@ def _networks(
             return nn.ModuleDict({"decoder": decoder}), None
         model = ConvLatent(plan.tile_px, plan.latent, plan.widths, variational=kind == "vae")
         decoder = TileDecoder(plan.tile_px, plan.latent, plan.mending, plan.blocks)
-        for layer in (model.mean, model.spread):
-            if layer is not None:
-                nn.init.zeros_(layer.weight)
-                nn.init.constant_(layer.bias, 0.0 if layer is model.mean else NARROW)
     card = EncoderCard(
         name=kind,
         kind="folder",
@@ -248,8 +246,7 @@ def begin_linear(networks: nn.ModuleDict, data: Data, plan: GenerativePlan, seed
     pairs = np.stack(np.divmod(random.permutation(len(data.train) * turns), turns), axis=1)
     pairs = pairs[: min(len(data.train) * TURNED, FITTED, MOST_VALUES // values)]
     rows = data.train[pairs[:, 0]]
-    stack = np.stack([turned(data.tiles.read(int(row)), int(k)) for row, k in zip(rows, pairs[:, 1], strict=True)])
-    images = stack.transpose(0, 3, 1, 2).reshape(len(stack), values).astype(np.float32) / 255
+    images = data.turned(rows, pairs[:, 1]).transpose(0, 3, 1, 2).reshape(len(rows), values).astype(np.float32) / 255
     fitted: Any = PCA(min(plan.latent, len(images) - 1), svd_solver="randomized", random_state=seed).fit(images)
     spreads = np.sqrt(np.maximum(fitted.explained_variance_, 0)).astype(np.float32)
     kept = spreads > FLAT * spreads[0]
@@ -388,8 +385,7 @@ def _seen(
     """Return tiles from 0 to 1, turned at random, their vectors if they are given, and noise."""
     random = stream(seed, "seen", step)
     turns = random.integers(SHOWN if data.vectors is not None else SYMMETRIES, size=len(rows)) * turn
-    stack = np.stack([turned(data.tiles.read(int(row)), int(k)) for row, k in zip(rows, turns, strict=True)])
-    images = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2).float().div(255)
+    images = torch.from_numpy(data.turned(rows, turns)).to(device).permute(0, 3, 1, 2).float().div(255)
     vectors = None
     if data.vectors is not None:
         vectors = torch.from_numpy(data.vectors[rows, turns]).to(device)
