@@ -6,6 +6,7 @@
 
 # %%
 import numpy as np
+import pandas as pd
 from begin import space
 
 from histolatent.report.exploring import draw_rows
@@ -38,10 +39,10 @@ draw_rows(
 # What is near, and how far to believe it:
 
 # %%
-point.nearest(3)
+point.nearest(3)[["tile", "distance", "label", "site"]]
 
 # %%
-point.risk()
+pd.Series(point.risk())
 
 # %% [markdown]
 # ## Order

@@ -16,7 +16,7 @@ from histolatent.stats import whole_value
 here = colours()
 sites = np.unique(here.obs["site"].astype(str), return_inverse=True)[1]
 erase = fit_leace(here.vectors, sites)
-erase
+print(f"{len(erase.gains)} directions of {here.vectors.shape[1]} are taken out")
 
 # %% [markdown]
 # ## What a probe reads, before and after
