@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histolatent.errors import InputError
 from histolatent.explore.maps import read_map
 
 TILES = "phantom:sites=2,patients=4,slides=1,tiles_per_site=24,tile_px=48"
-SHORT = ("--set", "tile_px=16", "--set", "latent=6", "--set", "widths=[8,16]", "--set", "training.steps=6")
+SHORT = ("--set", "tile_px=16", "--set", "latent=12", "--set", "widths=[8,16]", "--set", "training.steps=6")
 SHORT = (*SHORT, "--set", "training.check_every=3", "--set", "training.batch_size=8", "--set", "bands=2")
 
 
@@ -55,10 +56,10 @@ def numbers(out):
 
 def test_a_model_is_trained_with_a_sheet_and_an_encoder_of_its_own(folder):
     card = json.loads((folder / "vae" / "generative.json").read_text())
-    assert card["kind"] == "vae" and card["plan"]["latent"] == 6 and len(card["history"]) == 6
+    assert card["kind"] == "vae" and card["plan"]["latent"] == 12 and len(card["history"]) == 6
     assert imageio.imread(folder / "vae" / "sheet.png").shape[1] > 500
     assert not (folder / "vae.training").exists()
-    assert names(folder)[1].n_vars == 6
+    assert names(folder)[1].n_vars == 12
 
 
 def test_a_decoder_of_another_encoder_and_its_samples(run, folder, tmp_path):
@@ -72,7 +73,7 @@ def test_a_decoder_of_another_encoder_and_its_samples(run, folder, tmp_path):
     )
     assert drawn.exit_code == 0, drawn.output
     found = numbers(tmp_path / "s")
-    assert np.array(found["vectors"]).shape == (9, 6) and set(found["risks"][0]) >= {"nearest", "sparser", "cycle"}
+    assert np.array(found["vectors"]).shape == (9, 12) and set(found["risks"][0]) >= {"nearest", "sparser", "cycle"}
     dense = run(
         *("explore", "sample", folder / "vae", "--from", "density", "--table", folder / "emb.zarr"),
         *("--tiles", TILES, "--judge", "toy:od-moments", "--count", 4, "--out", tmp_path / "d"),
@@ -164,8 +165,26 @@ def test_a_direction_moves_tiles_and_says_what_it_is_worth(run, folder, tmp_path
     assert "read with AUROC" in done.output and "leaves tumour as they are" in done.output
     found = numbers(tmp_path / "site")
     reads = [each["read"] for each in found["tiles"][tile]]
-    assert reads == sorted(reads) and len(found["vector"]) == 6
+    assert reads == sorted(reads) and len(found["vector"]) == 12
     assert {path.name for path in (tmp_path / "site").iterdir()} >= {"moved.png", "effects.png", "along-1.gif"}
+
+
+def test_a_direction_follows_what_decoded_tiles_show(run, folder, tmp_path):
+    tile = names(folder)[0][0]
+    words = ("direction", folder / "emb.zarr", "label=stroma", "--kind", "seen", "--without", "tumour", "--tile", tile)
+    done = run("explore", *words, "--amounts=0,1", "--decoder", folder / "vae", "--out", tmp_path / "seen")
+    assert done.exit_code == 0, done.output
+    assert "in decoded tiles it is read with AUROC" in done.output and "leaves tumour as they are" in done.output
+    found = numbers(tmp_path / "seen")
+    assert found["vector"] is None and found["spread"] == 1
+    assert found["tiles"][tile][1]["read"] > found["tiles"][tile][0]["read"]
+    with pytest.raises(InputError, match="needs a decoder"):
+        run("explore", *words, "--out", tmp_path / "none")
+    chained = run(
+        *("explore", "chain", folder / "emb.zarr", tile, "label=stroma +1", "tumour -0.5", "--kind", "seen"),
+        *("--decoder", folder / "vae", "--out", tmp_path / "chain"),
+    )
+    assert chained.exit_code == 0, chained.output
 
 
 def test_operations_are_chained(run, folder, tmp_path):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,39 @@ from ..probes import grouped_folds
 from ..provenance import stream
 from ..spectrum import check_vectors, principal_axes
 from ..stats import deal
+from .attributes import Attribute, Values, read_attribute
 
 Vector = Float[np.ndarray, " d"]
-Values = Float[np.ndarray, " n"]
 FOLDS, RESAMPLES, RANDOM, SHUFFLED = 5, 200, 500, 200
-#: Of the variance of an attribute, what is left beside confounders at least.
-LEFT = 0.05
 RIDGE = 1.0
+
+
+@runtime_checkable
+class Way(Protocol):
+    """What points can be moved along: the same way everywhere, as a Direction, or another at each place."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that it moves."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it."""
+        ...
+
+    def value(self, vectors: Float[np.ndarray, "*_m d"]) -> np.ndarray:
+        """Return what is read of vectors."""
+        ...
+
+    def moved(self, vectors: Float[np.ndarray, "*m d"], amount: float) -> Float[np.ndarray, "*m d"]:
+        """Return vectors moved along it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +82,8 @@ class Direction:
     """A direction: moving by 1 along `vector` changes the attribute by 1 `unit`, as far as the space is linear.
 
     `read` and `bias` read the attribute from a vector: `read @ z + bias`; of classes, its logistic function is the
-    probability of `positive`. `card` is None of directions that were not fitted to an attribute.
+    probability of `positive`. `card` is None of directions that were not fitted to an attribute. `spread` is the
+    standard deviation of a number, and 1 of classes.
     """
 
     name: str
@@ -68,6 +95,7 @@ class Direction:
     positive: str | None = None
     card: DirectionCard | None = None
     notes: tuple[str, ...] = ()
+    spread: float = 1.0
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, {self.kind}, 1 = {self.unit or 'a step'})"
@@ -75,6 +103,15 @@ class Direction:
     def value(self, vectors: Float[np.ndarray, "*_m d"]) -> np.ndarray:
         """Return what is read of vectors: the attribute, or of classes the logit."""
         return np.asarray(vectors @ self.read + self.bias)
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that it moves."""
+        return len(self.vector)
+
+    def moved(self, vectors: Float[np.ndarray, "*m d"], amount: float) -> Float[np.ndarray, "*m d"]:
+        """Return vectors moved along it."""
+        return vectors + amount * self.vector
 
     def amount_for(self, vector: Vector, probability: float) -> float:
         r"""Return how far to move a vector so that the class is read with a probability.
@@ -159,108 +196,36 @@ def fit_direction(
         If the kind is unknown, or not for such values; or there is a `negative` class and no `positive` one.
     """
     check_vectors(vectors)
-    if negative is not None and positive is None:
-        raise OptionError(
-            "a direction that leads from a class has one to lead to", received=negative, fix="name a positive class"
-        )
-    table = _tidy(len(vectors), values, groups, confounders)
-    if positive is not None:
-        table["value"] = _two_classes(pd.Series(table["value"]), name, positive, negative)
-    known = np.flatnonzero(~table.isna().to_numpy().any(axis=1))
-    table, z = table.iloc[known], vectors[known].astype(np.float64)
-    y, classes = _as_numbers(table["value"], name, positive)
-    design = _design(table.drop(columns=["value", "group"]))
-    explained = _explained(design, y)
-    if 1 - explained < LEFT and not force:
-        raise InputError(
-            f"{name} cannot be told from {', '.join(confounders or {})}: they tell {explained:.0%} of it",
-            fix="a direction of it would be one between sites; bring tiles in which both vary, or pass force=True",
-        )
-    own = np.unique(table["group"], return_inverse=True)[1]
+    given = read_attribute(
+        len(vectors),
+        values,
+        name=name,
+        groups=groups,
+        confounders=confounders,
+        positive=positive,
+        negative=negative,
+        force=force,
+    )
+    classes = given.classes is not None
     _check_kind(kind, classes)
-    notes: tuple[str, ...] = ()
-    if 1 - explained < LEFT:
-        design, notes = design[:, :1], (f"told by confounders to {explained:.0%}, and not adjusted for them",)
-    vector, read, bias = _fit(z, y, design, kind, classes is not None)
-    card = _judge(z, y, own, design, kind, classes is not None, vector, explained, seed)
-    unit = f"from {classes[0]} to {classes[1]}" if classes else f"1 of {name}"
-    return Direction(name, vector, read, bias, unit, kind, classes[1] if classes else None, card, notes)
+    z = vectors[given.rows].astype(np.float64)
+    vector, read, bias = _fit(z, given.values, given.design, kind, classes)
+    card = _judge(z, given, kind, vector, seed)
+    return Direction(
+        name,
+        vector,
+        read,
+        bias,
+        given.unit,
+        kind,
+        given.classes[1] if given.classes else None,
+        card,
+        given.notes,
+        given.spread,
+    )
 
 
-def _tidy(
-    n: int,
-    values: Sequence[object],
-    groups: np.ndarray | None,
-    confounders: Mapping[str, Sequence[object]] | None,
-) -> pd.DataFrame:
-    columns: dict[str, Any] = {"value": list(values), "group": np.arange(n) if groups is None else groups}
-    columns |= {f"confounder {key}": list(each) for key, each in (confounders or {}).items()}
-    wrong = {key: len(each) for key, each in columns.items() if len(each) != n}
-    if wrong:
-        raise InputError("values are one for each vector", received=f"{wrong} for {n} vectors")
-    return pd.DataFrame(columns)
-
-
-def _two_classes(values: pd.Series, name: str, positive: str, negative: str | None) -> pd.Series:
-    """Return values of two classes: the positive one, and the negative one or all others."""
-    named = values.astype(str).astype(object)
-    named[values.isna()] = None
-    kinds = sorted(named.dropna().unique())
-    for each in (positive, negative):
-        if each is not None and each not in kinds:
-            raise unknown(f"class of {name}", each, kinds)
-    if negative is not None:
-        named[~named.isin([positive, negative])] = None
-    elif len(kinds) > 2:
-        named[named.notna() & (named != positive)] = f"not {positive}"
-    return named
-
-
-def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Values, tuple[str, str] | None]:
-    """Return numbers, and both classes if values are two: the `positive` one, else the later by name, is 1."""
-    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    kinds = sorted({str(value) for value in values})
-    if len(kinds) < 2 or len(values) < 10:
-        raise InputError(
-            f"{name} is constant, or known of too few tiles",
-            received=f"{len(values)} tiles, values {', '.join(kinds[:3]) or 'none'}",
-            valid="10 tiles of two classes, or with numbers that differ",
-        )
-    if numbers and len(kinds) > 2:
-        found = values.to_numpy(np.float64)
-        if not np.isfinite(found).all():
-            raise InputError(f"{name} holds numbers that are not finite")
-        return found, None
-    if len(kinds) > 2:
-        raise InputError(
-            f"{name} has more than two classes: a direction leads from one to another",
-            received=", ".join(kinds[:8]),
-            fix=f"positive={kinds[0]!r} leads there from all others, negative={kinds[1]!r} from these alone",
-        )
-    one = positive or kinds[1]
-    other = next(kind for kind in kinds if kind != one)
-    return np.array([float(str(value) == one) for value in values]), (other, one)
-
-
-def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
-    """Return columns of confounders: numbers as they are, others one for each value; and the constant, first."""
-    parts: list[np.ndarray] = [np.ones((len(confounders), 1))]
-    for column in confounders:
-        each = confounders[column]
-        if pd.api.types.is_numeric_dtype(each) and each.nunique() > 2:
-            spread = float(each.std()) or 1.0
-            parts.append(((each - each.mean()) / spread).to_numpy(np.float64)[:, None])
-        else:
-            parts.append(pd.get_dummies(each.astype(str), drop_first=True).to_numpy(np.float64))
-    return np.hstack(parts)
-
-
-def _explained(design: np.ndarray, y: Values) -> float:
-    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-    return float(np.clip(1 - left.var() / y.var(), 0, 1))
-
-
-def _check_kind(kind: str, classes: tuple[str, str] | None) -> None:
+def _check_kind(kind: str, classes: bool) -> None:
     valid = ("difference", "lda", "logistic", "svm") if classes else ("difference", "ridge")
     if kind not in valid:
         if kind in ("difference", "lda", "logistic", "svm", "ridge"):
@@ -339,7 +304,9 @@ def _filter(z: Matrix, y: Values, kind: str) -> tuple[Vector, float]:
     return float(slope[0]) * read, bias
 
 
-def _scores(read: Float[np.ndarray, "m c"], y: Float[np.ndarray, "m _c"], classes: bool) -> Float[np.ndarray, " c"]:
+def score_columns(
+    read: Float[np.ndarray, "m c"], y: Float[np.ndarray, "m _c"], classes: bool
+) -> Float[np.ndarray, " c"]:
     """Return how well each column is read: the AUROC of classes 0 and 1, or the correlation with numbers."""
     if classes:
         ones = y.sum(axis=0)
@@ -349,18 +316,9 @@ def _scores(read: Float[np.ndarray, "m c"], y: Float[np.ndarray, "m _c"], classe
     return (x * target).sum(axis=0) / np.maximum(np.sqrt((x**2).sum(axis=0) * (target**2).sum(axis=0)), 1e-300)
 
 
-def _judge(
-    z: Matrix,
-    y: Values,
-    groups: Codes,
-    design: np.ndarray,
-    kind: str,
-    classes: bool,
-    vector: Vector,
-    explained: float,
-    seed: int,
-) -> DirectionCard:
+def _judge(z: Matrix, given: Attribute, kind: str, vector: Vector, seed: int) -> DirectionCard:
     """Return the card: what is read on other groups, what dealt values and random directions read, and how stable."""
+    y, groups, design, classes = given.values, given.groups, given.design, given.classes is not None
     codes = y.astype(int) if classes else np.zeros(len(y), int)
     count = len(np.unique(groups))
     parts = grouped_folds(codes, groups, min(FOLDS, count), seed) if count > 1 else []
@@ -375,12 +333,12 @@ def _judge(
         values = values - values.mean(axis=0)
         dealt_scores[test] = asked @ (z[train].T @ values)
     known = np.isfinite(scores)
-    reads = float(_scores(scores[known, None], y[known, None], classes)[0]) if known.any() else math.nan
-    shuffled = _scores(dealt_scores[known], y[dealt[known]], classes) if known.any() else np.array([math.nan])
+    reads = float(score_columns(scores[known, None], y[known, None], classes)[0]) if known.any() else math.nan
+    shuffled = score_columns(dealt_scores[known], y[dealt[known]], classes) if known.any() else np.array([math.nan])
     # Random directions have the spread of the space, else most of them would lie where nothing varies.
     random = (z - z.mean(axis=0)).T @ stream(seed, "directions").standard_normal((len(z), RANDOM))
     chance = 0.5 if classes else 0.0
-    own, others = (np.abs(_scores(z @ axis, y[:, None], classes) - chance) for axis in (vector[:, None], random))
+    own, others = (np.abs(score_columns(z @ axis, y[:, None], classes) - chance) for axis in (vector[:, None], random))
     return DirectionCard(
         "AUROC" if classes else "correlation",
         reads,
@@ -388,7 +346,7 @@ def _judge(
         float(np.quantile(shuffled, 0.95)),
         _stability(z, y, groups, design, kind, classes, vector, seed),
         float((others < own).mean()),
-        explained,
+        given.explained,
         len(y),
         count,
     )
@@ -482,15 +440,16 @@ def goes_with(values: np.ndarray, column: pd.Series) -> float:
 
 
 def side_effects(directions: Sequence[Direction], vectors: Matrix) -> pd.DataFrame:
-    """Return how much a move of 1 along each direction (row) changes what each reads (column), in standard deviations.
+    """Return how much a move along each direction (row) changes what each reads (column), in standard deviations.
 
-    Standard deviations are of what is read of `vectors`. The diagonal is what is meant, the rest is drift.
+    Moves are by the attribute's standard deviation, or from class to class. Standard deviations are of what is read of
+    `vectors`. The diagonal is what is meant, the rest is drift.
     """
     spreads = [float(np.std(direction.value(vectors))) for direction in directions]
     names = [direction.name for direction in directions]
     effects = [
         [
-            float(other.read @ direction.vector) / max(spread, 1e-300)
+            direction.spread * float(other.read @ direction.vector) / max(spread, 1e-300)
             for other, spread in zip(directions, spreads, strict=True)
         ]
         for direction in directions

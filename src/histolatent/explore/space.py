@@ -14,13 +14,16 @@ from ..embeddings import card_of
 from ..embeddings.table import obs_of
 from ..errors import InputError, OptionError, nearest, unknown
 from ..images import TileSource
+from .attributes import read_attribute
 from .decoding import Decoder, Differentiable, Encodes, check_fit, identity_of
-from .directions import Direction, fit_direction
+from .directions import Direction, Way, fit_direction
 from .graph import Graph, find_among, make_graph
 from .paths import LINES, along, graph_route, mix
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from .seen import Seen, SeenDirection
 
 #: Neighbours of the graph that ways lead through, and by which density is judged.
 NEIGHBOURS = 15
@@ -45,7 +48,7 @@ class LatentSpace:
     decoder: Decoder | None = None
     pictures: TileSource | None = None
     obs: pd.DataFrame = field(default_factory=pd.DataFrame)
-    directions: Mapping[str, Direction] = field(default_factory=dict)
+    directions: Mapping[str, Way] = field(default_factory=dict)
     encoder: str | None = None
 
     def __post_init__(self) -> None:
@@ -172,7 +175,7 @@ class LatentSpace:
         said = " + ".join(f"{weight:g} {tile}" for tile, weight in weights.items())
         return Point(self, found, (f"mix of {said}",))
 
-    def knowing(self, *directions: Direction) -> "LatentSpace":
+    def knowing(self, *directions: Way) -> "LatentSpace":
         """Return the space with directions that points can be moved along by name.
 
         Raises
@@ -181,13 +184,17 @@ class LatentSpace:
             If one is of another space.
         """
         for direction in directions:
-            if len(direction.vector) != self.vectors.shape[1]:
+            if direction.dim != self.vectors.shape[1]:
                 raise InputError(
                     f"{direction.name} is of another space",
-                    received=f"{len(direction.vector)} numbers",
+                    received=f"{direction.dim} numbers",
                     valid=self.vectors.shape[1],
                 )
-        return replace(self, directions={**self.directions, **{each.name: each for each in directions}})
+        made = replace(self, directions={**self.directions, **{each.name: each for each in directions}})
+        # What was found of vectors and tiles is of these, too.
+        fields = set(self.__dataclass_fields__)
+        made.__dict__.update({name: found for name, found in self.__dict__.items() if name not in fields})
+        return made
 
     def direction(
         self, column: str, *, confounders: Sequence[str] = (), groups: str | None = None, **options: Any
@@ -201,19 +208,62 @@ class LatentSpace:
         OptionError
             If there is no such column.
         """
+        name, given = options.pop("name", column), self._given(column, confounders, groups)
+        return fit_direction(self.vectors, given.pop("values"), name=name, **given, **options)
+
+    def seen(
+        self, column: str, *, confounders: Sequence[str] = (), groups: str | None = None, **options: Any
+    ) -> "SeenDirection":
+        """Return the move that changes what decoded tiles show of a column of `obs`. See `SeenDirection`.
+
+        Options are those of `read_attribute`: `positive`, `negative`, `force`.
+
+        Raises
+        ------
+        OptionError
+            If there is no such column.
+        InputError
+            If the space has no decoder that can be differentiated; or see `read_attribute`.
+        """
+        from .seen import fit_seen
+
+        name, given = options.pop("name", column), self._given(column, confounders, groups)
+        attribute = read_attribute(len(self.vectors), given.pop("values"), name=name, **given, **options)
+        return fit_seen(self._looked_at, attribute)
+
+    def _given(self, column: str, confounders: Sequence[str], groups: str | None) -> dict[str, Any]:
+        """Return what columns say of all tiles: values, groups and confounders."""
         for name in (column, *confounders, *([groups] if groups else [])):
             if name not in self.obs:
                 raise unknown("column", name, [str(each) for each in self.obs.columns])
         by = groups or next((name for name in ("patient", "slide") if name in self.obs), None)
-        codes = None if by is None else np.unique(self.obs[by].astype(str), return_inverse=True)[1]
-        return fit_direction(
-            self.vectors,
-            [None if pd.isna(value) else value for value in self.obs[column].tolist()],
-            name=options.pop("name", column),
-            groups=codes,
-            confounders={name: self.obs[name].tolist() for name in confounders},
-            **options,
-        )
+        return {
+            "values": [None if pd.isna(value) else value for value in self.obs[column].tolist()],
+            "groups": None if by is None else np.unique(self.obs[by].astype(str), return_inverse=True)[1],
+            "confounders": {name: self.obs[name].tolist() for name in confounders},
+        }
+
+    @cached_property
+    def _looked_at(self) -> "Seen":
+        from .seen import look_at
+
+        return look_at(self.differentiable("what decoded tiles show"), self.vectors)
+
+    def differentiable(self, what: str) -> Differentiable:
+        """Return the decoder, if gradients can be had through it.
+
+        Raises
+        ------
+        InputError
+            If there is none, or they cannot.
+        """
+        if not isinstance(self.decoder, Differentiable):
+            raise InputError(
+                f"{what} needs a decoder that can be differentiated",
+                received="no decoder" if self.decoder is None else type(self.decoder).__name__,
+                valid="a model of `explore train`, or one with a method `images`",
+            )
+        return self.decoder
 
     def decode(self, vectors: Float[np.ndarray, "m d"]) -> Tiles:
         """Return the tiles of vectors.
@@ -337,28 +387,22 @@ class Point:
         if method in LINES:
             vectors = LINES[method](*ends, at, middle=space.middle)
         else:
+            decoder = space.differentiable("a geodesic") if method == "geodesic" else None
             rows = [int(find_among(end[None], space.vectors, 1, metric="euclidean").index[0, 0]) for end in ends]
             corners = graph_route(space.vectors, space.graph, rows[0], rows[1])
             route = tuple(space.tiles[row] for row in corners)
             through = np.concatenate([ends[0][None], space.vectors[corners[1:-1]], ends[1][None]]).astype(np.float64)
             vectors = along(through, at)
-            if method == "geodesic":
+            if decoder is not None:
                 from .geodesic import find_geodesic
 
-                if not isinstance(space.decoder, Differentiable):
-                    raise InputError(
-                        "a geodesic needs a decoder that can be differentiated",
-                        received="no decoder" if space.decoder is None else type(space.decoder).__name__,
-                        valid="a model of `explore train`, or one with a method `images`",
-                        fix="take method graph or slerp",
-                    )
                 vectors = find_geodesic(
-                    space.decoder, along(through, np.linspace(0, 1, max(len(at), 3))), space.vectors, **options
+                    decoder, along(through, np.linspace(0, 1, max(len(at), 3))), space.vectors, **options
                 )
                 vectors = vectors if len(at) == len(vectors) and isinstance(steps, int) else along(vectors, at)
         return Path(self, other, method, vectors, route)
 
-    def move(self, direction: "Direction | str", amount: float) -> "Point":
+    def move(self, direction: "Way | str", amount: float) -> "Point":
         """Return the point moved along a direction, which may be one of the space's by name.
 
         Raises
@@ -372,13 +416,21 @@ class Point:
             direction = self.space.directions[direction]
         if not np.isfinite(amount):
             raise OptionError("an amount is a finite number", received=amount)
-        if len(direction.vector) != len(self.vector):
-            raise InputError(f"{direction.name} is of another space", received=f"{len(direction.vector)} numbers")
-        return self._then(self.vector + amount * direction.vector, f"{direction.name} {amount:+g}")
+        if direction.dim != len(self.vector):
+            raise InputError(f"{direction.name} is of another space", received=f"{direction.dim} numbers")
+        return self._then(direction.moved(self.vector, amount), f"{direction.name} {amount:+g}")
 
     def until(self, direction: "Direction | str", probability: float) -> "Point":
-        """Return the point moved along a direction of a class until it is read with a probability."""
+        """Return the point moved along a direction of a class until it is read with a probability.
+
+        Raises
+        ------
+        OptionError
+            If the direction is none of a class that is the same everywhere, or the probability not between 0 and 1.
+        """
         chosen = self.space.directions[direction] if isinstance(direction, str) else direction
+        if not isinstance(chosen, Direction):
+            raise OptionError("only a straight direction of two classes has a probability", received=chosen.name)
         return self.move(chosen, chosen.amount_for(self.vector, probability))
 
     def decode(self) -> Tile:
@@ -441,7 +493,7 @@ class Path:
         lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(self.vectors, axis=0), axis=1))])
         return self._risks.assign(along=lengths / max(lengths[-1], 1e-300))
 
-    def score(self, reads: Direction | None = None) -> dict[str, float]:
+    def score(self, reads: Way | None = None) -> dict[str, float]:
         """Return what the way is like.
 
         - `length`, and `detour`, its share of the straight line (1 or more);

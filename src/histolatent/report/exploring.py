@@ -2,18 +2,21 @@
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from ..explore.directions import Direction
+from ..explore.directions import Direction, DirectionCard
 from ..explore.faithfulness import Faithfulness
 from ..explore.maps import Map
 from ..explore.trust import MapTrust
 from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
 from .movies import Frame
+
+if TYPE_CHECKING:
+    from ..explore.seen import SeenDirection
 
 #: Maps beside each other, and values that get a colour of their own.
 ACROSS, MOST_VALUES = 3, len(COLOURS) * len(MARKERS)
@@ -280,19 +283,23 @@ def draw_effects(effects: pd.DataFrame) -> Drawn:
     axis.set_xticks(range(n), [short(str(name)) for name in effects.columns], rotation=40, ha="right")
     axis.set_yticks(range(n), [short(str(name)) for name in effects.index])
     axis.set_xlabel("what is read, in standard deviations")
-    axis.set_ylabel("a move of 1 along")
+    axis.set_ylabel("a move along")
     figure.tight_layout()
     return finish(figure)
 
 
-def in_words(direction: Direction) -> str:
+def in_words(direction: "Direction | SeenDirection") -> str:
     """Return what a direction is worth, in a sentence."""
     card = direction.card
     if card is None:
         return f"{direction.name}: not fitted to an attribute; a move of 1 is {direction.unit or 'a step'}."
     worth = "it can be believed" if card.believable else "it is not to be believed"
-    return (
-        f"{direction.name}: a move of 1 is {direction.unit}; read with {card.score} {card.reads:.2f} on other groups "
-        f"(dealt values: up to {card.shuffled:.2f}); directions of other patients are {card.stable:.2f} alike; better "
-        f"than {card.percentile:.0%} of random directions: {worth}."
-    )
+    read = f"read with {card.score} {card.reads:.2f} on other groups (dealt values: up to {card.shuffled:.2f})"
+    if isinstance(card, DirectionCard):
+        read += (
+            f"; directions of other patients are {card.stable:.2f} alike; better than {card.percentile:.0%} of random "
+            "directions"
+        )
+    else:
+        read = f"in decoded tiles it is {read}"
+    return f"{direction.name}: a move of 1 is {direction.unit}; {read}: {worth}."

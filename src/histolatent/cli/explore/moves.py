@@ -22,8 +22,9 @@ from .shared import (
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
-    from ...explore.directions import Direction
+    from ...explore.directions import Way
     from ...explore.space import LatentSpace, Point
 
 PATH_EXAMPLE = "Example: histolatent explore path emb.zarr TILE_A TILE_B --decoder vae/ --method geodesic --out way/"
@@ -38,6 +39,14 @@ BARYCENTRE_EXAMPLE = (
 FINER = 4
 #: Tiles of each group that stand for it in pictures of transport.
 SHOWN = 7
+Kind = Annotated[
+    str,
+    typer.Option(
+        help="difference, lda, logistic, svm (classes), or difference, ridge (numbers): the same way everywhere; seen: "
+        "at each place the one on which the decoded tile changes in the attribute, its colours held (--decoder)."
+    ),
+]
+SEEN = "seen"
 STEP = re.compile(r"\s*(?P<name>.+?)\s*(?P<amount>[+-]\s*\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*")
 TOWARD = re.compile(r"\s*toward\s+(?P<tile>\S+)\s+(?P<share>\d*\.?\d+)\s*")
 
@@ -105,9 +114,7 @@ def direction(
     column: Annotated[str, typer.Argument(help="The attribute: a column of classes, or of numbers.")],
     out: Out,
     tile: Annotated[list[str] | None, typer.Option("--tile", help="Tile to move, by its name. Repeatable.")] = None,
-    kind: Annotated[
-        str, typer.Option(help="difference, lda, logistic, svm (classes), or difference, ridge (numbers).")
-    ] = "difference",
+    kind: Kind = "difference",
     confounder: Annotated[
         list[str] | None, typer.Option("--confounder", help="Column to adjust for: scanner, site. Repeatable.")
     ] = None,
@@ -118,7 +125,12 @@ def direction(
     negative: Annotated[
         str | None, typer.Option(help="The class to move from, if there are more than two. Default: all others.")
     ] = None,
-    amounts: Annotated[str, typer.Option(help="How far to move, by comma.")] = "-2,-1,0,1,2",
+    amounts: Annotated[
+        str,
+        typer.Option(
+            help="How far to move, by comma: of classes from one to the other, of a number in its standard deviations."
+        ),
+    ] = "-2,-1,0,1,2",
     force: Annotated[bool, typer.Option("--force", help="Fit it although confounders tell nearly all of it.")] = False,
     decoder: Decoder = None,
     tiles: TilesOf = None,
@@ -127,41 +139,44 @@ def direction(
     overwrite: Overwrite = False,
 ) -> None:
     """Fit the direction of an attribute, say what it is worth, and move tiles along it."""
-    from ...explore.directions import side_effects
     from ...report.exploring import draw_effects, draw_rows, in_words
 
     wanted = _amounts(amounts)
     refuse_outcome(out, f"{KIND} direction", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
-    options: dict[str, Any] = {"kind": kind, "positive": positive, "negative": negative, "force": force}
-    found = space.direction(column, confounders=confounder or [], **options)
-    others = [_direction(space, name, force=True) for name in without or []]
+    options: dict[str, Any] = {"confounders": confounder or [], "force": force}
+    found = _direction(space, column, kind, positive=positive, negative=negative, **options)
+    straight = "difference" if kind != SEEN else SEEN
+    others = [_direction(space, name, straight, force=True) for name in without or []]
     if others:
         found = found.without(*others)
-    effects = side_effects([found, *others], space.vectors)
+    effects = _effects([found, *others], space.vectors)
     figures: dict[str, Any] = {"effects": draw_effects(effects)}
     numbers: dict[str, Any] = {
         "column": column,
         "unit": found.unit,
         "card": None if found.card is None else vars(found.card),
         "notes": list(found.notes),
+        "spread": found.spread,
         "effects": effects.to_dict(),
-        "vector": found.vector,
+        "vector": getattr(found, "vector", None),
         "tiles": {},
     }
     rows: dict[str, Any] = {}
     notes: dict[str, list[str]] = {}
     movies: dict[str, list[Any]] = {}
     for name in tile or []:
-        points = [space[name].move(found, amount) for amount in wanted]
+        points = [space[name].move(found, amount * found.spread) for amount in wanted]
         numbers["tiles"][name] = [
-            {"amount": amount, "read": float(found.value(point.vector)), **point.risk()}
+            {"amount": amount * found.spread, "read": float(found.value(point.vector)), **point.risk()}
             for amount, point in zip(wanted, points, strict=True)
         ]
         if space.decoder is not None:
             rows[name] = space.decode(_stacked(points))
             notes[name] = [f"{each['sparser']:.0%} lie denser" for each in numbers["tiles"][name]]
-            movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, wanted)
+            movies[f"along-{len(movies) + 1}"] = _swing(
+                space, space[name], found, [amount * found.spread for amount in wanted]
+            )
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
@@ -174,10 +189,22 @@ def direction(
         say(f"  {note}")
 
 
-def _direction(space: "LatentSpace", text: str, *, force: bool = False) -> "Direction":
+def _direction(space: "LatentSpace", text: str, kind: str = "difference", **options: Any) -> Any:
     """Return the direction of COLUMN, or of COLUMN=CLASS: to that class from all others."""
-    column, _, positive = text.partition("=")
-    return space.direction(column, name=text, positive=positive or None, force=force)
+    column, _, named = text.partition("=")
+    options = {"name": text, **options, **({"positive": named} if named else {})}
+    return space.seen(column, **options) if kind == SEEN else space.direction(column, kind=kind, **options)
+
+
+def _effects(directions: list[Any], vectors: "np.ndarray") -> "pd.DataFrame":
+    """Return what a move along each changes of all: of what vectors say, or of what decoded tiles show."""
+    from ...explore.directions import Direction, side_effects
+
+    if all(isinstance(each, Direction) for each in directions):
+        return side_effects(directions, vectors)
+    from ...explore.seen import seen_effects
+
+    return seen_effects(directions, directions, vectors)
 
 
 def _stacked(points: "list[Point]") -> "np.ndarray":
@@ -186,7 +213,7 @@ def _stacked(points: "list[Point]") -> "np.ndarray":
     return np.stack([point.vector for point in points])
 
 
-def _swing(space: "LatentSpace", point: "Point", along: "Direction", amounts: list[float]) -> list[Any]:
+def _swing(space: "LatentSpace", point: "Point", along: "Way", amounts: list[float]) -> list[Any]:
     """Return frames from the least amount to the largest and back."""
     import numpy as np
 
@@ -214,6 +241,7 @@ def chain(
         list[str], typer.Argument(help='In their order: "COLUMN +2", "COLUMN=CLASS -1", "toward TILE 0.3".')
     ],
     out: Out,
+    kind: Kind = "difference",
     decoder: Decoder = None,
     tiles: TilesOf = None,
     device: Device = None,
@@ -230,7 +258,7 @@ def chain(
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
     refuse_nothing_to_show(space)
     for name in dict.fromkeys(name for name, _, is_way in parsed if not is_way):
-        space = space.knowing(_direction(space, name, force=True))
+        space = space.knowing(_direction(space, name, kind, force=True))
     points = [space[tile]]
     for name, amount, is_way in parsed:
         points.append(points[-1].toward(space[name], amount) if is_way else points[-1].move(name, amount))

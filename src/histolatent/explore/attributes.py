@@ -1,0 +1,162 @@
+"""What a column says of each tile, as numbers that a direction can be fitted to."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from .._types import Codes, GivenCodes
+from ..errors import InputError, OptionError, unknown
+
+Values = Float[np.ndarray, " n"]
+#: Of the variance of an attribute, what is left beside confounders at least.
+LEFT = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Attribute:
+    """An attribute of `rows`, the tiles of which it, their group and their confounders are known.
+
+    `values` are numbers; of two `classes` 0 and 1, in their order. `design` has the constant, then confounders, and
+    `explained` is the share of the attribute that these tell.
+    """
+
+    name: str
+    rows: Codes
+    values: Values
+    groups: Codes
+    design: Float[np.ndarray, "n _q"]
+    explained: float
+    classes: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What a move of 1 is."""
+        return f"from {self.classes[0]} to {self.classes[1]}" if self.classes else f"1 of {self.name}"
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of a number; of classes 1, the gap between them."""
+        return 1.0 if self.classes else float(self.values.std())
+
+
+def read_attribute(
+    count: int,
+    values: Sequence[object],
+    *,
+    name: str,
+    groups: GivenCodes | None = None,
+    confounders: Mapping[str, Sequence[object]] | None = None,
+    positive: str | None = None,
+    negative: str | None = None,
+    force: bool = False,
+) -> Attribute:
+    """Return what is given of `count` tiles as an attribute: see `fit_direction` for what values may be.
+
+    Raises
+    ------
+    InputError
+        If values are constant, too few, or of more than two classes without `positive`; or confounders tell more than
+        95 % of them, unless `force`.
+    OptionError
+        If there is a `negative` class and no `positive` one, or no such class.
+    """
+    if negative is not None and positive is None:
+        raise OptionError(
+            "a direction that leads from a class has one to lead to", received=negative, fix="name a positive class"
+        )
+    table = _tidy(count, values, groups, confounders)
+    if positive is not None:
+        table["value"] = _two_classes(pd.Series(table["value"]), name, positive, negative)
+    rows = np.flatnonzero(~table.isna().to_numpy().any(axis=1))
+    table = table.iloc[rows]
+    y, classes = _as_numbers(pd.Series(table["value"]), name, positive)
+    design = _design(table.drop(columns=["value", "group"]))
+    explained = _explained(design, y)
+    notes: tuple[str, ...] = ()
+    if 1 - explained < LEFT:
+        if not force:
+            raise InputError(
+                f"{name} cannot be told from {', '.join(confounders or {})}: they tell {explained:.0%} of it",
+                fix="a direction of it would be one between sites; bring tiles in which both vary, or pass force=True",
+            )
+        design, notes = design[:, :1], (f"told by confounders to {explained:.0%}, and not adjusted for them",)
+    codes = np.unique(table["group"], return_inverse=True)[1]
+    return Attribute(name, rows, y, codes, design, explained, classes, notes)
+
+
+def _tidy(
+    count: int,
+    values: Sequence[object],
+    groups: np.ndarray | None,
+    confounders: Mapping[str, Sequence[object]] | None,
+) -> pd.DataFrame:
+    columns: dict[str, Any] = {"value": list(values), "group": np.arange(count) if groups is None else groups}
+    columns |= {f"confounder {key}": list(each) for key, each in (confounders or {}).items()}
+    wrong = {key: len(each) for key, each in columns.items() if len(each) != count}
+    if wrong:
+        raise InputError("values are one for each vector", received=f"{wrong} for {count} vectors")
+    return pd.DataFrame(columns)
+
+
+def _two_classes(values: pd.Series, name: str, positive: str, negative: str | None) -> pd.Series:
+    """Return values of two classes: the positive one, and the negative one or all others."""
+    named = values.astype(str).astype(object)
+    named[values.isna()] = None
+    kinds = sorted(named.dropna().unique())
+    for each in (positive, negative):
+        if each is not None and each not in kinds:
+            raise unknown(f"class of {name}", each, kinds)
+    if negative is not None:
+        named[~named.isin([positive, negative])] = None
+    elif len(kinds) > 2:
+        named[named.notna() & (named != positive)] = f"not {positive}"
+    return named
+
+
+def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Values, tuple[str, str] | None]:
+    """Return numbers, and both classes if values are two: the `positive` one, else the later by name, is 1."""
+    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    kinds = sorted({str(value) for value in values})
+    if len(kinds) < 2 or len(values) < 10:
+        raise InputError(
+            f"{name} is constant, or known of too few tiles",
+            received=f"{len(values)} tiles, values {', '.join(kinds[:3]) or 'none'}",
+            valid="10 tiles of two classes, or with numbers that differ",
+        )
+    if numbers and len(kinds) > 2:
+        found = values.to_numpy(np.float64)
+        if not np.isfinite(found).all():
+            raise InputError(f"{name} holds numbers that are not finite")
+        return found, None
+    if len(kinds) > 2:
+        raise InputError(
+            f"{name} has more than two classes: a direction leads from one to another",
+            received=", ".join(kinds[:8]),
+            fix=f"positive={kinds[0]!r} leads there from all others, negative={kinds[1]!r} from these alone",
+        )
+    one = positive or kinds[1]
+    other = next(kind for kind in kinds if kind != one)
+    return np.array([float(str(value) == one) for value in values]), (other, one)
+
+
+def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
+    """Return columns of confounders: numbers as they are, others one for each value; and the constant, first."""
+    parts: list[np.ndarray] = [np.ones((len(confounders), 1))]
+    for column in confounders:
+        each = confounders[column]
+        if pd.api.types.is_numeric_dtype(each) and each.nunique() > 2:
+            spread = float(each.std()) or 1.0
+            parts.append(((each - each.mean()) / spread).to_numpy(np.float64)[:, None])
+        else:
+            parts.append(pd.get_dummies(each.astype(str), drop_first=True).to_numpy(np.float64))
+    return np.hstack(parts)
+
+
+def _explained(design: np.ndarray, y: Values) -> float:
+    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    return float(np.clip(1 - left.var() / y.var(), 0, 1))

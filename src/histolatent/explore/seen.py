@@ -1,0 +1,377 @@
+"""Attributes as decoded tiles show them, and moves that change one of them and hold others. Imports torch.
+
+A straight direction knows what vectors have in common. What a picture shows of an attribute need not be straight in the
+space: where nuclei stand is in every number of an autoencoder's vectors, how large they are in none. Here the attribute
+is read in the decoded tile, and the way there is found at each place, by gradients through the decoder.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from .._types import Codes, Matrix
+from ..errors import InputError
+from ..probes import grouped_folds
+from ..provenance import stream
+from ..stats import deal
+from .attributes import Attribute
+from .decoding import Differentiable
+from .directions import FOLDS, Way, score_columns
+
+#: Channels of the untrained convolutions, each at half the side of the last.
+WIDTHS = (32, 64, 96)
+#: Tiles that readers are fitted to at most; tiles that effects are measured on; tiles decoded at a time.
+FITTED, ASKED, BATCH = 2000, 48, 64
+#: Penalties of the ridge regression on standardised features.
+PENALTIES = tuple(10.0**power for power in np.arange(-2, 5.5, 0.5))
+DEALT = 100
+#: A step, as a share of the attribute's spread; the least change of what is read for a change of the attribute.
+STEP, LEAST_GAIN = 0.25, 0.05
+#: Further steps that mend what curvature left over.
+MENDING = (1, 1)
+#: What has to be left of an attribute's slope beside those that are held; the longest step, as a share of the radius.
+LEFT, LONGEST = 1e-3, 0.2
+SMALL = 1e-6
+
+
+class Look(nn.Module):
+    """Untrained convolutions: means and root mean squares over places of each layer, and of each channel of the tile.
+
+    Images `(n, 3, h, w)` from 0 to 1 to `(n, 390)`: nothing is learnt, and another seed sees other things.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.layers = nn.ModuleList()
+        before = 3
+        for width in WIDTHS:
+            layer = nn.Conv2d(before, width, 3, padding=1)
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (9 * before)), generator=random)
+            nn.init.normal_(layer.bias, std=0.3, generator=random) if layer.bias is not None else None
+            self.layers.append(layer)
+            before = width
+        self.requires_grad_(False)
+
+    def forward(self, images: Float[torch.Tensor, "n 3 h w"]) -> Float[torch.Tensor, "n _f"]:
+        """Return what is seen."""
+        found, seen = [colours(images)], images * 2 - 1
+        for layer in self.layers:
+            seen = torch.relu(layer(seen))
+            found += [seen.mean(dim=(2, 3)), (seen.square().mean(dim=(2, 3)) + SMALL).sqrt()]
+            seen = nn.functional.avg_pool2d(seen, 2) if min(seen.shape[2:]) > 1 else seen
+        return torch.cat(found, dim=1)
+
+
+def colours(images: Float[torch.Tensor, "n 3 h w"]) -> Float[torch.Tensor, "n 6"]:
+    """Return mean and standard deviation of each channel."""
+    return torch.cat([images.mean(dim=(2, 3)), (images.var(dim=(2, 3)) + SMALL).sqrt()], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Decoded tiles of a space as two looks see them: one to move by, and another that judges what came of it.
+
+    `radius` is how far tiles lie from their mean, as root mean square.
+    """
+
+    decoder: Differentiable
+    looks: tuple[Look, Look]
+    rows: Codes
+    features: tuple[Float[np.ndarray, "m _f"], Float[np.ndarray, "m _f"]]
+    radius: float
+    device: str
+
+
+def look_at(decoder: Differentiable, vectors: Matrix, *, seed: int = 0) -> Seen:
+    """Decode tiles of a space, up to 2,000 of them, and look at them twice."""
+    device = str(getattr(decoder, "device", "cpu"))
+    rows = np.sort(stream(seed, "looked at").permutation(len(vectors))[:FITTED])
+    looks = Look(2 * seed).to(device), Look(2 * seed + 1).to(device)
+    parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    with torch.inference_mode():
+        for images in _decoded(decoder, vectors[rows], device):
+            for look, part in zip(looks, parts, strict=True):
+                part.append(look(images).double().cpu().numpy())
+    radius = float(np.sqrt(vectors.var(axis=0, dtype=np.float64).sum()))
+    return Seen(decoder, looks, rows, (np.concatenate(parts[0]), np.concatenate(parts[1])), radius, device)
+
+
+def _decoded(decoder: Differentiable, vectors: np.ndarray, device: str) -> Iterator[torch.Tensor]:
+    for start in range(0, len(vectors), BATCH):
+        part = np.ascontiguousarray(vectors[start : start + BATCH], np.float32)
+        yield decoder.images(torch.from_numpy(part).to(device)).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """Reads an attribute in what a look sees, in the attribute's units. `spread` is that of what it reads."""
+
+    weights: Float[np.ndarray, " _f"]
+    bias: float
+    spread: float
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Return what is read."""
+        return features @ self.weights + self.bias
+
+
+@dataclass(frozen=True)
+class SeenCard:
+    """What can be seen of an attribute in decoded tiles.
+
+    `reads` is how well it is read in those of groups that the reader was not fitted to: `AUROC` of classes, the
+    correlation of numbers, as `score` says; chance is `chance`, and `shuffled` the 95th percentile where values are
+    dealt anew. `explained` is the share of the attribute that confounders tell.
+    """
+
+    score: str
+    reads: float
+    chance: float
+    shuffled: float
+    explained: float
+    tiles: int
+    groups: int
+
+    @property
+    def believable(self) -> bool:
+        """Whether it is read better than dealt values are."""
+        return self.reads > self.shuffled
+
+
+@dataclass(frozen=True, eq=False)
+class SeenDirection:
+    """A move that changes what a decoded tile shows of an attribute, and holds its colours and `held`.
+
+    At each place it is the shortest change of the vector that does so: $J^+ \\delta$, with J the slopes of what is read
+    and $\\delta$ the change that is asked, in steps of a quarter of the attribute's spread. A move of 1 `unit` changes
+    what is read by `gain`, as much as it differs between tiles that differ by 1. `judge` reads it by another look.
+
+    Where the decoder cannot draw so much of it, a move ends short: `value` says how far it came. Misleads: what changes
+    is what a reader takes for the attribute; `seen_effects` says what another reader sees of it.
+    """
+
+    name: str
+    unit: str
+    seen: Seen
+    reader: Reader
+    judge: Reader
+    gain: float
+    card: SeenCard
+    spread: float = 1.0
+    held: tuple["SeenDirection", ...] = ()
+    notes: tuple[str, ...] = ()
+    kind: str = "seen"
+    positive: str | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"SeenDirection({self.name!r}, 1 = {self.unit})"
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors that it moves."""
+        return self.seen.decoder.dim
+
+    def without(self, *others: "SeenDirection") -> "SeenDirection":
+        """Return the move that holds what others show, too.
+
+        Raises
+        ------
+        InputError
+            If one is of another decoder, or a straight direction.
+        """
+        for other in others:
+            if not isinstance(other, SeenDirection) or other.seen is not self.seen:
+                raise InputError(
+                    f"{other.name} is not seen in the same decoded tiles as {self.name}",
+                    fix="fit both with kind 'seen', in one space",
+                )
+        said = f"leaves {', '.join(other.name for other in others)} as they are"
+        return replace(self, held=(*self.held, *others), notes=(*self.notes, said))
+
+    def value(self, vectors: Float[np.ndarray, "*_m d"]) -> np.ndarray:
+        """Return what is read of the decoded tiles of vectors, in the attribute's units."""
+        given = np.asarray(vectors, np.float32)
+        found = _read(self.seen, 0, self.reader, given.reshape(-1, self.dim))
+        return found.reshape(given.shape[:-1])
+
+    def moved(self, vectors: Float[np.ndarray, "*m d"], amount: float) -> Float[np.ndarray, "*m d"]:
+        """Return vectors moved by `amount` units of the attribute.
+
+        Raises
+        ------
+        InputError
+            If nothing is left of the attribute beside what is held.
+        """
+        given = np.asarray(vectors, np.float64)
+        flat = given.reshape(-1, self.dim)
+        parts = [self._move(flat[start : start + BATCH], amount) for start in range(0, len(flat), BATCH)]
+        return np.concatenate([flat[:0], *parts]).reshape(given.shape)
+
+    def _move(self, vectors: np.ndarray, amount: float) -> np.ndarray:
+        if not amount:
+            return vectors
+        device = self.seen.device
+        readers = [self.reader, *(other.reader for other in self.held)]
+        weights = torch.tensor(np.stack([each.weights / each.spread for each in readers]), dtype=torch.float32)
+        weights = weights.T.to(device)
+        spreads = torch.tensor(self.seen.features[0][:, :6].std(axis=0), dtype=torch.float32).clamp(min=SMALL)
+        spreads = spreads.to(device)
+
+        def read(places: torch.Tensor) -> torch.Tensor:
+            images = self.seen.decoder.images(places).clamp(0, 1)
+            # Colours are had from the images, so that their slopes need not come back through the look.
+            return torch.cat([self.seen.looks[0](images) @ weights, colours(images) / spreads], dim=1)
+
+        places = torch.from_numpy(vectors.astype(np.float32)).to(device)
+        with torch.no_grad():
+            wanted = read(places)
+        wanted[:, 0] += amount * self.gain / self.reader.spread
+        steps = max(1, math.ceil(abs(amount) / (STEP * self.spread)))
+        for left in (*range(steps, 0, -1), *MENDING):
+            asked = places.detach().requires_grad_(True)
+            found = read(asked)
+            slopes = torch.stack(
+                [torch.autograd.grad(each.sum(), asked, retain_graph=True)[0] for each in found.unbind(dim=1)], dim=1
+            )
+            change = wanted - found.detach()
+            change[:, 0] /= left
+            places = asked.detach() + self._shortest(slopes.double(), change.double()).float()
+        return places.cpu().numpy().astype(np.float64)
+
+    def _shortest(self, slopes: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """Return the shortest moves that change what is read as asked, `(n, d)`, none longer than a step may be."""
+        first, rest = slopes[:, :1], slopes[:, 1:]
+        gram = slopes @ slopes.transpose(1, 2)
+        scale = gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None].clamp(min=1e-12)
+        gram = gram + SMALL * scale * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        beside = (first @ rest.transpose(1, 2)) @ torch.linalg.solve(gram[:, 1:, 1:], rest @ first.transpose(1, 2))
+        if float((1 - (beside / gram[:, :1, :1]).flatten()).max()) < LEFT:
+            raise InputError(
+                f"nothing is left of {self.name} beside what is held",
+                received=", ".join(["the tile's colours", *(other.name for other in self.held)]),
+                fix="hold fewer, or ones that do not say the same",
+            )
+        move = (slopes.transpose(1, 2) @ torch.linalg.solve(gram, change[:, :, None]))[:, :, 0]
+        longest = LONGEST * self.seen.radius
+        return move * (longest / move.norm(dim=1, keepdim=True).clamp(min=longest))
+
+
+def fit_seen(seen: Seen, given: Attribute, *, seed: int = 0) -> SeenDirection:
+    """Fit what reads an attribute in decoded tiles, and return the move that changes it. See `SeenDirection`.
+
+    Readers are ridge regressions on what untrained convolutions see, with confounders regressed out of the attribute.
+
+    Raises
+    ------
+    InputError
+        If the attribute is known of fewer than ten of the tiles that were looked at.
+    """
+    own, asked = np.intersect1d(seen.rows, given.rows, return_indices=True)[1:]
+    if len(own) < 10:
+        raise InputError(f"{given.name} is known of too few tiles", received=len(own), valid="10 or more")
+    y, groups = given.values[asked], given.groups[asked]
+    design = given.design[asked]
+    told = np.linalg.lstsq(design, y, rcond=None)[0]
+    left = y - design[:, 1:] @ told[1:]
+    readers = [_fit(features[own], left) for features in seen.features]
+    card, gain = _judge(seen.features[0][own], y, left, groups, given, seed)
+    notes = (*given.notes, *(() if card.believable else (f"decoded tiles do not show {given.name}",)))
+    positive = given.classes[1] if given.classes else None
+    return SeenDirection(
+        given.name, given.unit, seen, readers[0], readers[1], gain, card, given.spread, (), notes, positive=positive
+    )
+
+
+def _fit(features: Matrix, y: np.ndarray) -> Reader:
+    mean, spread = features.mean(axis=0), features.std(axis=0)
+    spread[spread < SMALL] = np.inf
+    made = _regression().fit((features - mean) / spread, y)
+    weights = made.coef_ / spread
+    read = features @ weights
+    return Reader(weights, float(made.intercept_ - mean @ weights), max(float(read.std()), SMALL))
+
+
+def _regression() -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(alphas=PENALTIES)
+
+
+def _judge(
+    features: Matrix, y: np.ndarray, left: np.ndarray, groups: Codes, given: Attribute, seed: int
+) -> tuple[SeenCard, float]:
+    """Return what is read on other groups, and by how much what is read differs where the attribute differs by 1."""
+    from sklearn.linear_model import Ridge
+
+    classes = given.classes is not None
+    count = len(np.unique(groups))
+    codes = y.astype(int) if classes else np.zeros(len(y), int)
+    scores, dealt = np.full(len(y), np.nan), deal(np.arange(len(y)), groups, DEALT, seed)
+    dealt_scores = np.full((len(y), DEALT), np.nan)
+    for train, test in grouped_folds(codes, groups, min(FOLDS, count), seed) if count > 1 else []:
+        mean, spread = features[train].mean(axis=0), features[train].std(axis=0)
+        spread[spread < SMALL] = np.inf
+        x, asked = ((features[rows] - mean) / spread for rows in (train, test))
+        made = _regression().fit(x, left[train])
+        scores[test] = made.predict(asked)
+        dealt_scores[test] = Ridge(alpha=made.alpha_).fit(x, left[dealt[train]]).predict(asked)
+    known = np.isfinite(scores)
+    if not known.any():
+        return SeenCard(
+            "AUROC" if classes else "correlation", math.nan, 0.5 * classes, math.nan, given.explained, len(y), count
+        ), 1.0
+    reads = float(score_columns(scores[known, None], y[known, None], classes)[0])
+    shuffled = score_columns(dealt_scores[known], y[dealt[known]], classes)
+    gain = float(np.cov(scores[known], left[known], bias=True)[0, 1] / max(left[known].var(), SMALL**2))
+    card = SeenCard(
+        "AUROC" if classes else "correlation",
+        reads,
+        0.5 if classes else 0.0,
+        float(np.quantile(shuffled, 0.95)),
+        given.explained,
+        len(y),
+        count,
+    )
+    return card, float(np.clip(gain, LEAST_GAIN, 1))
+
+
+def _read(seen: Seen, look: int, reader: Reader, vectors: np.ndarray) -> np.ndarray:
+    """Return what a reader reads in the decoded tiles of vectors, by the look of that number."""
+    with torch.inference_mode():
+        parts = [
+            seen.looks[look](images).double().cpu().numpy() for images in _decoded(seen.decoder, vectors, seen.device)
+        ]
+    return reader(np.concatenate(parts)) if parts else np.empty(0)
+
+
+def seen_effects(
+    ways: Sequence[Way], readers: Sequence[SeenDirection], vectors: Matrix, *, seed: int = 0
+) -> pd.DataFrame:
+    """Return how much a move along each way (row) changes what is read in decoded tiles (column), in its spreads.
+
+    Tiles, 48 of them, are moved by the attribute's standard deviation, or from class to class. They are read by the
+    judges of `readers`, which no move was led by: moved by what only its own reader sees, an attribute stays as it is
+    here. Spreads are standard deviations of what is read of tiles as they are.
+    """
+    rows = np.sort(stream(seed, "effects").permutation(len(vectors))[:ASKED])
+    asked = vectors[rows].astype(np.float64)
+
+    def read(places: np.ndarray) -> np.ndarray:
+        return np.stack([_read(each.seen, 1, each.judge, places.astype(np.float32)) for each in readers])
+
+    before = read(asked)
+    spreads = np.array([each.judge.spread for each in readers])
+    effects = [(read(way.moved(asked, getattr(way, "spread", 1.0))) - before).mean(axis=1) / spreads for way in ways]
+    return pd.DataFrame(
+        effects,
+        index=pd.Index([way.name for way in ways], name="moved"),
+        columns=pd.Index([each.name for each in readers], name="read"),
+    )
