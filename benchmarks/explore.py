@@ -17,12 +17,29 @@ from histolatent import open_tiles
 from histolatent.explore.faithfulness import measure_faithfulness
 from histolatent.explore.generative.plan import GenerativePlan
 from histolatent.explore.generative.training import train_generative
+from histolatent.explore.seen import seen_effects
 from histolatent.explore.space import LatentSpace
 from histolatent.explore.transport import Gaussian, bures_barycentre
 from histolatent.images import cores
+from histolatent.stain import label_nuclei
 
 K, DIM = 15, 256
 WAYS = ("lerp", "slerp", "graph", "geodesic")
+#: What is moved, what else is known of a tile, how far it is moved (standard deviations), and how many tiles are.
+SIZE = "nuclear_area_um2"
+FACTORS = (
+    SIZE,
+    "nuclear_density_per_mm2",
+    "pleomorphism",
+    "elongation",
+    "chromatin",
+    "lymphocyte_fraction",
+    "epithelium_fraction",
+    "lumen_fraction",
+    "necrosis_fraction",
+    "adipose_fraction",
+)
+AMOUNTS, MOVED = (-2, -1, 0, 1, 2), 32
 
 
 def main() -> None:
@@ -129,29 +146,86 @@ def check_model(bench: Bench, folder: Path, pairs: int) -> None:
     bench.check("seconds_to_train_demo", time.perf_counter() - clock, "<= 180", f"{len(source.table)} tiles")
     last = model.card["checks"][-1]
     bench.check("held_out_psnr", last["held_out_psnr"], None, "dB")
-    tiles = [source.read(row) for row in range(len(source.table))]
-    space = LatentSpace(model.encode(tiles), tuple(map(str, source.table.index)), model)
+    truth = source.truth  # pyright: ignore[reportAttributeAccessIssue]
+    obs = source.table.join(truth[[name for name in truth if name not in source.table]])
+    vectors = model.encode(source.read(row) for row in range(len(source.table)))
+    space = LatentSpace(vectors, tuple(map(str, source.table.index)), model, obs=obs)
+    check_ways(bench, space, pairs)
+    check_directions(bench, space, model.tile_px / source.read(0).shape[0])
+
+
+def check_ways(bench: Bench, space: LatentSpace, pairs: int) -> None:
+    """Score every way between pairs of tiles against the straight one."""
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
     took = []
     random = np.random.default_rng(0)
     for _ in range(pairs):
-        first, last_tile = (space[space.tiles[row]] for row in random.choice(len(space.tiles), 2, replace=False))
+        first, last = (space[space.tiles[row]] for row in random.choice(len(space.tiles), 2, replace=False))
         for name in WAYS:
             clock = time.perf_counter()
-            way = first.path(last_tile, method=name, steps=9)
+            way = first.path(last, method=name, steps=9)
             if name == "geodesic":
                 took.append(time.perf_counter() - clock)
             scores[name].append(way.score())
     bench.measured["ways"] = {
         name: {key: float(np.mean([each[key] for each in found])) for key in found[0]} for name, found in scores.items()
     }
-    bench.check(
-        "geodesic_seconds", float(np.median(took)), "< 5", f"{space.vectors.shape[1]} numbers, {plan.tile_px} px"
-    )
+    bench.check("geodesic_seconds", float(np.median(took)), "< 5", f"{space.vectors.shape[1]} numbers")
     for name in WAYS[1:]:
         for figure in ("sparsest", "cycle"):
             gained = np.mean([a[figure] - b[figure] for a, b in zip(scores["lerp"], scores[name], strict=True)])
             bench.check(f"{name}_{figure}_below_lerp", float(gained), ">= 0", f"mean of {pairs} pairs")
+
+
+def check_directions(bench: Bench, space: LatentSpace, shrunk: float) -> None:
+    """Move nuclear size, and look what decoded tiles show of it and of all other known factors.
+
+    Sizes and numbers of nuclei are those of objects found in the decoded tile; other factors are read by regressions
+    that no move was led by. The straight difference of means stands beside the move that follows decoded tiles.
+    """
+    seen = {name: space.seen(name) for name in FACTORS}
+    shown = [name for name, each in seen.items() if each.card.believable]
+    bench.measured["factors"] = {name: {**vars(each.card), "shown": name in shown} for name, each in seen.items()}
+    others = [seen[name] for name in shown if name != SIZE]
+    ways = {
+        "mean difference": space.direction(SIZE),
+        "seen": seen[SIZE],
+        "seen, others held": seen[SIZE].without(*others),
+    }
+    effects = seen_effects(list(ways.values()), [seen[SIZE], *others], space.vectors)
+    rows = np.random.default_rng(0).permutation(len(space.tiles))[:MOVED]
+    mpp = float(space.obs["mpp"].iloc[0]) / shrunk
+    spread = np.nanstd([measure_nuclei(tile, mpp) for tile in space.decode(space.vectors)], axis=0)
+    for number, (name, way) in enumerate(ways.items()):
+        found = [
+            [measure_nuclei(tile, mpp) for tile in space.decode(way.moved(space.vectors[rows], amount * way.spread))]
+            for amount in AMOUNTS
+        ]
+        sizes, counts = (np.nanmean(found, axis=1) / spread).T
+        read = effects.iloc[number]
+        drift = read.drop(SIZE).abs()
+        key = name.replace(",", "").replace(" ", "_")
+        ours = name == "seen, others held"
+        bench.measured[f"moved_by_{key}"] = {
+            "amounts": AMOUNTS,
+            "size": list(sizes - sizes[AMOUNTS.index(0)]),
+            "count": list(counts - counts[AMOUNTS.index(0)]),
+            "read": read.to_dict(),
+        }
+        rising = float((np.diff(sizes) > 0).mean())
+        said = f"{sizes[-1] - sizes[0]:+.2f} of its sd from {AMOUNTS[0]} to {AMOUNTS[-1]} sd, {MOVED} tiles"
+        bench.check(f"{key}: share_of_steps_on_which_measured_size_rises", rising, ">= 1" if ours else None, said)
+        share, worst = float(drift.max() / max(read[SIZE], 1e-9)), str(drift.idxmax())
+        said = f"{worst} {read[worst]:+.2f} beside {read[SIZE]:+.2f}; of {', '.join(drift.index)}"
+        bench.check(f"{key}: largest_drift_of_own_effect", share, "< 0.3333" if ours else None, said)
+        counted = abs(float((counts[-1] - counts[0]) / (sizes[-1] - sizes[0])))
+        bench.check(f"{key}: drift_of_counted_nuclei", counted, "< 0.3333" if ours else None, "of the change in size")
+
+
+def measure_nuclei(tile: np.ndarray, mpp: float) -> tuple[float, int]:
+    """Return the mean area of nuclei that are found in a tile, in um2, and how many there are."""
+    count, labels = label_nuclei(tile, mpp)
+    return (float((labels > 0).sum()) * mpp**2 / count if count else np.nan), count
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Make the pictures of the documentation in docs/img: report.png from the demo, and those of the phantom.
+"""Make the pictures of the documentation in docs/img: report.png from the demo, size.png of a model, and the phantom's.
 
     python docs/make_pictures.py                                  # runs the demo in a temporary folder first
     python docs/make_pictures.py --report demo/audit/report.html  # takes a report that is there
+    python docs/make_pictures.py --model vae/                     # takes a variational model of COHORT that is there
 
 Needs chromium (Debian's package) for the report; nothing is fetched. Each picture is kept below 300 kB.
 """
@@ -17,8 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from histolatent import PhantomSpec, PhantomTiles
+from histolatent import PhantomSpec, PhantomTiles, open_tiles
+from histolatent.explore.generative.model import read_model
+from histolatent.explore.space import LatentSpace
 from histolatent.perturb import OPERATIONS
+from histolatent.report.exploring import draw_rows
 from histolatent.report.ladders import draw_ladders
 from histolatent.report.stain import draw_stain
 from histolatent.stain import StainManifold, fit_stains
@@ -35,6 +39,9 @@ AXIS_PAIRS = (
     ("blur", "gamma"),
 )
 SHOWN = ("rotation", "hematoxylin-gain", "blur", "jpeg", "pen", "nuclei-erased")
+#: What the model of size.png is trained on, and how far nuclei are moved there, in standard deviations.
+COHORT = "phantom:sites=3,patients=8,slides=1,tiles_per_site=400"
+AMOUNTS = (-2, -1, 0, 1, 2)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--headless",
@@ -53,13 +60,21 @@ def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", type=Path, help="a report.html; without it, the demo is run")
+    parser.add_argument("--model", type=Path, help="a model of explore train on COHORT; without it, one is trained")
     parser.add_argument("--height", type=int, default=900, help="px of the page that the picture shows")
     arguments = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         report = arguments.report or run_demo(Path(folder))
         page = photograph(report, Path(folder), arguments.height)
-    pictures = {"report.png": trim(page), **draw_stains(), "phantom.png": draw_phantom(), "ladders.png": draw_few()}
+        sizes = draw_sizes(arguments.model or train_model(Path(folder)))
+    pictures = {
+        "report.png": trim(page),
+        "size.png": sizes,
+        **draw_stains(),
+        "phantom.png": draw_phantom(),
+        "ladders.png": draw_few(),
+    }
     for name, picture in pictures.items():
         size = save_small(picture, IMAGES / name)
         sys.stdout.write(f"{IMAGES / name}: {picture.width} x {picture.height} px, {size // 1000} kB\n")
@@ -91,6 +106,33 @@ def trim(page: Image.Image) -> Image.Image:
     gaps = [y for y in range(int(0.6 * len(rows)), len(rows) - GAP_PX) if not rows[y : y + GAP_PX].any()]
     bottom = gaps[-1] + GAP_PX // 2 if gaps else page.height
     return page.crop((max(columns[0] - 16, 0), 0, min(columns[-1] + 17, page.width), bottom))
+
+
+def train_model(folder: Path) -> Path:
+    """Train the preset demo of `histolatent explore train` on COHORT."""
+    command = [sys.executable, "-m", "histolatent", "explore", "train", COHORT, "--kind", "vae"]
+    subprocess.run([*command, "--out", str(folder / "vae")], check=True)
+    return folder / "vae"
+
+
+def draw_sizes(model: Path) -> Image.Image:
+    """Draw four tiles with their nuclei made smaller and larger, colours and density held."""
+    source, decoder = open_tiles(COHORT), read_model(model)
+    assert isinstance(source, PhantomTiles)
+    known = source.truth[["nuclear_area_um2", "nuclear_density_per_mm2"]]
+    vectors = decoder.encode(source.read(row) for row in range(len(source.table)))
+    space = LatentSpace(vectors, tuple(map(str, source.table.index)), decoder, obs=source.table.join(known))
+    size, density = (space.seen(str(name)) for name in known)
+    larger = size.without(density)
+    rows = {
+        name.replace("/", "\n", 1): space.decode(
+            np.stack([space[name].move(larger, amount * size.spread).vector for amount in AMOUNTS])
+        )
+        for name in space.tiles[:: len(space.tiles) // 4][:4]
+    }
+    heads = [f"{amount:+g} sd" if amount else "as it is" for amount in AMOUNTS]
+    sheet = Image.open(io.BytesIO(draw_rows(rows, heads=heads).png)).convert("RGB")
+    return sheet.resize((WIDTH_PX, sheet.height * WIDTH_PX // sheet.width), Image.Resampling.LANCZOS)
 
 
 def draw_phantom() -> Image.Image:

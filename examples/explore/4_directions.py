@@ -6,10 +6,11 @@
 
 # %%
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from begin import movie, space
+from begin import movie, space, tiles
 
 from histolatent.errors import InputError
 from histolatent.explore.directions import (
@@ -17,6 +18,7 @@ from histolatent.explore.directions import (
     principal_directions,
     side_effects,
 )
+from histolatent.explore.seen import seen_effects
 from histolatent.report.exploring import draw_effects, draw_rows, in_words
 
 here = space()
@@ -68,6 +70,51 @@ draw_effects(side_effects(pair, here.vectors))
 # %%
 alone = tumour.without(site)
 draw_effects(side_effects([alone, site], here.vectors))
+
+# %% [markdown]
+# ## What the picture shows
+#
+# How large nuclei are is nowhere straight in a space of pixels, and the direction of their size hardly reads it. In the
+# decoded tile it can be seen. So it is read there, and each tile is moved its own way: colours are held, and what else
+# is asked for.
+
+# %%
+known = tiles().truth[["nuclear_area_um2", "nuclear_density_per_mm2"]]
+there = replace(here, obs=here.obs.join(known))
+straight = there.direction("nuclear_area_um2")
+size, density = (there.seen(name) for name in known)
+for each in (straight, size):
+    print(textwrap.fill(in_words(each), 84))
+
+# %%
+larger = size.without(density)
+rows = {
+    name.replace("/", "\n", 1): there.decode(
+        np.stack(
+            [
+                there[name].move(larger, amount * size.spread).vector
+                for amount in amounts
+            ]
+        )
+    )
+    for name in here.tiles[:: len(here.tiles) // 4][:4]
+}
+draw_rows(
+    rows,
+    heads=[f"{amount:+g} sd" if amount else "as it is" for amount in amounts],
+)
+
+# %% [markdown]
+# What came of it, as a reader sees it that did not lead the move. The first row is the straight direction.
+
+# %%
+draw_effects(
+    seen_effects(
+        [replace(straight, name="straight"), size, replace(larger, name="larger")],
+        [size, density],
+        there.vectors,
+    )
+)
 
 # %% [markdown]
 # ## What is refused

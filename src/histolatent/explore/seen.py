@@ -8,7 +8,6 @@ is read in the decoded tile, and the way there is found at each place, by gradie
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,17 +24,15 @@ from .attributes import Attribute
 from .decoding import Differentiable
 from .directions import FOLDS, Way, score_columns
 
-#: Channels of the untrained convolutions, each at half the side of the last.
-WIDTHS = (32, 64, 96)
+#: Channels of the untrained convolutions, each at half the side of the last; looks that a move is led by, in turn.
+WIDTHS, LOOKS = (12, 24, 48), 4
 #: Tiles that readers are fitted to at most; tiles that effects are measured on; tiles decoded at a time.
-FITTED, ASKED, BATCH = 2000, 48, 64
+FITTED, ASKED, BATCH = 2000, 32, 64
 #: Penalties of the ridge regression on standardised features.
 PENALTIES = tuple(10.0**power for power in np.arange(-2, 5.5, 0.5))
 DEALT = 100
 #: A step, as a share of the attribute's spread; the least change of what is read for a change of the attribute.
 STEP, LEAST_GAIN = 0.25, 0.05
-#: Further steps that mend what curvature left over.
-MENDING = (1, 1)
 #: What has to be left of an attribute's slope beside those that are held; the longest step, as a share of the radius.
 LEFT, LONGEST = 1e-3, 0.2
 SMALL = 1e-6
@@ -44,7 +41,7 @@ SMALL = 1e-6
 class Look(nn.Module):
     """Untrained convolutions: means and root mean squares over places of each layer, and of each channel of the tile.
 
-    Images `(n, 3, h, w)` from 0 to 1 to `(n, 390)`: nothing is learnt, and another seed sees other things.
+    Images `(n, 3, h, w)` from 0 to 1 to `(n, 174)`: nothing is learnt, and another seed sees other things.
     """
 
     def __init__(self, seed: int) -> None:
@@ -77,31 +74,31 @@ def colours(images: Float[torch.Tensor, "n 3 h w"]) -> Float[torch.Tensor, "n 6"
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Decoded tiles of a space as two looks see them: one to move by, and another that judges what came of it.
+    """Decoded tiles of a space as several looks see them: those to move by, and a last that judges what came of it.
 
     `radius` is how far tiles lie from their mean, as root mean square.
     """
 
     decoder: Differentiable
-    looks: tuple[Look, Look]
+    looks: tuple[Look, ...]
     rows: Codes
-    features: tuple[Float[np.ndarray, "m _f"], Float[np.ndarray, "m _f"]]
+    features: tuple[Float[np.ndarray, "m _f"], ...]
     radius: float
     device: str
 
 
 def look_at(decoder: Differentiable, vectors: Matrix, *, seed: int = 0) -> Seen:
-    """Decode tiles of a space, up to 2,000 of them, and look at them twice."""
+    """Decode tiles of a space, up to 2,000 of them, and look at them in several ways."""
     device = str(getattr(decoder, "device", "cpu"))
     rows = np.sort(stream(seed, "looked at").permutation(len(vectors))[:FITTED])
-    looks = Look(2 * seed).to(device), Look(2 * seed + 1).to(device)
-    parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    looks = tuple(Look((LOOKS + 1) * seed + k).to(device) for k in range(LOOKS + 1))
+    parts: list[list[np.ndarray]] = [[] for _ in looks]
     with torch.inference_mode():
         for images in _decoded(decoder, vectors[rows], device):
             for look, part in zip(looks, parts, strict=True):
                 part.append(look(images).double().cpu().numpy())
     radius = float(np.sqrt(vectors.var(axis=0, dtype=np.float64).sum()))
-    return Seen(decoder, looks, rows, (np.concatenate(parts[0]), np.concatenate(parts[1])), radius, device)
+    return Seen(decoder, looks, rows, tuple(np.concatenate(part) for part in parts), radius, device)
 
 
 def _decoded(decoder: Differentiable, vectors: np.ndarray, device: str) -> Iterator[torch.Tensor]:
@@ -152,7 +149,8 @@ class SeenDirection:
 
     At each place it is the shortest change of the vector that does so: $J^+ \\delta$, with J the slopes of what is read
     and $\\delta$ the change that is asked, in steps of a quarter of the attribute's spread. A move of 1 `unit` changes
-    what is read by `gain`, as much as it differs between tiles that differ by 1. `judge` reads it by another look.
+    what is read by `gain`, as much as it differs between tiles that differ by 1. Looks take turns from step to step, so
+    that what one of them alone takes for the attribute is not what changes; `judge` reads it by one that has no turn.
 
     Where the decoder cannot draw so much of it, a move ends short: `value` says how far it came. Misleads: what changes
     is what a reader takes for the attribute; `seen_effects` says what another reader sees of it.
@@ -161,10 +159,11 @@ class SeenDirection:
     name: str
     unit: str
     seen: Seen
-    reader: Reader
+    readers: tuple[Reader, ...]
     judge: Reader
     gain: float
     card: SeenCard
+    deviation: float
     spread: float = 1.0
     held: tuple["SeenDirection", ...] = ()
     notes: tuple[str, ...] = ()
@@ -197,10 +196,11 @@ class SeenDirection:
         return replace(self, held=(*self.held, *others), notes=(*self.notes, said))
 
     def value(self, vectors: Float[np.ndarray, "*_m d"]) -> np.ndarray:
-        """Return what is read of the decoded tiles of vectors, in the attribute's units."""
+        """Return what is read of the decoded tiles of vectors, in the attribute's units: the mean of all looks."""
         given = np.asarray(vectors, np.float32)
-        found = _read(self.seen, 0, self.reader, given.reshape(-1, self.dim))
-        return found.reshape(given.shape[:-1])
+        flat = given.reshape(-1, self.dim)
+        found = [_read(self.seen, look, reader, flat) for look, reader in enumerate(self.readers)]
+        return np.mean(found, axis=0).reshape(given.shape[:-1])
 
     def moved(self, vectors: Float[np.ndarray, "*m d"], amount: float) -> Float[np.ndarray, "*m d"]:
         """Return vectors moved by `amount` units of the attribute.
@@ -218,30 +218,38 @@ class SeenDirection:
     def _move(self, vectors: np.ndarray, amount: float) -> np.ndarray:
         if not amount:
             return vectors
-        device = self.seen.device
-        readers = [self.reader, *(other.reader for other in self.held)]
-        weights = torch.tensor(np.stack([each.weights / each.spread for each in readers]), dtype=torch.float32)
-        weights = weights.T.to(device)
+        device, own = self.seen.device, self.readers[0].spread
         spreads = torch.tensor(self.seen.features[0][:, :6].std(axis=0), dtype=torch.float32).clamp(min=SMALL)
         spreads = spreads.to(device)
+        weights = [
+            torch.tensor(
+                np.stack([each.readers[look].weights / each.readers[0].spread for each in (self, *self.held)], axis=1),
+                dtype=torch.float32,
+                device=device,
+            )
+            for look in range(LOOKS)
+        ]
 
-        def read(places: torch.Tensor) -> torch.Tensor:
+        def read(places: torch.Tensor, look: int) -> torch.Tensor:
             images = self.seen.decoder.images(places).clamp(0, 1)
             # Colours are had from the images, so that their slopes need not come back through the look.
-            return torch.cat([self.seen.looks[0](images) @ weights, colours(images) / spreads], dim=1)
+            return torch.cat([self.seen.looks[look](images) @ weights[look], colours(images) / spreads], dim=1)
 
         places = torch.from_numpy(vectors.astype(np.float32)).to(device)
         with torch.no_grad():
-            wanted = read(places)
-        wanted[:, 0] += amount * self.gain / self.reader.spread
-        steps = max(1, math.ceil(abs(amount) / (STEP * self.spread)))
-        for left in (*range(steps, 0, -1), *MENDING):
+            wanted = [read(places, look) for look in range(LOOKS)]
+        for values in wanted:
+            values[:, 0] += amount * self.gain / own
+        steps = max(LOOKS, math.ceil(abs(amount) / (STEP * self.spread)))
+        # A last round of steps mends what curvature and the other looks left over.
+        for step, left in enumerate((*range(steps, 0, -1), *[1] * LOOKS)):
+            look = step % LOOKS
             asked = places.detach().requires_grad_(True)
-            found = read(asked)
+            found = read(asked, look)
             slopes = torch.stack(
                 [torch.autograd.grad(each.sum(), asked, retain_graph=True)[0] for each in found.unbind(dim=1)], dim=1
             )
-            change = wanted - found.detach()
+            change = wanted[look] - found.detach()
             change[:, 0] /= left
             places = asked.detach() + self._shortest(slopes.double(), change.double()).float()
         return places.cpu().numpy().astype(np.float64)
@@ -281,65 +289,64 @@ def fit_seen(seen: Seen, given: Attribute, *, seed: int = 0) -> SeenDirection:
     design = given.design[asked]
     told = np.linalg.lstsq(design, y, rcond=None)[0]
     left = y - design[:, 1:] @ told[1:]
-    readers = [_fit(features[own], left) for features in seen.features]
-    card, gain = _judge(seen.features[0][own], y, left, groups, given, seed)
+    *readers, judge = (_fit(features[own], left) for features in seen.features)
+    card, gain = _judge([features[own] for features in seen.features[:-1]], y, left, groups, given, seed)
     notes = (*given.notes, *(() if card.believable else (f"decoded tiles do not show {given.name}",)))
     positive = given.classes[1] if given.classes else None
     return SeenDirection(
-        given.name, given.unit, seen, readers[0], readers[1], gain, card, given.spread, (), notes, positive=positive
+        given.name,
+        given.unit,
+        seen,
+        tuple(readers),
+        judge,
+        gain,
+        card,
+        float(y.std()),
+        given.spread,
+        (),
+        notes,
+        positive=positive,
     )
 
 
 def _fit(features: Matrix, y: np.ndarray) -> Reader:
-    mean, spread = features.mean(axis=0), features.std(axis=0)
-    spread[spread < SMALL] = np.inf
-    made = _regression().fit((features - mean) / spread, y)
-    weights = made.coef_ / spread
-    read = features @ weights
-    return Reader(weights, float(made.intercept_ - mean @ weights), max(float(read.std()), SMALL))
-
-
-def _regression() -> Any:
     from sklearn.linear_model import RidgeCV
 
-    return RidgeCV(alphas=PENALTIES)
+    mean, scale = _scale(features)
+    made = RidgeCV(alphas=PENALTIES).fit((features - mean) / scale, y)
+    weights = made.coef_ / scale
+    return Reader(weights, float(made.intercept_ - mean @ weights), max(float((features @ weights).std()), SMALL))
+
+
+def _scale(features: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return what features are standardised by; those that do not vary count for nothing."""
+    spread = features.std(axis=0)
+    return features.mean(axis=0), np.where(spread < SMALL, np.inf, spread)
 
 
 def _judge(
-    features: Matrix, y: np.ndarray, left: np.ndarray, groups: Codes, given: Attribute, seed: int
+    looks: Sequence[Matrix], y: np.ndarray, left: np.ndarray, groups: Codes, given: Attribute, seed: int
 ) -> tuple[SeenCard, float]:
     """Return what is read on other groups, and by how much what is read differs where the attribute differs by 1."""
     from sklearn.linear_model import Ridge
 
-    classes = given.classes is not None
-    count = len(np.unique(groups))
+    classes, count = given.classes is not None, len(np.unique(groups))
     codes = y.astype(int) if classes else np.zeros(len(y), int)
-    scores, dealt = np.full(len(y), np.nan), deal(np.arange(len(y)), groups, DEALT, seed)
-    dealt_scores = np.full((len(y), DEALT), np.nan)
+    dealt = deal(np.arange(len(y)), groups, DEALT, seed)
+    scores, dealt_scores = np.full(len(y), np.nan), np.full((len(y), DEALT), np.nan)
     for train, test in grouped_folds(codes, groups, min(FOLDS, count), seed) if count > 1 else []:
-        mean, spread = features[train].mean(axis=0), features[train].std(axis=0)
-        spread[spread < SMALL] = np.inf
-        x, asked = ((features[rows] - mean) / spread for rows in (train, test))
-        made = _regression().fit(x, left[train])
-        scores[test] = made.predict(asked)
-        dealt_scores[test] = Ridge(alpha=made.alpha_).fit(x, left[dealt[train]]).predict(asked)
+        scores[test] = np.mean([_fit(features[train], left[train])(features[test]) for features in looks], axis=0)
+        mean, scale = _scale(looks[0][train])
+        made = Ridge(alpha=len(train)).fit((looks[0][train] - mean) / scale, left[dealt[train]])
+        dealt_scores[test] = made.predict((looks[0][test] - mean) / scale)
     known = np.isfinite(scores)
-    if not known.any():
-        return SeenCard(
-            "AUROC" if classes else "correlation", math.nan, 0.5 * classes, math.nan, given.explained, len(y), count
-        ), 1.0
-    reads = float(score_columns(scores[known, None], y[known, None], classes)[0])
-    shuffled = score_columns(dealt_scores[known], y[dealt[known]], classes)
-    gain = float(np.cov(scores[known], left[known], bias=True)[0, 1] / max(left[known].var(), SMALL**2))
-    card = SeenCard(
-        "AUROC" if classes else "correlation",
-        reads,
-        0.5 if classes else 0.0,
-        float(np.quantile(shuffled, 0.95)),
-        given.explained,
-        len(y),
-        count,
-    )
+    reads, shuffled, gain = math.nan, math.nan, 1.0
+    if known.any():
+        reads = float(score_columns(scores[known, None], y[known, None], classes)[0])
+        shuffled = float(np.quantile(score_columns(dealt_scores[known], y[dealt[known]], classes), 0.95))
+        gain = float(np.cov(scores[known], left[known], bias=True)[0, 1] / max(left[known].var(), SMALL**2))
+    score, chance = ("AUROC", 0.5) if classes else ("correlation", 0.0)
+    card = SeenCard(score, reads, chance, shuffled, given.explained, len(y), count)
     return card, float(np.clip(gain, LEAST_GAIN, 1))
 
 
@@ -355,20 +362,20 @@ def _read(seen: Seen, look: int, reader: Reader, vectors: np.ndarray) -> np.ndar
 def seen_effects(
     ways: Sequence[Way], readers: Sequence[SeenDirection], vectors: Matrix, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Return how much a move along each way (row) changes what is read in decoded tiles (column), in its spreads.
+    """Return how much a move along each way (row) changes what decoded tiles show (column), in standard deviations.
 
-    Tiles, 48 of them, are moved by the attribute's standard deviation, or from class to class. They are read by the
-    judges of `readers`, which no move was led by: moved by what only its own reader sees, an attribute stays as it is
-    here. Spreads are standard deviations of what is read of tiles as they are.
+    Tiles, 32 of them, are moved by the attribute's standard deviation, or from class to class. They are read by the
+    judges of `readers`, which no move was led by. Standard deviations are of the attributes: what can hardly be seen
+    changes little here, whatever is done.
     """
     rows = np.sort(stream(seed, "effects").permutation(len(vectors))[:ASKED])
     asked = vectors[rows].astype(np.float64)
 
     def read(places: np.ndarray) -> np.ndarray:
-        return np.stack([_read(each.seen, 1, each.judge, places.astype(np.float32)) for each in readers])
+        return np.stack([_read(each.seen, -1, each.judge, places.astype(np.float32)) for each in readers])
 
     before = read(asked)
-    spreads = np.array([each.judge.spread for each in readers])
+    spreads = np.array([each.deviation for each in readers])
     effects = [(read(way.moved(asked, getattr(way, "spread", 1.0))) - before).mean(axis=1) / spreads for way in ways]
     return pd.DataFrame(
         effects,

@@ -271,8 +271,8 @@ def draw_way(frame: pd.DataFrame, readings: pd.Series | None = None) -> Drawn:
 @styled
 def draw_effects(effects: pd.DataFrame) -> Drawn:
     """Draw what a move along each direction changes of what each reads, in standard deviations."""
-    n = len(effects)
-    figure, axes = panels(1, 1, (min(WIDTH, 2.4 + 0.62 * n), 1.5 + 0.42 * n))
+    rows, columns = effects.shape
+    figure, axes = panels(1, 1, (min(WIDTH, 3.6 + 0.62 * columns), 1.5 + 0.42 * rows))
     axis = axes[0][0]
     most = max(1.0, float(np.abs(effects.to_numpy()).max()))
     axis.imshow(effects.to_numpy(), cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
@@ -280,8 +280,8 @@ def draw_effects(effects: pd.DataFrame) -> Drawn:
     for (row, column), value in np.ndenumerate(effects.to_numpy()):
         ink = "white" if abs(value) > 0.6 * most else "black"
         axis.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=7.5, color=ink)
-    axis.set_xticks(range(n), [short(str(name)) for name in effects.columns], rotation=40, ha="right")
-    axis.set_yticks(range(n), [short(str(name)) for name in effects.index])
+    axis.set_xticks(range(columns), [short(str(name)) for name in effects.columns], rotation=40, ha="right")
+    axis.set_yticks(range(rows), [short(str(name)) for name in effects.index])
     axis.set_xlabel("what is read, in standard deviations")
     axis.set_ylabel("a move along")
     figure.tight_layout()
