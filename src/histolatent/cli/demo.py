@@ -31,7 +31,7 @@ def demo(
 ) -> None:
     """Run the main job on the embedded synthetic cohort: train an encoder on one site, audit it at sites it never saw.
 
-    Beside it stand the same network before training, and colour alone. About six minutes on two cores.
+    Beside it stand the same network before training, and colour alone. Six to ten minutes on two cores, by machine.
     """
     from ..audit import Plan
     from ..compact.plan import CompactionPlan
