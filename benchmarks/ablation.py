@@ -26,8 +26,6 @@ VARIANTS = (
     "4 views",
     "fixed prior",
     "stain states only",
-    "hed-strong",
-    "randstainna",
 )
 
 

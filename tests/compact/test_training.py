@@ -8,7 +8,7 @@ import torch
 
 from histolatent.compact.last_map import STATES
 from histolatent.compact.plan import CompactionPlan
-from histolatent.compact.prepared import prepare
+from histolatent.compact.prepared import prepare, resize_tiles
 from histolatent.compact.run import train
 from histolatent.compact.scatter import Scatter
 from histolatent.compact.states import StateViews
@@ -16,6 +16,7 @@ from histolatent.compact.training import Step, order_of, read_batches
 from histolatent.encoders import encode, encoder, save_encoder
 from histolatent.errors import CompactionError, InputError, OutputError
 from histolatent.images import open_tiles
+from histolatent.images.selected import SelectedTiles
 from histolatent.provenance import stream
 from histolatent.stain import hed_jitter, randstainna_change, recolour
 from histolatent.training.checkpoint import CHECKPOINT
@@ -221,6 +222,26 @@ def test_a_timm_backbone_sees_tiles_at_one_scale(source, tmp_path):
     assert (rule.resize, rule.input_px, rule.resize_px) == ("squash", 48, None)
     with pytest.raises(InputError, match="whole square tiles"):
         prepare(source, PLAN.changed(backbone="timm:test_vit2"), tmp_path)
+
+
+def test_tiles_are_brought_to_the_size_that_is_asked_for_and_the_encoder_does_it_itself(source, tmp_path):
+    made_ready = prepare(source, PLAN.changed(input_px=36), tmp_path / "work")
+    tile = source.read(3)
+    small = resize_tiles(source, 36).read(3)
+    assert small.shape == (36, 36, 3) and np.array_equal(made_ready.source.read(3), small)
+    assert made_ready.source.table["mpp"].iloc[3] == pytest.approx(0.5 * 48 / 36)
+    assert made_ready.views.tile_px == 32
+    bare = SelectedTiles(source, np.arange(len(source.table)), source.table.drop(columns="mpp"))
+    assert resize_tiles(bare, 24).table["mpp"].iloc[0] == pytest.approx(0.5 * 2)
+    made = train(made_ready, tmp_path / "work")
+    rule = made.encoder.card.preprocessing
+    assert (rule.resize, rule.input_px) == ("squash", 36)
+    save_encoder(made.encoder, tmp_path / "lmc")
+    again = encoder(str(tmp_path / "lmc"))
+    for used in (made.encoder, again):
+        np.testing.assert_allclose(encode(used, [tile]), encode(used, [small]), rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="smaller than the crop"):
+        prepare(source, PLAN.changed(input_px=24), tmp_path / "small")
 
 
 def test_the_group_nearest_to_the_share_is_held_out():

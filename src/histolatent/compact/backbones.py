@@ -74,6 +74,15 @@ def pooled(encoder: TorchEncoder, pooling: str, channels: int) -> TorchEncoder:
     return replace(encoder, card=card)
 
 
+def resizing(encoder: TorchEncoder, px: int) -> TorchEncoder:
+    """Return the encoder with a rule that brings tiles of any size to `px` first; 0: it takes them as they are."""
+    if not px:
+        return encoder
+    rule = encoder.card.preprocessing
+    sized = Preprocessing(resize="squash", input_px=px, mean=rule.mean, std=rule.std)
+    return replace(encoder, card=encoder.card.model_copy(update={"preprocessing": sized}))
+
+
 def finished(encoder: TorchEncoder, *, name: str, source: str, notes: str) -> TorchEncoder:
     """Return the encoder of a trained network, in evaluation mode, with a card of its own."""
     model = encoder.model.cpu().eval().requires_grad_(False)  # where the card says that it is

@@ -82,12 +82,13 @@ class TrainingPlan(Part):
 class CompactionPlan(Plan):
     """A training run of kind `encoder`, but for its tiles.
 
-    `backbone` is `conv-small` or `timm:NAME`; `tile_px` the side of the random crop that is trained on (None: whole
-    tiles). For the share `same_place` of the tiles all views have one crop, turn and mirror; for the others each has
-    its own, so that what tissue it is counts for more than which tile. `pooling` is that of the trained network: its
-    `own`, which it is trained with, or `mean+max`, the largest over places beside their mean. Vectors are whitened by
-    how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are. Then directions go
-    of which more than the share `remove_above` of the variance is that of states; 1 keeps all.
+    `backbone` is `conv-small` or `timm:NAME`. Tiles are brought to `input_px` a side before all else, in training and
+    by the trained encoder (0: they are taken as they are); `tile_px` is the side of the random crop that is trained on
+    (None: whole tiles). For the share `same_place` of the tiles all views have one crop, turn and mirror; for the
+    others each has its own, so that what tissue it is counts for more than which tile. `pooling` is that of the trained
+    network: its `own`, which it is trained with, or `mean+max`, the largest over places beside their mean. Vectors are
+    whitened by how states move them: `whiten` is the share of the identity in that, 0 leaves them as they are. Then
+    directions go of which more than the share `remove_above` of the variance is that of states; 1 keeps all.
     """
 
     package: ClassVar[str] = "histolatent.compact"
@@ -95,6 +96,7 @@ class CompactionPlan(Plan):
 
     about: Mapping[str, str] = {}
     backbone: str = "conv-small"
+    input_px: Annotated[int, Field(ge=0, strict=True)] = 0
     tile_px: Annotated[int, Field(ge=32, strict=True)] | None = None
     projector: Count = 512
     same_place: Share = 0.25

@@ -1,13 +1,21 @@
 """What is the same for each step of a training: tiles, who is held out, the manifold, views. Imports torch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from .._types import Tile
+from ..encoders import Preprocessing
+from ..encoders.preprocess import prepare as prepare_tile
 from ..errors import InputError
-from ..images import Item, TileSource, keep_tiles, select_rows, stream_tiles
+from ..images import ChangedTiles, Item, TileSource, keep_tiles, select_rows, stream_tiles
 from ..images.kept import AsRead
+from ..images.selected import SelectedTiles
 from ..stain.manifold import AXES, Prior, StainManifold, fixed_prior
+from ..stain.manifold.camera import DEFAULT_MPP
 from ..training.holdout import leave_out, make_folds
 from .augmentation import fit_augmentation
 from .checker import Checker
@@ -47,13 +55,15 @@ def prepare(
 ) -> Prepared:
     """Read the tiles once, fit the manifold, hold slides out, and check that there is enough to train on.
 
-    Tiles are kept in `folder` for the epochs to come, see `keep_tiles`.
+    Tiles are kept in `folder` for the epochs to come, at the size that the plan asks for; see `keep_tiles`.
 
     Raises
     ------
     InputError
         If there are fewer tiles than a batch, tiles are smaller than the crop, or there is no H&E.
     """
+    if plan.input_px:
+        source = resize_tiles(source, plan.input_px, on_error=on_error)
     source = keep_tiles(source, folder, workers=workers, on_error=on_error, progress=progress)
     groups = max(2, round(1 / plan.training.held_out))
     folds, column = make_folds(source.table, groups, seed)
@@ -65,11 +75,7 @@ def prepare(
             valid=f"at least {plan.training.batch_size}",
             fix=f"set training.batch_size to {max(4, len(rows) // 2)} or less, or bring more tiles",
         )
-    first = next(
-        item.value
-        for item in stream_tiles(source, rows.tolist(), AsRead(), on_error=on_error)
-        if isinstance(item, Item)
-    )
+    first = _first_tile(source, rows.tolist(), on_error)
     tile_px = plan.tile_px or min(first.shape[:2])
     if min(first.shape[:2]) < tile_px:
         raise InputError(
@@ -95,6 +101,21 @@ def prepare(
         )
     views = TrainingViews(seen, slides_of(source), plan, tile_px, seed, augmentation)
     return Prepared(source, tuple(rows.tolist()), tuple(held_out.tolist()), manifold, views, column)
+
+
+def resize_tiles(source: TileSource, px: int, *, on_error: str = "stop") -> TileSource:
+    """Return tiles at the size that an encoder takes; um per pixel change by as much as the side of the first tile."""
+    table = source.table
+    first = _first_tile(source, range(len(table)), on_error)
+    known = table["mpp"].fillna(DEFAULT_MPP) if "mpp" in table else DEFAULT_MPP
+    resized = ChangedTiles(source, partial(prepare_tile, preprocessing=Preprocessing(resize="squash", input_px=px)))
+    return SelectedTiles(resized, np.arange(len(table)), table.assign(mpp=known * (min(first.shape[:2]) / px)))
+
+
+def _first_tile(source: TileSource, rows: Sequence[int], on_error: str) -> Tile:
+    """Return the first of some tiles that can be read."""
+    found = stream_tiles(source, rows, AsRead(), on_error=on_error)
+    return next(item.value for item in found if isinstance(item, Item))
 
 
 def no_states() -> Prior:

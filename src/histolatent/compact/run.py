@@ -19,7 +19,7 @@ from ..images import TileSource, select_rows
 from ..outputs import remove
 from ..provenance import environment, now
 from ..training.processes import Told, launch, make_fabric, started_outside
-from .backbones import finished, make_backbone, pooled
+from .backbones import finished, make_backbone, pooled, resizing
 from .guards import Finding, HeldOut, judge
 from .last_map import STATES, fit_last_map
 from .loop import run_loop
@@ -125,10 +125,12 @@ def train(
         backbone.encoder, name=f"{plan.backbone} compacted", source="latent manifold compaction", notes=notes
     )
     network = pooled(network, plan.pooling, backbone.grid_dim)
-    encoder = network
-    if plan.has_last_map:
-        change = _last_map(fabric, prepared, network, folder, workers, on_error, progress)
-        encoder = map_encoder(network, None, change, called=network.card.name, notes=notes)
+    change = _last_map(fabric, prepared, network, folder, workers, on_error, progress) if plan.has_last_map else None
+
+    def mapped(base: TorchEncoder) -> Encoder:
+        return base if change is None else map_encoder(base, None, change, called=base.card.name, notes=notes)
+
+    encoder = mapped(network)
     checks = outcome["checks"]
     first, trained = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
     last = prepared.checker(workers)(encoder) if plan.has_last_map else trained
@@ -160,7 +162,10 @@ def train(
     shown = show(
         prepared.source, prepared.held_out, prepared.manifold, views, before, encoder, decoding, decoder, spread
     )
-    return Trained(encoder, tuple(outcome["history"]), tuple(checks), findings, card, shown)
+    # Until here crops were embedded as they are; from here on tiles are, of any size.
+    return Trained(
+        mapped(resizing(network, plan.input_px)), tuple(outcome["history"]), tuple(checks), findings, card, shown
+    )
 
 
 def _last_map(

@@ -5,6 +5,7 @@ space: where nuclei stand is in every number of an autoencoder's vectors, how la
 is read in the decoded tile, and the way there is found at each place, by gradients through the decoder.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -47,21 +48,17 @@ class Look(nn.Module):
     def __init__(self, seed: int) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(seed)
-        self.layers = nn.ModuleList()
-        before = 3
-        for width in WIDTHS:
-            layer = nn.Conv2d(before, width, 3, padding=1)
-            nn.init.normal_(layer.weight, std=math.sqrt(2 / (9 * before)), generator=random)
-            nn.init.normal_(layer.bias, std=0.3, generator=random) if layer.bias is not None else None
-            self.layers.append(layer)
-            before = width
-        self.requires_grad_(False)
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for before, width in itertools.pairwise((3, *WIDTHS)):
+            weight = torch.randn(width, before, 3, 3, generator=random) * math.sqrt(2 / (9 * before))
+            self.weights.append(nn.Parameter(weight, requires_grad=False))
+            self.biases.append(nn.Parameter(0.3 * torch.randn(width, generator=random), requires_grad=False))
 
     def forward(self, images: Float[torch.Tensor, "n 3 h w"]) -> Float[torch.Tensor, "n _f"]:
         """Return what is seen."""
         found, seen = [colours(images)], images * 2 - 1
-        for layer in self.layers:
-            seen = torch.relu(layer(seen))
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            seen = torch.relu(nn.functional.conv2d(seen, weight, bias, padding=1))
             found += [seen.mean(dim=(2, 3)), (seen.square().mean(dim=(2, 3)) + SMALL).sqrt()]
             seen = nn.functional.avg_pool2d(seen, 2) if min(seen.shape[2:]) > 1 else seen
         return torch.cat(found, dim=1)
