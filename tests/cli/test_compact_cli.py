@@ -61,7 +61,7 @@ def test_an_encoder_trained_is_an_encoder(run, tmp_path):
         (("--set", "backbone.x=3"), "backbone has no parts"),
         (("--set", "training.stepz=3"), "did you mean 'steps'"),
         (("--set", "training"), "NAME=VALUE"),
-        (("--set", "tile_px=96", "--set", "training.batch_size=8"), "smaller than the crop"),
+        (("--set", "tile_px=128", "--set", "training.batch_size=8"), "smaller than the crop"),
         (("--set", "training.batch_size=64"), "fewer tiles than a batch.*24 tiles to train on, 8 held out by patient"),
     ],
 )
