@@ -82,7 +82,7 @@ def test_what_cannot_be_divided(source, tmp_path):
 
 @pytest.mark.slow
 def test_torchrun_starts_the_command_once_for_each_device(tmp_path):
-    changes = [f"--set={name}={value}" for name, value in CHANGES.items()]
+    changes = [f"--set={name}={value}" for name, value in {**CHANGES, "input_px": 64}.items()]
     words = ["histolatent", "compact", TILES, "--out", str(tmp_path / "lmc"), "--device", "cpu", "--workers", "0"]
     done = subprocess.run(
         [

@@ -88,7 +88,7 @@ def prepare(
         raise InputError(
             f"{plan.backbone} takes whole square tiles, and no crops of them",
             received=f"tiles of {first.shape[1]} x {first.shape[0]} px and crops of {tile_px} px",
-            fix="cut square tiles of one size, and leave tile_px out",
+            fix="set input_px to the side of the crop (tile_px): tiles are then brought to it",
         )
     manifold = fit_manifold(source, prior=plan.states.prior, workers=workers, seed=seed, on_error=on_error)
     prior = manifold.prior.only(*plan.states.parts)
