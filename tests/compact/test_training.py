@@ -244,6 +244,15 @@ def test_tiles_are_brought_to_the_size_that_is_asked_for_and_the_encoder_does_it
         prepare(source, PLAN.changed(input_px=24), tmp_path / "small")
 
 
+def test_where_no_tile_can_be_read_it_is_said(tmp_path):
+    (tmp_path / "broken").mkdir()
+    for k in range(12):
+        (tmp_path / "broken" / f"{k}.png").write_bytes(b"no picture")
+    for plan in (PLAN, PLAN.changed(input_px=36)):
+        with pytest.raises(InputError, match="none of the tiles can be read"):
+            prepare(open_tiles(tmp_path / "broken"), plan, tmp_path / "work", on_error="skip")
+
+
 def test_the_group_nearest_to_the_share_is_held_out():
     from histolatent.training.holdout import leave_out
 

@@ -113,9 +113,17 @@ def resize_tiles(source: TileSource, px: int, *, on_error: str = "stop") -> Tile
 
 
 def _first_tile(source: TileSource, rows: Sequence[int], on_error: str) -> Tile:
-    """Return the first of some tiles that can be read."""
-    found = stream_tiles(source, rows, AsRead(), on_error=on_error)
-    return next(item.value for item in found if isinstance(item, Item))
+    """Return the first of some tiles that can be read.
+
+    Raises
+    ------
+    InputError
+        If none can.
+    """
+    for item in stream_tiles(source, rows, AsRead(), on_error=on_error):
+        if isinstance(item, Item):
+            return item.value
+    raise InputError("none of the tiles can be read", received=f"{len(rows)} tiles of {source.name}")
 
 
 def no_states() -> Prior:
