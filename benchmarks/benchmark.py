@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from _bench import Bench, start
+from _real import real_tiles
 
 from histolatent import open_tiles
 from histolatent.benchmark.cohort import SOURCE, UNSEEN
@@ -21,7 +22,7 @@ from histolatent.benchmark.tables import Summary, interval, summarise_benchmark,
 from histolatent.benchmark.tasks import parse_task
 from histolatent.cli.benchmark import PRESETS
 from histolatent.compact.plan import CompactionPlan
-from histolatent.images import Cut, TileSource, cores
+from histolatent.images import TileSource, cores
 
 OURS, PHANTOM = "compact", "phantom:sites=5"
 #: Tasks that are read of tiles, not of slides.
@@ -50,18 +51,6 @@ def main() -> None:
                 )
                 record(bench, name, found)
     bench.finish()
-
-
-def real_tiles() -> dict[str, TileSource]:
-    """Return the cohorts of one site that are there."""
-    if "HISTOLATENT_DATA" not in os.environ:
-        print("HISTOLATENT_DATA names no real tiles: these are left out")
-        return {}
-    data = Path(os.environ["HISTOLATENT_DATA"])
-    return {
-        "oral_cancer": open_tiles(data / "oral_cancer" / "manifest.csv"),
-        "osteosarcoma": open_tiles(data / "osteosarcoma", cut=Cut(256)),
-    }
 
 
 def compare(

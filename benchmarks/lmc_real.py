@@ -10,15 +10,12 @@ the second of both (about an hour and a half). Cells are kept in the folder that
 trained again.
 """
 
-import os
 import tempfile
 from pathlib import Path
 
 from _bench import start
 from _lmc import PLAIN, Part, run_part
-
-from histolatent import open_tiles
-from histolatent.images import Cut
+from _real import real_tiles
 
 STRENGTHS = ("strength 0.5", "strength 1", "strength 2")
 
@@ -26,17 +23,14 @@ STRENGTHS = ("strength 0.5", "strength 1", "strength 2")
 def main() -> None:
     """Measure and write `results/lmc_real.json`."""
     bench = start("lmc_real", __doc__ or "")
-    if "HISTOLATENT_DATA" not in os.environ:
-        print("HISTOLATENT_DATA names no real tiles: nothing is measured")
+    cohorts = real_tiles()
+    if not cohorts:
         return
-    data = Path(os.environ["HISTOLATENT_DATA"])
-    oral = open_tiles(data / "oral_cancer" / "manifest.csv")
-    parts = [Part("oral_cancer", oral, (PLAIN,), 1, 0.5)]
+    parts = [Part("oral_cancer", cohorts["oral_cancer"], (PLAIN,), 1, 0.5)]
     if bench.mode == "full":
-        osteosarcoma = open_tiles(data / "osteosarcoma", cut=Cut(256))
         parts = [
-            Part("oral_cancer", oral, (PLAIN, *STRENGTHS), 2, 0.5),
-            Part("osteosarcoma", osteosarcoma, (PLAIN,), 2, 0.5),
+            Part("oral_cancer", cohorts["oral_cancer"], (PLAIN, *STRENGTHS), 2, 0.5),
+            Part("osteosarcoma", cohorts["osteosarcoma"], (PLAIN,), 2, 0.5),
         ]
     with tempfile.TemporaryDirectory() as folder:
         for part in parts:

@@ -54,11 +54,8 @@ def _timm(name: str, tile_px: int, seed: int) -> Backbone:
 
     loaded = encoder(f"timm-random:{name}?seed={seed}&img_size={tile_px}", device="cpu")
     assert isinstance(loaded, TorchEncoder) and isinstance(loaded.embed, Stages)  # what that scheme returns
-    rule = loaded.card.preprocessing
     # Tiles are trained on as they are, so they are embedded as they are: no zoom before the centre is cut out.
-    card = loaded.card.model_copy(
-        update={"preprocessing": Preprocessing(resize="squash", input_px=tile_px, mean=rule.mean, std=rule.std)}
-    )
+    card = resizing(loaded, tile_px).card
     model = loaded.model.requires_grad_(True)
     with torch.inference_mode():
         grid = loaded.embed.grid(model, loaded.embed.features(model, torch.zeros(1, 3, tile_px, tile_px)))

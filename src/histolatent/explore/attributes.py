@@ -1,7 +1,7 @@
 """What a column says of each tile, as numbers that a direction can be fitted to."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,16 @@ class Attribute:
     def unit(self) -> str:
         """What a move of 1 is."""
         return f"from {self.classes[0]} to {self.classes[1]}" if self.classes else f"1 of {self.name}"
+
+    @property
+    def positive(self) -> str | None:
+        """The class that a move of 1 leads to; None of a number."""
+        return self.classes[1] if self.classes else None
+
+    def at(self, places: Codes) -> "Attribute":
+        """Return the attribute of some of its tiles."""
+        own = {name: getattr(self, name)[places] for name in ("rows", "values", "groups", "design")}
+        return replace(self, **own)
 
     @property
     def spread(self) -> float:

@@ -8,18 +8,16 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 
 from .._types import Codes, GivenCodes, Matrix
 from ..errors import InputError, OptionError, unknown
-from ..probes import grouped_folds
 from ..provenance import stream
 from ..spectrum import check_vectors, principal_axes
-from ..stats import deal
 from .attributes import Attribute, Values, read_attribute
+from .reading import ReadCard, judge_reading, score_columns
 
 Vector = Float[np.ndarray, " d"]
-FOLDS, RESAMPLES, RANDOM, SHUFFLED = 5, 200, 500, 200
+RESAMPLES, RANDOM, SHUFFLED = 200, 500, 200
 RIDGE = 1.0
 
 
@@ -38,6 +36,11 @@ class Way(Protocol):
         ...
 
     @property
+    def spread(self) -> float:
+        """The standard deviation of a number; of classes 1, the gap between them."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What is to be said of it."""
         ...
@@ -52,29 +55,20 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True)
-class DirectionCard:
-    """What a direction is worth.
+class DirectionCard(ReadCard):
+    """What a direction is worth: how well the attribute is read along it, and more.
 
-    `reads` is how well the attribute is read along it on groups that it was not fitted to: `AUROC` of classes, the
-    correlation of numbers, as `score` says; chance is `chance`, and `shuffled` is the 95th percentile where values are
-    dealt anew. `stable` is the mean cosine of directions fitted to resamples of groups with this one. `percentile` says
-    how many of 500 random directions read it worse. `explained` is the share of the attribute that confounders tell.
+    `stable` is the mean cosine of directions fitted to resamples of groups with this one. `percentile` says how many of
+    500 random directions read it worse.
     """
 
-    score: str
-    reads: float
-    chance: float
-    shuffled: float
     stable: float
     percentile: float
-    explained: float
-    tiles: int
-    groups: int
 
     @property
     def believable(self) -> bool:
         """Whether it reads the attribute better than dealt values do, and comes out alike from other patients."""
-        return self.reads > self.shuffled and self.stable > 0.5
+        return super().believable and self.stable > 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +212,7 @@ def fit_direction(
         bias,
         given.unit,
         kind,
-        given.classes[1] if given.classes else None,
+        given.positive,
         card,
         given.notes,
         given.spread,
@@ -304,52 +298,26 @@ def _filter(z: Matrix, y: Values, kind: str) -> tuple[Vector, float]:
     return float(slope[0]) * read, bias
 
 
-def score_columns(
-    read: Float[np.ndarray, "m c"], y: Float[np.ndarray, "m _c"], classes: bool
-) -> Float[np.ndarray, " c"]:
-    """Return how well each column is read: the AUROC of classes 0 and 1, or the correlation with numbers."""
-    if classes:
-        ones = y.sum(axis=0)
-        ranks = (rankdata(read, axis=0) * y).sum(axis=0)
-        return (ranks - ones * (ones + 1) / 2) / np.maximum(ones * (len(y) - ones), 1)
-    x, target = read - read.mean(axis=0), y - y.mean(axis=0)
-    return (x * target).sum(axis=0) / np.maximum(np.sqrt((x**2).sum(axis=0) * (target**2).sum(axis=0)), 1e-300)
-
-
 def _judge(z: Matrix, given: Attribute, kind: str, vector: Vector, seed: int) -> DirectionCard:
     """Return the card: what is read on other groups, what dealt values and random directions read, and how stable."""
     y, groups, design, classes = given.values, given.groups, given.design, given.classes is not None
-    codes = y.astype(int) if classes else np.zeros(len(y), int)
-    count = len(np.unique(groups))
-    parts = grouped_folds(codes, groups, min(FOLDS, count), seed) if count > 1 else []
-    scores = np.full(len(y), np.nan)
-    dealt = deal(np.arange(len(y)), groups, SHUFFLED, seed)
-    dealt_scores = np.full((len(y), SHUFFLED), np.nan)
-    for train, test in parts:
-        asked = z[test] - z[train].mean(axis=0)
-        scores[test] = asked @ _fit(z[train], y[train], design[train], kind, classes)[1]
+
+    def read(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return (z[test] - z[train].mean(axis=0)) @ _fit(z[train], y[train], design[train], kind, classes)[1]
+
+    def read_dealt(train: np.ndarray, test: np.ndarray, whose: np.ndarray) -> np.ndarray:
         # Of dealt values, differences stand in for every kind: they are all at once, and read as much by accident.
-        values = y[dealt[train]]
-        values = values - values.mean(axis=0)
-        dealt_scores[test] = asked @ (z[train].T @ values)
-    known = np.isfinite(scores)
-    reads = float(score_columns(scores[known, None], y[known, None], classes)[0]) if known.any() else math.nan
-    shuffled = score_columns(dealt_scores[known], y[dealt[known]], classes) if known.any() else np.array([math.nan])
+        values = y[whose] - y[whose].mean(axis=0)
+        return (z[test] - z[train].mean(axis=0)) @ (z[train].T @ values)
+
+    card, _ = judge_reading(given, read, read_dealt, times=SHUFFLED, seed=seed)
     # Random directions have the spread of the space, else most of them would lie where nothing varies.
     random = (z - z.mean(axis=0)).T @ stream(seed, "directions").standard_normal((len(z), RANDOM))
-    chance = 0.5 if classes else 0.0
-    own, others = (np.abs(score_columns(z @ axis, y[:, None], classes) - chance) for axis in (vector[:, None], random))
-    return DirectionCard(
-        "AUROC" if classes else "correlation",
-        reads,
-        chance,
-        float(np.quantile(shuffled, 0.95)),
-        _stability(z, y, groups, design, kind, classes, vector, seed),
-        float((others < own).mean()),
-        given.explained,
-        len(y),
-        count,
+    own, others = (
+        np.abs(score_columns(z @ axis, y[:, None], classes) - card.chance) for axis in (vector[:, None], random)
     )
+    stable = _stability(z, y, groups, design, kind, classes, vector, seed)
+    return DirectionCard(**vars(card), stable=stable, percentile=float((others < own).mean()))
 
 
 def _stability(

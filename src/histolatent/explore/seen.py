@@ -7,8 +7,8 @@ is read in the decoded tile, and the way there is found at each place, by gradie
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,15 +18,16 @@ from torch import nn
 
 from .._types import Codes, Matrix
 from ..errors import InputError
-from ..probes import grouped_folds
 from ..provenance import stream
-from ..stats import deal
 from .attributes import Attribute
 from .decoding import Differentiable
-from .directions import FOLDS, Way, score_columns
+from .directions import Way
+from .reading import ReadCard, judge_reading
 
 #: Channels of the untrained convolutions, each at half the side of the last; looks that a move is led by, in turn.
 WIDTHS, LOOKS = (12, 24, 48), 4
+#: Numbers that a look sees: two of each channel, of the tile and of the layers.
+SEEN = 2 * (3 + sum(WIDTHS))
 #: Tiles that readers are fitted to at most; tiles that effects are measured on; tiles decoded at a time.
 FITTED, ASKED, BATCH = 2000, 32, 64
 #: Penalties of the ridge regression on standardised features.
@@ -89,19 +90,22 @@ def look_at(decoder: Differentiable, vectors: Matrix, *, seed: int = 0) -> Seen:
     device = str(getattr(decoder, "device", "cpu"))
     rows = np.sort(stream(seed, "looked at").permutation(len(vectors))[:FITTED])
     looks = tuple(Look((LOOKS + 1) * seed + k).to(device) for k in range(LOOKS + 1))
+    radius = float(np.sqrt(vectors.var(axis=0, dtype=np.float64).sum()))
+    return Seen(decoder, looks, rows, _features(decoder, looks, vectors[rows], device), radius, device)
+
+
+def _features(
+    decoder: Differentiable, looks: Sequence[Look], vectors: np.ndarray, device: str
+) -> tuple[np.ndarray, ...]:
+    """Decode vectors, and return what each look sees, `(m, f)`."""
     parts: list[list[np.ndarray]] = [[] for _ in looks]
     with torch.inference_mode():
-        for images in _decoded(decoder, vectors[rows], device):
+        for start in range(0, len(vectors), BATCH):
+            batch = np.ascontiguousarray(vectors[start : start + BATCH], np.float32)
+            images = decoder.images(torch.from_numpy(batch).to(device)).clamp(0, 1)
             for look, part in zip(looks, parts, strict=True):
                 part.append(look(images).double().cpu().numpy())
-    radius = float(np.sqrt(vectors.var(axis=0, dtype=np.float64).sum()))
-    return Seen(decoder, looks, rows, tuple(np.concatenate(part) for part in parts), radius, device)
-
-
-def _decoded(decoder: Differentiable, vectors: np.ndarray, device: str) -> Iterator[torch.Tensor]:
-    for start in range(0, len(vectors), BATCH):
-        part = np.ascontiguousarray(vectors[start : start + BATCH], np.float32)
-        yield decoder.images(torch.from_numpy(part).to(device)).clamp(0, 1)
+    return tuple(np.concatenate([np.empty((0, SEEN)), *part]) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,29 +119,6 @@ class Reader:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Return what is read."""
         return features @ self.weights + self.bias
-
-
-@dataclass(frozen=True)
-class SeenCard:
-    """What can be seen of an attribute in decoded tiles.
-
-    `reads` is how well it is read in those of groups that the reader was not fitted to: `AUROC` of classes, the
-    correlation of numbers, as `score` says; chance is `chance`, and `shuffled` the 95th percentile where values are
-    dealt anew. `explained` is the share of the attribute that confounders tell.
-    """
-
-    score: str
-    reads: float
-    chance: float
-    shuffled: float
-    explained: float
-    tiles: int
-    groups: int
-
-    @property
-    def believable(self) -> bool:
-        """Whether it is read better than dealt values are."""
-        return self.reads > self.shuffled
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,13 +140,12 @@ class SeenDirection:
     readers: tuple[Reader, ...]
     judge: Reader
     gain: float
-    card: SeenCard
+    card: ReadCard
     deviation: float
     spread: float = 1.0
     held: tuple["SeenDirection", ...] = ()
     notes: tuple[str, ...] = ()
-    kind: str = "seen"
-    positive: str | None = field(default=None, repr=False)
+    positive: str | None = None
 
     def __repr__(self) -> str:
         return f"SeenDirection({self.name!r}, 1 = {self.unit})"
@@ -196,7 +176,8 @@ class SeenDirection:
         """Return what is read of the decoded tiles of vectors, in the attribute's units: the mean of all looks."""
         given = np.asarray(vectors, np.float32)
         flat = given.reshape(-1, self.dim)
-        found = [_read(self.seen, look, reader, flat) for look, reader in enumerate(self.readers)]
+        seen = _features(self.seen.decoder, self.seen.looks[:LOOKS], flat, self.seen.device)
+        found = [reader(features) for reader, features in zip(self.readers, seen, strict=True)]
         return np.mean(found, axis=0).reshape(given.shape[:-1])
 
     def moved(self, vectors: Float[np.ndarray, "*m d"], amount: float) -> Float[np.ndarray, "*m d"]:
@@ -282,14 +263,12 @@ def fit_seen(seen: Seen, given: Attribute, *, seed: int = 0) -> SeenDirection:
     own, asked = np.intersect1d(seen.rows, given.rows, return_indices=True)[1:]
     if len(own) < 10:
         raise InputError(f"{given.name} is known of too few tiles", received=len(own), valid="10 or more")
-    y, groups = given.values[asked], given.groups[asked]
-    design = given.design[asked]
-    told = np.linalg.lstsq(design, y, rcond=None)[0]
-    left = y - design[:, 1:] @ told[1:]
-    *readers, judge = (_fit(features[own], left) for features in seen.features)
-    card, gain = _judge([features[own] for features in seen.features[:-1]], y, left, groups, given, seed)
-    notes = (*given.notes, *(() if card.believable else (f"decoded tiles do not show {given.name}",)))
-    positive = given.classes[1] if given.classes else None
+    given = given.at(asked)
+    told = np.linalg.lstsq(given.design, given.values, rcond=None)[0]
+    left = given.values - given.design[:, 1:] @ told[1:]
+    looks = [features[own] for features in seen.features]
+    *readers, judge = (_fit(features, left) for features in looks)
+    card, gain = _judge(looks[:LOOKS], given, left, seed)
     return SeenDirection(
         given.name,
         given.unit,
@@ -298,11 +277,10 @@ def fit_seen(seen: Seen, given: Attribute, *, seed: int = 0) -> SeenDirection:
         judge,
         gain,
         card,
-        float(y.std()),
+        float(given.values.std()),
         given.spread,
-        (),
-        notes,
-        positive=positive,
+        notes=(*given.notes, *(() if card.believable else (f"decoded tiles do not show {given.name}",))),
+        positive=given.positive,
     )
 
 
@@ -321,39 +299,24 @@ def _scale(features: Matrix) -> tuple[np.ndarray, np.ndarray]:
     return features.mean(axis=0), np.where(spread < SMALL, np.inf, spread)
 
 
-def _judge(
-    looks: Sequence[Matrix], y: np.ndarray, left: np.ndarray, groups: Codes, given: Attribute, seed: int
-) -> tuple[SeenCard, float]:
+def _judge(looks: Sequence[Matrix], given: Attribute, left: np.ndarray, seed: int) -> tuple[ReadCard, float]:
     """Return what is read on other groups, and by how much what is read differs where the attribute differs by 1."""
     from sklearn.linear_model import Ridge
 
-    classes, count = given.classes is not None, len(np.unique(groups))
-    codes = y.astype(int) if classes else np.zeros(len(y), int)
-    dealt = deal(np.arange(len(y)), groups, DEALT, seed)
-    scores, dealt_scores = np.full(len(y), np.nan), np.full((len(y), DEALT), np.nan)
-    for train, test in grouped_folds(codes, groups, min(FOLDS, count), seed) if count > 1 else []:
-        scores[test] = np.mean([_fit(features[train], left[train])(features[test]) for features in looks], axis=0)
+    def read(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        return np.mean([_fit(features[train], left[train])(features[test]) for features in looks], axis=0)
+
+    def read_dealt(train: np.ndarray, test: np.ndarray, whose: np.ndarray) -> np.ndarray:
         mean, scale = _scale(looks[0][train])
-        made = Ridge(alpha=len(train)).fit((looks[0][train] - mean) / scale, left[dealt[train]])
-        dealt_scores[test] = made.predict((looks[0][test] - mean) / scale)
+        made = Ridge(alpha=len(train)).fit((looks[0][train] - mean) / scale, left[whose])
+        return made.predict((looks[0][test] - mean) / scale)
+
+    card, scores = judge_reading(given, read, read_dealt, times=DEALT, seed=seed)
     known = np.isfinite(scores)
-    reads, shuffled, gain = math.nan, math.nan, 1.0
-    if known.any():
-        reads = float(score_columns(scores[known, None], y[known, None], classes)[0])
-        shuffled = float(np.quantile(score_columns(dealt_scores[known], y[dealt[known]], classes), 0.95))
-        gain = float(np.cov(scores[known], left[known], bias=True)[0, 1] / max(left[known].var(), SMALL**2))
-    score, chance = ("AUROC", 0.5) if classes else ("correlation", 0.0)
-    card = SeenCard(score, reads, chance, shuffled, given.explained, len(y), count)
+    if not known.any():
+        return card, 1.0
+    gain = np.cov(scores[known], left[known], bias=True)[0, 1] / max(left[known].var(), SMALL**2)
     return card, float(np.clip(gain, LEAST_GAIN, 1))
-
-
-def _read(seen: Seen, look: int, reader: Reader, vectors: np.ndarray) -> np.ndarray:
-    """Return what a reader reads in the decoded tiles of vectors, by the look of that number."""
-    with torch.inference_mode():
-        parts = [
-            seen.looks[look](images).double().cpu().numpy() for images in _decoded(seen.decoder, vectors, seen.device)
-        ]
-    return reader(np.concatenate(parts)) if parts else np.empty(0)
 
 
 def seen_effects(
@@ -369,11 +332,13 @@ def seen_effects(
     asked = vectors[rows].astype(np.float64)
 
     def read(places: np.ndarray) -> np.ndarray:
-        return np.stack([_read(each.seen, -1, each.judge, places.astype(np.float32)) for each in readers])
+        spaces = dict.fromkeys(each.seen for each in readers)
+        last = {seen: _features(seen.decoder, seen.looks[LOOKS:], places, seen.device)[0] for seen in spaces}
+        return np.stack([each.judge(last[each.seen]) for each in readers])
 
     before = read(asked)
     spreads = np.array([each.deviation for each in readers])
-    effects = [(read(way.moved(asked, getattr(way, "spread", 1.0))) - before).mean(axis=1) / spreads for way in ways]
+    effects = [(read(way.moved(asked, way.spread)) - before).mean(axis=1) / spreads for way in ways]
     return pd.DataFrame(
         effects,
         index=pd.Index([way.name for way in ways], name="moved"),

@@ -208,8 +208,8 @@ class LatentSpace:
         OptionError
             If there is no such column.
         """
-        name, given = options.pop("name", column), self._given(column, confounders, groups)
-        return fit_direction(self.vectors, given.pop("values"), name=name, **given, **options)
+        values, given = self._given(column, confounders, groups)
+        return fit_direction(self.vectors, values, **{"name": column, **given, **options})
 
     def seen(
         self, column: str, *, confounders: Sequence[str] = (), groups: str | None = None, **options: Any
@@ -227,18 +227,17 @@ class LatentSpace:
         """
         from .seen import fit_seen
 
-        name, given = options.pop("name", column), self._given(column, confounders, groups)
-        attribute = read_attribute(len(self.vectors), given.pop("values"), name=name, **given, **options)
+        values, given = self._given(column, confounders, groups)
+        attribute = read_attribute(len(values), values, **{"name": column, **given, **options})
         return fit_seen(self._looked_at, attribute)
 
-    def _given(self, column: str, confounders: Sequence[str], groups: str | None) -> dict[str, Any]:
-        """Return what columns say of all tiles: values, groups and confounders."""
+    def _given(self, column: str, confounders: Sequence[str], groups: str | None) -> tuple[list[Any], dict[str, Any]]:
+        """Return what columns say of all tiles: values; groups and confounders."""
         for name in (column, *confounders, *([groups] if groups else [])):
             if name not in self.obs:
                 raise unknown("column", name, [str(each) for each in self.obs.columns])
         by = groups or next((name for name in ("patient", "slide") if name in self.obs), None)
-        return {
-            "values": [None if pd.isna(value) else value for value in self.obs[column].tolist()],
+        return [None if pd.isna(value) else value for value in self.obs[column].tolist()], {
             "groups": None if by is None else np.unique(self.obs[by].astype(str), return_inverse=True)[1],
             "confounders": {name: self.obs[name].tolist() for name in confounders},
         }
@@ -249,7 +248,7 @@ class LatentSpace:
 
         return look_at(self.differentiable("what decoded tiles show"), self.vectors)
 
-    def differentiable(self, what: str) -> Differentiable:
+    def differentiable(self, what: str, *, fix: str | None = None) -> Differentiable:
         """Return the decoder, if gradients can be had through it.
 
         Raises
@@ -262,6 +261,7 @@ class LatentSpace:
                 f"{what} needs a decoder that can be differentiated",
                 received="no decoder" if self.decoder is None else type(self.decoder).__name__,
                 valid="a model of `explore train`, or one with a method `images`",
+                fix=fix,
             )
         return self.decoder
 
@@ -387,7 +387,9 @@ class Point:
         if method in LINES:
             vectors = LINES[method](*ends, at, middle=space.middle)
         else:
-            decoder = space.differentiable("a geodesic") if method == "geodesic" else None
+            decoder = None
+            if method == "geodesic":
+                decoder = space.differentiable("a geodesic", fix="take method graph or slerp")
             rows = [int(find_among(end[None], space.vectors, 1, metric="euclidean").index[0, 0]) for end in ends]
             corners = graph_route(space.vectors, space.graph, rows[0], rows[1])
             route = tuple(space.tiles[row] for row in corners)

@@ -146,11 +146,12 @@ def direction(
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
     options: dict[str, Any] = {"confounders": confounder or [], "force": force}
     found = _direction(space, column, kind, positive=positive, negative=negative, **options)
-    straight = "difference" if kind != SEEN else SEEN
-    others = [_direction(space, name, straight, force=True) for name in without or []]
+    theirs = SEEN if kind == SEEN else "difference"
+    others = [_direction(space, name, theirs, force=True) for name in without or []]
     if others:
         found = found.without(*others)
-    effects = _effects([found, *others], space.vectors)
+    effects = _effects(kind, [found, *others], space.vectors)
+    moves = [amount * found.spread for amount in wanted]
     figures: dict[str, Any] = {"effects": draw_effects(effects)}
     numbers: dict[str, Any] = {
         "column": column,
@@ -166,17 +167,15 @@ def direction(
     notes: dict[str, list[str]] = {}
     movies: dict[str, list[Any]] = {}
     for name in tile or []:
-        points = [space[name].move(found, amount * found.spread) for amount in wanted]
+        points = [space[name].move(found, amount) for amount in moves]
         numbers["tiles"][name] = [
-            {"amount": amount * found.spread, "read": float(found.value(point.vector)), **point.risk()}
-            for amount, point in zip(wanted, points, strict=True)
+            {"amount": amount, "read": float(found.value(point.vector)), **point.risk()}
+            for amount, point in zip(moves, points, strict=True)
         ]
         if space.decoder is not None:
             rows[name] = space.decode(_stacked(points))
             notes[name] = [f"{each['sparser']:.0%} lie denser" for each in numbers["tiles"][name]]
-            movies[f"along-{len(movies) + 1}"] = _swing(
-                space, space[name], found, [amount * found.spread for amount in wanted]
-            )
+            movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, moves)
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
@@ -196,15 +195,15 @@ def _direction(space: "LatentSpace", text: str, kind: str = "difference", **opti
     return space.seen(column, **options) if kind == SEEN else space.direction(column, kind=kind, **options)
 
 
-def _effects(directions: list[Any], vectors: "np.ndarray") -> "pd.DataFrame":
+def _effects(kind: str, directions: list[Any], vectors: "np.ndarray") -> "pd.DataFrame":
     """Return what a move along each changes of all: of what vectors say, or of what decoded tiles show."""
-    from ...explore.directions import Direction, side_effects
+    if kind == SEEN:
+        from ...explore.seen import seen_effects
 
-    if all(isinstance(each, Direction) for each in directions):
-        return side_effects(directions, vectors)
-    from ...explore.seen import seen_effects
+        return seen_effects(directions, directions, vectors)
+    from ...explore.directions import side_effects
 
-    return seen_effects(directions, directions, vectors)
+    return side_effects(directions, vectors)
 
 
 def _stacked(points: "list[Point]") -> "np.ndarray":

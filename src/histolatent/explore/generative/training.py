@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from ..._types import Tile, Tiles
-from ...encoders import Encoder, EncoderCard, Preprocessing
+from ...encoders import Encoder, EncoderCard
 from ...encoders.conv_latent import ConvLatent, embed_conv_latent
 from ...encoders.embed import embed_views
 from ...encoders.preprocess import prepare
@@ -38,17 +39,6 @@ TURNED, FITTED, MOST_VALUES, FLAT = 4, 4096, 2**27, 1e-3
 #: Strengths of the regression of components on vectors that are given.
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
 FEWEST = 16
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Brings a tile to size."""
-
-    preprocessing: Preprocessing
-
-    def __call__(self, tile: Tile) -> Tile:
-        """Return the tile."""
-        return prepare(tile, self.preprocessing)
 
 
 @dataclass(frozen=True)
@@ -148,7 +138,7 @@ def keep_prepared(
 
     See `keep_tiles` for its errors.
     """
-    changed = ChangedTiles(source, Prepare(sized(tile_px)))
+    changed = ChangedTiles(source, partial(prepare, preprocessing=sized(tile_px)))
     return keep_tiles(changed, folder / f"{tile_px} px", workers=workers, on_error=on_error, progress=progress)
 
 
