@@ -5,6 +5,7 @@ virtual sites of real tiles (HISTOLATENT_DATA); hours on two cores. Cells are ke
 names, and not made again.
 """
 
+import json
 import os
 import tempfile
 import time
@@ -18,7 +19,7 @@ from histolatent.benchmark.cohort import SOURCE, UNSEEN
 from histolatent.benchmark.methods import Base, parse_chain
 from histolatent.benchmark.methods.plain import AS_IT_IS
 from histolatent.benchmark.run import BenchmarkPlan, run_benchmark
-from histolatent.benchmark.tables import Summary, interval, summarise_benchmark, write_tables
+from histolatent.benchmark.tables import Summary, all_tables, interval, summarise_benchmark, write_tables
 from histolatent.benchmark.tasks import parse_task
 from histolatent.cli.benchmark import PRESETS
 from histolatent.compact.plan import CompactionPlan
@@ -29,6 +30,8 @@ OURS, PHANTOM = "compact", "phantom:sites=5"
 OF_TILES = ("subtype", "tumour", "grading", "mitoses")
 OF_REAL_TILES = ("none", "hed-strong", "macenko", "reinhard", "linear", "compact")
 VIRTUAL_SITES, MOST_MINUTES = 4, 20
+#: Tables that are kept as numbers.
+FRAMES = ("scores", "differences", "outcomes")
 
 
 def main() -> None:
@@ -82,11 +85,10 @@ def compare(
 
 
 def record(bench: Bench, name: str, summary: Summary) -> None:
-    """Keep every table, and what it says in words."""
-    frames = {"scores": summary.scores, "differences": summary.differences, "figures": summary.figures}
+    """Keep every table as a page shows it, scores and differences as numbers, and what they say in words."""
     bench.measured[name] = {
-        **{what: frame.to_dict("records") for what, frame in frames.items()},
-        "outcomes": summary.outcomes.to_dict("records"),
+        "tables": {title: {"head": head, "rows": rows} for title, (head, rows) in all_tables(summary).items()},
+        **{what: json.loads(getattr(summary, what).to_json(orient="records")) for what in FRAMES},
         "ranks": None if summary.ranks is None else vars(summary.ranks),
         "priors": dict(summary.priors),
         "findings": summary.findings(),
