@@ -85,7 +85,13 @@ def spread(values: list[float]) -> dict[str, float]:
 def _meets(value: float, target: str) -> bool:
     sign, bound = target.split()
     limit = float(bound)
-    return {">=": value >= limit, "<": value < limit, "<=": value <= limit, "==": value == limit}[sign]
+    return {
+        ">=": value >= limit,
+        ">": value > limit,
+        "<": value < limit,
+        "<=": value <= limit,
+        "==": value == limit,
+    }[sign]
 
 
 def _git(*arguments: str) -> str:

@@ -16,9 +16,10 @@ from histolatent.benchmark.cohort import SOURCE
 from histolatent.compact.plan import CompactionPlan
 from histolatent.images import cores, keep_tiles
 
-QUICK = ("no compaction", "no reconstruction")
+QUICK = ("no loss", "no reconstruction")
 VARIANTS = (
     *QUICK,
+    "no whitening",
     "with adversary",
     "barlow",
     "infonce",

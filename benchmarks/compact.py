@@ -2,8 +2,9 @@
 
 Tiles of osteosarcoma, MobileNet (ImageNet) as examples/mobilenet.py loads it. Maps are fitted to states of the tiles
 of some slides, probes for the label to those tiles as they are; both are read on the other slides, as they are and as
-virtual sites render them, which are outside the family of the states. Beside the linear map and the adapter: taking out
-the 64 directions in which states differ most, and whitening by their covariance.
+virtual sites render them, which are outside the family of the states. There, too, tiles are looked for again between
+two held-out states, and a fresh probe is asked which site rendered a tile: what is left of it. Beside the linear map
+and the adapter: taking out the 64 directions in which states differ most, and whitening by their covariance.
 """
 
 import os
@@ -24,6 +25,7 @@ from histolatent.encoders import encoder
 from histolatent.encoders.embed import embed_views
 from histolatent.errors import EncoderError
 from histolatent.images import Cut, default_workers, open_tiles, select_rows, spaced
+from histolatent.neighbors import twin_ranks
 from histolatent.perturb import VirtualSite, virtual_sites
 from histolatent.probes import FittedProbe, fit_probe, grouped_folds
 from histolatent.stats import paired_difference, weighted_mean
@@ -75,6 +77,7 @@ def check_frozen(bench: Bench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         embedded = embed_views(source, [loaded], [Path(folder) / "e"], views=views, workers=default_workers())
         vectors = np.array(embedded.stores[0].vectors())
+    # Views: the tile, states that maps are fitted to, held-out ones, sites.
     seen = 1 + STATES + HELD_OUT
     slides = np.unique(source.table["slide"].astype(str), return_inverse=True)[1]
     labels = [str(label) for label in source.table["label"]]
@@ -91,6 +94,12 @@ def check_frozen(bench: Bench) -> None:
     }
     for name in ("linear", "adapter", "adapter, probe of before", "64 directions out", "whitened"):
         _compare(bench, name, right[name], right["as it is"], slides)
+    for what, found in _told_apart(vectors, seen, slides, labels, source).items():
+        for name in ("linear", "adapter"):
+            gained = paired_difference(weighted_mean(found[name]), weighted_mean(found["as it is"]), slides).estimate
+            target = "> 0" if what == "twin_retrieval" else None
+            said = f"95 % {gained}; {found['as it is'].mean():.3f} to {found[name].mean():.3f}"
+            bench.check(f"{name}_{what}_gained", gained.value, target, said)
 
 
 def _read(vectors, seen, slides, labels, source) -> dict[str, np.ndarray]:
@@ -110,6 +119,26 @@ def _read(vectors, seen, slides, labels, source) -> dict[str, np.ndarray]:
                 reading = probe.read(change(vectors[:, place]))
                 at[reading.rows, column] = reading.correct
     return found
+
+
+def _told_apart(vectors, seen, slides, labels, source) -> dict[str, dict[str, np.ndarray]]:
+    """Return, of each tile by way of embedding, whether it finds itself again, and how often its site is read."""
+    n, sites = len(vectors), [0, *range(seen, vectors.shape[1])]
+    twins: dict[str, np.ndarray] = {}
+    site: dict[str, np.ndarray] = {}
+    for rest, fold in grouped_folds(np.unique(labels, return_inverse=True)[1], slides, FOLDS, 0):
+        split = ["test" if row else "train" for row in np.isin(np.arange(n), fold)]
+        for name, change in _maps(vectors[:, :seen], rest, source).items():
+            if name not in ("as it is", "linear", "adapter"):
+                continue
+            first, second = (change(vectors[fold, seen - back]) for back in (2, 1))
+            twins.setdefault(name, np.zeros(n))[fold] = twin_ranks(first, second, np.arange(len(fold))) < 1
+            there = np.concatenate([change(vectors[:, place]) for place in sites])
+            named = [str(place) for place in sites for _ in range(n)]
+            reading = _probe(there, named, np.tile(slides, len(sites)), split * len(sites)).read(there)
+            told = site.setdefault(name, np.zeros(n))
+            np.add.at(told, reading.rows % n, reading.correct / len(sites))
+    return {"twin_retrieval": twins, "site_read": site}
 
 
 def _maps(vectors: np.ndarray, rows: np.ndarray, source) -> dict[str, Map]:

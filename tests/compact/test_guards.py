@@ -29,6 +29,7 @@ def test_a_good_embedding_has_nothing_wrong():
         (np.full((N, 3, D), 2.0, np.float32), "collapse"),
         (embedding(rank=1, noise=0), "collapse"),
         (embedding(rank=1, noise=1e-3) + 50.0, "collapse"),
+        (5 + 1e-4 * embedding(), "collapse"),
         (embedding(colour=COLOURS @ np.random.default_rng(1).normal(size=(6, D)), noise=1.0), "shortcut"),
     ],
 )
@@ -42,6 +43,13 @@ def test_training_that_brought_nothing_is_said():
     assert [finding.guard for finding in judge(poor)] == ["under-training"] and not fatal(judge(poor))
     assert judge(better, before=poor) == []
     assert "before training" in judge(poor, before=better)[0].said
+
+
+def test_what_the_last_map_brings_is_not_taken_for_training():
+    untrained, mapped = look(embedding(noise=1.5), COLOURS), look(embedding(noise=0.1), COLOURS)
+    assert [finding.guard for finding in judge(mapped, trained=untrained, before=untrained)] == ["under-training"]
+    point = look(np.full((N, 3, D), 2.0, np.float32), COLOURS)
+    assert [finding.guard for finding in judge(mapped, trained=point, before=untrained)] == ["collapse"]
 
 
 def test_left_out_residuals_are_those_of_leaving_out():

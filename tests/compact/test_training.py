@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from histolatent.compact import loop
 from histolatent.compact.last_map import STATES
 from histolatent.compact.plan import CompactionPlan
 from histolatent.compact.prepared import prepare, resize_tiles
@@ -305,7 +306,6 @@ def test_a_part_whose_weight_is_0_is_not_there(source, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(prepared, tmp_path, monkeypatch):
-    from histolatent.compact import loop
 
     original = loop.run_step
 
@@ -315,7 +315,55 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(prepared, 
     monkeypatch.setattr(loop, "run_step", poisoned)
     with pytest.raises(CompactionError, match=r"no longer a number.*step 5.*last good state is kept"):
         train(prepared, tmp_path)
-    assert (tmp_path / CHECKPOINT).exists()
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=False)["step"] == 3
+
+
+def test_weights_that_are_no_numbers_are_not_kept(prepared, tmp_path, monkeypatch):
+    original = loop.run_step
+
+    def poisoned(networks, *args, at, **more):
+        cost = original(networks, *args, at=at, **more)
+        if at == 5:
+            next(networks.parameters()).data[0] = float("inf")
+        return cost
+
+    monkeypatch.setattr(loop, "run_step", poisoned)
+    with pytest.raises(CompactionError, match=r"weights are no longer numbers.*step 6"):
+        train(prepared, tmp_path)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=False)["step"] == 3
+
+
+def test_what_a_network_drops_at_random_is_the_same_after_an_interruption(prepared, tmp_path, monkeypatch):
+    original, drawn = loop.run_step, {}
+
+    def noted(*args, at, **more):
+        drawn.setdefault(at, []).append(torch.rand(1).item())
+        return original(*args, at=at, **more)
+
+    monkeypatch.setattr(loop, "run_step", noted)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    train(prepared, tmp_path / "whole")
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(Stopped):
+        train(prepared, tmp_path / "stopped", progress=stop_at(4))
+    torch.manual_seed(7)
+    train(prepared, tmp_path / "stopped")
+    assert len({values[0] for values in drawn.values()}) == 6
+    assert all(len(set(values)) == 1 and len(values) >= 2 for values in drawn.values())
+
+
+def test_in_the_place_of_a_tile_that_cannot_be_read_stands_the_one_beside_it():
+    from histolatent.compact.training import _filled
+    from histolatent.images import Item, Skipped
+
+    def skipped(index):
+        return Skipped(index, "broken")
+
+    batch = [Item(0, "a", ()), skipped(1), skipped(2), Item(3, "d", ()), skipped(4), skipped(5)]
+    assert _filled(batch) == ["a", "a", "d", "d", "a", "a"]
+    with pytest.raises(InputError, match="none of the tiles of a step"):
+        _filled([skipped(0), skipped(1)])
 
 
 def test_a_checkpoint_of_another_plan_is_refused(prepared, source, tmp_path):

@@ -33,6 +33,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     PRESET: {},
     "no states": {"states.strength": 0.0, "objective.adversary": 0.0, "whiten": 0.0, "remove_above": 1.0},
     "no compaction": {"objective.compaction": 0.0, "whiten": 0.0, "remove_above": 1.0},
+    "no loss": {"objective.compaction": 0.0},
     "own pooling": {"pooling": "own"},
     "no whitening": {"whiten": 0.0},
     "with removal": {"remove_above": 0.5},

@@ -60,6 +60,12 @@ def compact(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.steps=4000. Repeatable."),
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="conv-small|timm:NAME", help="For --kind encoder: the network to train. Default: the plan's."
+        ),
+    ] = None,
     states: Annotated[
         int | None, typer.Option(min=1, help="With --on: states per tile that the map is fitted to. Default: 4.")
     ] = None,
@@ -103,7 +109,8 @@ def compact(
     kind = kind or ("linear" if on else "encoder")
     check_kind(kind, on)
     frozen = {"--states": states, "--strength": strength, "--prior": prior, "--batch-size": batch_size}
-    trained = {"--plan": plan, "--set": change, "--devices": devices, "--tensorboard": tensorboard}
+    trained = {"--plan": plan, "--set": change, "--backbone": backbone, "--devices": devices}
+    trained["--tensorboard"] = tensorboard
     for option, value in (trained if on else frozen).items():
         if value not in (None, []):
             raise OptionError(f"{option} is not for --kind {kind}", received=value, fix="leave it out")
@@ -125,6 +132,7 @@ def compact(
         common["workers"] = training_workers(workers)
         given = {**common, "seed": seed, "device": device, "devices": devices or 1}
         wanted = CompactionPlan.read(plan or "demo").changed(**parse_changes(change or []))
+        wanted = wanted.changed(backbone=backbone) if backbone else wanted
         train_encoder(source, wanted, out, tensorboard=tensorboard, overwrite=overwrite, quiet=quiet, options=given)
 
 
@@ -137,7 +145,7 @@ def _frozen(
     quiet: bool,
     options: Mapping[str, Any],
 ) -> None:
-    from ..compact.frozen import compact_frozen
+    from ..compact.frozen import MAX_TILES, compact_frozen
     from ..compact.saving import save_compaction
     from ..encoders import encoder
     from ..encoders.mapped import runs_code
@@ -154,6 +162,8 @@ def _frozen(
             f"strength {after.strength:g}"
             + ("" if "strength" in options else f", chosen by leaving out each {made.by}")
         )
+    if len(source.table) > MAX_TILES:
+        say(f"fitted to {MAX_TILES:,} of {len(source.table):,} tiles, drawn by the seed")
     say(f"on {made.by}s that the map was not fitted to, under wider states:")
     say(f"  twin retrieval    {before.twin_top1:.3f} -> {after.twin_top1:.3f}")
     say(f"  compaction ratio  {before.ratio:.3f} -> {after.ratio:.3f}")
@@ -177,7 +187,11 @@ def train_encoder(
     quiet: bool = False,
     options: Mapping[str, Any],
 ) -> None:
-    """Train, write the encoder's folder, say what became of it; end with 1 if it is of no use."""
+    """Train, write the encoder's folder, say what became of it.
+
+    One that is of no use is written to a folder named `.failed`, so that none that is in use goes; then it ends with 1.
+    """
+    from ..compact.guards import fatal
     from ..compact.logs import TensorBoardLog
     from ..compact.run import compact_encoder
     from ..compact.saving import save_compaction
@@ -199,15 +213,29 @@ def train_encoder(
     if not first:
         return
 
+    useless = fatal(made.findings)
+    place = out.with_name(out.name + ".failed") if useless else out
     save_compaction(
-        made.encoder, made.card, out, overwrite=overwrite, beside=lambda folder: write_training(made, folder)
+        made.encoder,
+        made.card,
+        place,
+        overwrite=overwrite or useless,
+        beside=lambda folder: write_training(made, folder),
     )
     remove(work)
-    before, after = made.card["before"], made.card["after"]
-    say(f"twin retrieval {before['twin_top1']:.3f} -> {after['twin_top1']:.3f} under wider states, on held-out slides")
-    say(f"compaction ratio {before['ratio']:.3f} -> {after['ratio']:.3f}, effective rank {after['rank']:.0f}")
-    say(f"{out}: use it as --encoder {out}; {out / 'training.html'} shows how it was trained")
+    seen = [made.card["before"], made.card["trained"], *([made.card["after"]] if plan.has_last_map else [])]
+    names = ("before training", "trained", "with its last map")
+    say("under wider states, on held-out slides: " + ", ".join(names[: len(seen)]))
+    say("  twin retrieval    " + " -> ".join(f"{each['twin_top1']:.3f}" for each in seen))
+    say("  compaction ratio  " + " -> ".join(f"{each['ratio']:.3f}" for each in seen))
+    say("  effective rank    " + " -> ".join(f"{each['rank']:.1f}" for each in seen))
+    if useless:
+        say(f"{place}: what was trained is of no use; {place / 'training.html'} shows how it went")
+    else:
+        say(f"{out}: use it as --encoder {out}; {out / 'training.html'} shows how it was trained")
     _tell(made.findings)
+    if useless:
+        raise typer.Exit(1)
 
 
 def said_of_check(step: int, found: Mapping[str, float]) -> str:
@@ -219,15 +247,11 @@ def said_of_check(step: int, found: Mapping[str, float]) -> str:
 
 
 def _tell(findings: "tuple[Finding, ...]") -> None:
-    """Print what the guards say; end with 1 if the embedding is of no use."""
-    from ..compact.guards import fatal
-
+    """Print what the guards say."""
     for finding in findings:
         style = "bold red" if finding.fatal else "yellow"
         error_console().print(f"[{style}]{finding.guard}[/{style}]: ", end="")
         error_console().print(finding.said, soft_wrap=True, markup=False)
-    if fatal(findings):
-        raise typer.Exit(1)
 
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:

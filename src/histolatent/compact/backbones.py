@@ -7,7 +7,6 @@ import torch
 from ..encoders.card import EncoderCard, Preprocessing
 from ..encoders.conv_small import STRIDE, WIDTHS, ConvSmall, embed_conv_small
 from ..encoders.torch_models import TorchEncoder, weights_digest
-from ..errors import OptionError
 from .training import Backbone
 
 #: Scaling of the pixels of a network that is trained from scratch.
@@ -23,7 +22,7 @@ def make_backbone(name: str, tile_px: int, seed: int) -> Backbone:
     Raises
     ------
     OptionError
-        If there is no such network.
+        If timm has no such network.
     """
     if name == "conv-small":
         with torch.random.fork_rng(devices=[]):
@@ -43,8 +42,6 @@ def make_backbone(name: str, tile_px: int, seed: int) -> Backbone:
         recipe = {"builder": "conv-small", "widths": list(WIDTHS)}
         encoder = TorchEncoder(card, model, embed_conv_small, "cpu", recipe)
         return Backbone(encoder, embed_conv_small, model.dim, STRIDE)
-    if not name.startswith("timm:"):
-        raise OptionError("there is no such backbone", received=name, valid="conv-small, timm:NAME")
     return _timm(name.removeprefix("timm:"), tile_px, seed)
 
 

@@ -26,7 +26,7 @@ from .states import WIDER, StateViews
 Progress = Callable[[int, int], None]
 #: A strength is chosen on groups of slides, each left out once.
 FOLDS = 4
-#: Tiles that a map is fitted to: more change nothing that could be seen. Fewer than the least say nothing.
+#: Tiles that a map is fitted to at most, and at least.
 MAX_TILES, LEAST_TILES = 20_000, 16
 MOST_STRENGTH = 64.0
 FROZEN_KINDS = ("linear", "adapter")
@@ -83,6 +83,14 @@ def fit_manifold(source: TileSource, *, prior: str, workers: int, seed: int, on_
 
 def _check_stained(book: StainBook) -> None:
     fits = [*book.slides.values(), book.overall]
+    brown = [name for name, fit in book.slides.items() if fit.reason == "looks-like-dab"]
+    if brown and 2 * len(brown) >= len(book.slides):
+        raise InputError(
+            "the slides of the source look like immunohistochemistry, brown and blue",
+            received=f"{len(brown)} of {len(book.slides)}: {', '.join(brown[:5])}",
+            valid="slides stained with hematoxylin and eosin",
+            fix="leave these out, or look at them with: histolatent stain check",
+        )
     if any(fit.valid for fit in fits):
         return
     raise InputError(

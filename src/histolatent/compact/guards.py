@@ -13,7 +13,7 @@ from .scatter import Scatter
 
 #: Fewer directions than this are no embedding of tissue, whatever it was trained on.
 LEAST_RANK = 2.0
-#: The standard deviation of L2-normalised values is near 1 / sqrt(d) where vectors spread in all directions.
+#: Below it the cosine of two tiles is above .9975 in the mean: what tells them apart is next to nothing.
 LEAST_SPREAD = 0.05
 #: Share of the variance of an embedding that mean colours may explain.
 MOST_COLOUR = 0.8
@@ -27,9 +27,9 @@ class HeldOut:
     """An embedding of held-out tiles: under wider states than those of training.
 
     `twin_top1` is the share of tiles that find themselves again between two states; `ratio` the compaction ratio;
-    `rank` the effective rank of the tiles; `spread` the standard deviation of L2-normalised values about the mean tile,
-    times sqrt(d), about 1 where they lie in all directions; `colour` the share of their variance that means and
-    deviations of the tiles' colours explain.
+    `rank` the effective rank of the tiles; `spread` the standard deviation of L2-normalised values times sqrt(d): 1
+    where tiles lie in all directions, 0 where all point the same way; `colour` the share of their variance that means
+    and deviations of the tiles' colours explain.
     """
 
     twin_top1: float
@@ -56,9 +56,8 @@ def look(vectors: Float[np.ndarray, "n v d"], colours: Float[np.ndarray, "n c"])
         return HeldOut(0.0, ratio, 1.0, 0.0, float("nan"))
     first, second = (np.ascontiguousarray(vectors[:, view]) for view in (-2, -1))
     found = float((twin_ranks(first, second, np.arange(len(first))) < 1).mean())
-    apart = tiles - tiles.mean(axis=0)  # what all tiles share, as after a ReLU, is no direction of theirs
-    unit = apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-12)
-    spread = float(unit.std(axis=0).mean() * np.sqrt(tiles.shape[1]))
+    unit = tiles / np.maximum(np.linalg.norm(tiles, axis=1, keepdims=True), 1e-12)
+    spread = float(np.sqrt(unit.var(axis=0, dtype=np.float64).sum()))
     return HeldOut(found, ratio, effective_rank(tiles), spread, explained_by(colours, tiles))
 
 
@@ -77,21 +76,28 @@ def explained_by(colours: Float[np.ndarray, "n c"], vectors: Float[np.ndarray, "
     return float(1 - (left_out**2).sum() / (about**2).sum())
 
 
-def judge(now: HeldOut, before: HeldOut | None = None) -> list[Finding]:
-    """Return what is wrong with an embedding; `before` is the network before it was trained."""
+def judge(now: HeldOut, *, trained: HeldOut | None = None, before: HeldOut | None = None) -> list[Finding]:
+    """Return what is wrong with an embedding.
+
+    `trained` is the network without a last map, `before` the network before it was trained. The map alone makes tiles
+    find themselves again, so that what training brought is asked of the network.
+    """
+    network = trained or now
+    for each in (network, now):
+        if not (each.rank >= LEAST_RANK and each.spread >= LEAST_SPREAD):
+            said = f"the embedding has collapsed: its effective rank is {each.rank:.1f}, its spread {each.spread:.2f}"
+            fix = "train with a smaller learning rate, more tiles, or another loss"
+            return [Finding("collapse", f"{said}; {fix}", True)]
     found = []
-    if not (now.rank >= LEAST_RANK and now.spread >= LEAST_SPREAD):
-        said = f"the embedding has collapsed: its effective rank is {now.rank:.1f}, its spread {now.spread:.2f}"
-        fix = "train with a smaller learning rate, more tiles, or another loss"
-        found.append(Finding("collapse", f"{said}; {fix}", True))
-        return found
-    if now.colour > MOST_COLOUR:
-        said = f"the colours of tiles explain {now.colour:.0%} of the embedding, which is then little more than they"
+    colour = max(network.colour, now.colour)
+    if colour > MOST_COLOUR:
+        said = f"the colours of tiles explain {colour:.0%} of the embedding, which is then little more than they"
         found.append(Finding("shortcut", f"{said}; widen the states, or give the reconstruction more weight", True))
-    if now.twin_top1 < LEAST_TWINS or (before is not None and now.ratio >= before.ratio):
-        said = f"{now.twin_top1:.0%} of the held-out tiles find themselves again under wider states"
+    if now.twin_top1 < LEAST_TWINS or (before is not None and network.ratio >= before.ratio):
+        said = f"{network.twin_top1:.0%} of the held-out tiles find themselves again under wider states"
         if before is not None:
-            said += f" (before training {before.twin_top1:.0%})"
+            said += f" (before training {before.twin_top1:.0%}), and states are {network.ratio:.0%} of the variance"
+            said += f" (before {before.ratio:.0%})"
         found.append(Finding("under-training", f"{said}: train for longer, or on more tiles", False))
     return found
 

@@ -15,8 +15,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..encoders.torch_models import TorchEncoder
 from ..errors import CompactionError
-from ..images import cores
-from ..provenance import canonical_json
+from ..images import Item, cores, stream_tiles
+from ..images.kept import AsRead
+from ..provenance import canonical_json, stream
 from ..training.checkpoint import CHECKPOINT, keep, resume
 from ..training.processes import Told
 from .backbones import make_backbone
@@ -39,7 +40,7 @@ def run_loop(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(views.seed)
         networks = Networks(backbone, plan)
-    spread, decoder = torch.from_numpy(_spread(prepared)), networks.decoder
+    spread, decoder = torch.from_numpy(_spread(prepared, on_error)), networks.decoder
     networks.spread.copy_(spread)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         networks = torch.nn.SyncBatchNorm.convert_sync_batchnorm(networks)
@@ -77,9 +78,12 @@ def run_loop(
         workers=workers,
         on_error=on_error,
     )
-    with contextlib.closing(batches), _threads(fabric, workers):
+    own = [fabric.device] if fabric.device.type == "cuda" else []
+    with contextlib.closing(batches), _threads(fabric, workers), torch.random.fork_rng(devices=own):
         for seen in batches if not _is_over(state, plan) else ():
             at = state["step"]
+            # What a network drops at random depends on the step alone, also after an interruption.
+            torch.manual_seed(int(stream(views.seed, "step", at, fabric.global_rank).integers(2**31)))
             networks.train()
             cost = run_step(
                 wrapped,
@@ -91,9 +95,11 @@ def run_loop(
                 no_sync=lambda: fabric.no_backward_sync(wrapped),
             )
             cost = _mean_over_processes(fabric, cost)
-            if not all(map(math.isfinite, cost.values())):
+            looks = (at + 1) % plan.training.check_every == 0 or at + 1 == steps
+            numbers = all(map(math.isfinite, cost.values()))
+            if not numbers or (looks and not _is_finite(networks)):
                 raise CompactionError(
-                    "the loss is no longer a number",
+                    "the loss is no longer a number" if not numbers else "the weights are no longer numbers",
                     received=f"step {at + 1}: " + ", ".join(f"{key} {value:g}" for key, value in cost.items()),
                     valid=f"the last good state is kept in {checkpoint}" if checkpoint.exists() else None,
                     fix="lower training.learning_rate, and run again with --restart",
@@ -104,7 +110,7 @@ def run_loop(
             state["step"] = at + 1
             if progress and fabric.is_global_zero:
                 progress("training", at + 1, steps, cost)
-            if (at + 1) % plan.training.check_every == 0 or at + 1 == steps:
+            if looks:
                 check = {"step": at + 1, **look(judged)}
                 state["checks"].append(check)
                 if plan.training.patience:
@@ -160,6 +166,11 @@ def _mean_over_processes(fabric: Fabric, cost: dict[str, float]) -> dict[str, fl
     return dict(zip(cost, means.tolist(), strict=True))
 
 
+def _is_finite(networks: torch.nn.Module) -> bool:
+    """Whether all weights are; those of the processes differ by nothing."""
+    return all(bool(torch.isfinite(weight).all()) for weight in networks.parameters())
+
+
 def _note_best(state: dict[str, Any], check: Mapping[str, float], model: torch.nn.Module) -> None:
     """Keep the weights of the check at which most tiles found themselves again."""
     if not state["best"] or check["twin_top1"] > state["best"]["score"] + RISE:
@@ -178,13 +189,14 @@ def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def _spread(prepared: Prepared) -> np.ndarray:
+def _spread(prepared: Prepared, on_error: str) -> np.ndarray:
     """Return the standard deviations of the amounts of both stains over some tiles."""
     views, step = prepared.views, max(1, len(prepared.rows) // SPREAD_TILES)
     ids = prepared.source.table.index
     found = [
-        views.amounts(prepared.source.read(row), views.slides.get(str(ids[row]))).reshape(-1, 2).std(axis=0)
-        for row in prepared.rows[::step]
+        views.amounts(item.value, views.slides.get(str(ids[item.index]))).reshape(-1, 2).std(axis=0)
+        for item in stream_tiles(prepared.source, prepared.rows[::step], AsRead(), on_error=on_error)
+        if isinstance(item, Item)
     ]
     return np.maximum(np.mean(found, axis=0), 1e-3).astype(np.float32)
 
@@ -193,7 +205,7 @@ def _identity(prepared: Prepared) -> str:
     from ..encoders.embed import source_digest
 
     facts = {
-        "plan": prepared.views.plan.model_dump(mode="json"),
+        "plan": prepared.views.plan.model_dump(mode="json", exclude={"about"}),
         "seed": prepared.views.seed,
         "tiles": source_digest(prepared.source),
         "manifold": prepared.manifold.to_dict(),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..training.plans import Count, Part, Plan, Positive, Share, Weight
 
@@ -106,6 +106,13 @@ class CompactionPlan(Plan):
     states: StatePlan = StatePlan()
     objective: ObjectivePlan = ObjectivePlan()
     training: TrainingPlan = TrainingPlan()
+
+    @field_validator("backbone")
+    @classmethod
+    def _is_a_backbone(cls, name: str) -> str:
+        if name != "conv-small" and not name.startswith("timm:"):
+            raise ValueError(f"there is no such backbone as {name}; valid are conv-small and timm:NAME")
+        return name
 
     @model_validator(mode="after")
     def _augmentations_have_no_coordinates(self) -> "CompactionPlan":

@@ -134,7 +134,7 @@ def train(
     checks = outcome["checks"]
     first, trained = _held_out(checks[0]), _held_out(next(c for c in checks if c["step"] == outcome["of_step"]))
     last = prepared.checker(workers)(encoder) if plan.has_last_map else trained
-    findings = tuple(judge(last, first))
+    findings = tuple(judge(last, trained=trained, before=first))
     card = {
         "created": now(),
         "kind": "encoder",
@@ -162,6 +162,8 @@ def train(
     shown = show(
         prepared.source, prepared.held_out, prepared.manifold, views, before, encoder, decoding, decoder, spread
     )
+    if started_outside():
+        fabric.barrier()  # the first process removes the tiles that others still read
     # Until here crops were embedded as they are; from here on tiles are, of any size.
     return Trained(
         mapped(resizing(network, plan.input_px)), tuple(outcome["history"]), tuple(checks), findings, card, shown

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ..encoders.torch_models import Stages, TorchEncoder, normalise
-from ..images import Skipped, TileSource, stream_tiles
+from ..errors import InputError
+from ..images import Item, Skipped, TileSource, stream_tiles
 from ..provenance import stream
 from ..stain.manifold import AXES, StainManifold
 from ..stain.manifold.camera import DEFAULT_MPP
@@ -186,7 +187,22 @@ def read_batches(
             batch = list(itertools.islice(results, own))
             if not batch:
                 return
-            yield [result.value for result in batch if not isinstance(result, Skipped)]
+            yield _filled(batch)
+
+
+def _filled(batch: Sequence[Item[Seen] | Skipped]) -> list[Seen]:
+    """Return what was seen; in the place of a tile that could not be read stands the one beside it, so that all fits.
+
+    Raises
+    ------
+    InputError
+        If none could be read.
+    """
+    read = {place: result.value for place, result in enumerate(batch) if isinstance(result, Item)}
+    if not read:
+        raise InputError("none of the tiles of a step can be read", received=f"{len(batch)} tiles")
+    spare = next(iter(read.values()))
+    return [read.get(place, read.get(place ^ 1, spare)) for place in range(len(batch))]
 
 
 def as_pairs(z: torch.Tensor) -> torch.Tensor:

@@ -48,14 +48,14 @@ def resume(fabric: Fabric, path: Path, state: dict[str, Any], identity: str) -> 
         raise OutputError(
             "the checkpoint cannot be read",
             received=f"{path}: {str(error).splitlines()[0]}",
-            fix="pass --restart to train from the start",
+            fix="train from the start (--restart), or choose another path",
         ) from error
     if found["identity"] != identity:
-        old, new = json.loads(found["identity"]), json.loads(identity)
+        old, new = json.loads(found["identity"] or "{}"), json.loads(identity)
         parts = ", ".join(key for key in new if old.get(key) != new[key])
         raise OutputError(
             f"a checkpoint with another {parts} is there",
             received=path,
-            fix="pass --restart to drop it, or choose another path",
+            fix="drop it (--restart), or choose another path",
         )
     fabric.load(path, state)

@@ -72,7 +72,7 @@ class Plan(Part):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = [str(part) for part in first["loc"]]
-            message, fix = first["msg"], None
+            message, fix = first["msg"].removeprefix("Value error, "), None
             if first["type"] == "extra_forbidden":
                 owner = _owner(cls, place[:-1])
                 guess = nearest(place[-1], owner.model_fields)
