@@ -61,7 +61,10 @@ def test_what_is_of_no_use_takes_no_place(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--backbone", "conv-large", "--set", "training.batch_size=8"), "no such backbone as conv-large.*conv-small and timm:NAME"),
+        (
+            ("--backbone", "conv-large", "--set", "training.batch_size=8"),
+            "no such backbone as conv-large.*conv-small and timm:NAME",
+        ),
         (("--backbone", "conv-small", "--on", "toy:random-conv"), "--backbone is not for --kind linear"),
         (("--kind", "linaer", "--on", "toy:random-conv"), "no kind of compaction is called 'linaer'.*'linear'"),
         (("--kind", "linear"), "lie on an encoder.*--on ENCODER"),

@@ -26,7 +26,6 @@ CHANGES = {
     "projector": 16,
     "backbone": "timm:test_vit2",
     "objective.adversary": 0.1,
-    "objective.loss": "infonce",
 }
 
 
@@ -41,10 +40,7 @@ def plan(**changes):
 
 @pytest.mark.slow
 def test_two_processes_descend_the_loss_of_one(source, tmp_path):
-    """One step is the same to rounding but for the projector's batch normalisation, which sees half of the tiles.
-
-    InfoNCE is about the logarithm of how many views it tells apart: of half of the tiles it would be a quarter less.
-    """
+    """One step is the same to rounding but for the projector's batch normalisation, which sees half of the tiles."""
     told = []
     made = [
         compact_encoder(
@@ -62,7 +58,7 @@ def test_two_processes_descend_the_loss_of_one(source, tmp_path):
     first, other = one.history[0], two.history[0]
     assert other["reconstruction"] == pytest.approx(first["reconstruction"], rel=1e-4)
     assert other["adversary"] == pytest.approx(first["adversary"], rel=1e-4)
-    assert other["compaction"] == pytest.approx(first["compaction"], rel=0.1)
+    assert other["compaction"] == pytest.approx(first["compaction"], rel=0.5)
     assert (one.card["processes"], two.card["processes"]) == (1, 2)
     assert {what for what, *_ in told} == {"reading tiles", "training", "checked", "embedding states"}
     assert [check["step"] for check in two.checks] == [check["step"] for check in one.checks] == [0, 1, 2]
