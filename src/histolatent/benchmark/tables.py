@@ -12,9 +12,12 @@ from ..outputs import whole
 from ..stats import Estimate
 from .cohort import SOURCE, UNSEEN
 from .compare import (
+    DIFFERENCES,
+    OUTCOMES,
     Ranks,
     best_prior,
     count_outcomes,
+    measure_loss,
     rank_chains,
     score_results,
     tabulate_differences,
@@ -28,7 +31,10 @@ from .tasks import Task
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """All tables of a benchmark; `priors` is the best single-source method before compaction, by task."""
+    """All tables of a benchmark; `priors` is the best single-source method before compaction, by task.
+
+    `losses` is by how much `none` is worse at unseen sites than at the source, by task.
+    """
 
     tasks: tuple[Task, ...]
     sites: tuple[str, ...]
@@ -40,6 +46,7 @@ class Summary:
     figures: pd.DataFrame
     ranks: Ranks | None
     priors: Mapping[str, str]
+    losses: Mapping[str, Estimate]
     failed: Mapping[str, str]
 
     def at(self, task: Task, method: str, where: str) -> Estimate:
@@ -50,30 +57,45 @@ class Summary:
 
     def findings(self) -> list[str]:
         """Return what the tables say, a sentence for each task, whichever way it is."""
-        return [self._finding(task) for task in self.tasks if AS_IT_IS in set(self.scores["method"])]
+        return [self._finding(task) for task in self.tasks if task.name in self.losses]
 
     def _finding(self, task: Task) -> str:
         source, plain = (self.at(task, AS_IT_IS, where).value for where in (SOURCE, UNSEEN))
-        rows = [
-            row
-            for row in self.differences.to_dict("records")
-            if row["task"] == task.name and row["against"] == AS_IT_IS
-        ]
-        best = max((row for row in rows if row["low"] > 0), key=lambda row: row["difference"], default=None)
         text = (
             f"{task.name}: without a method {task.scores[0]} is {source:.3f} at the source, {plain:.3f} at unseen sites"
         )
-        if best is None:
-            text += "; no method does better there by more than chance: none is needed here, or none helps"
-        else:
-            gain = interval(Estimate(best["difference"], best["low"], best["high"]), signed=True)
-            text += f"; best is {best['method']} with {plain + best['difference']:.3f} ({gain})"
+        rows = [
+            row
+            for row in self.differences.to_dict("records")
+            if row["task"] == task.name and row["against"] == AS_IT_IS and row["p"] < 0.05
+        ]
+        needy = {row["method"] for row in in_order(self) if row["needs_target"]}
+        better = [_best([row for row in rows if (row["method"] in needy) == target]) for target in (False, True)]
+        if better == ["", ""]:
+            text += f"; no method does better there by more than chance{self._need(task)}"
+        for best, whose in zip(better, ("best is", "of those that need target tiles, best is"), strict=True):
+            text += f"; {whose} {best}" if best else ""
         worse = [row["method"] for row in rows if row["high"] < 0]
         return text + (f"; worse than nothing: {', '.join(worse)}." if worse else ".")
 
+    def _need(self, task: Task) -> str:
+        """Say whether a method would have anything to win back; nothing where that is not known."""
+        low = self.losses[task.name].low
+        if low is None:
+            return ""
+        return ": none helps" if low > 0 else ", and none is needed: no more than chance is lost"
+
+
+def _best(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """Return the method that gains most, of differences that are no chance, and its gain; nothing if none gains."""
+    best = max((row for row in rows if row["low"] > 0), key=lambda row: row["difference"], default=None)
+    if best is None:
+        return ""
+    return f"{best['method']} ({interval(Estimate(best['difference'], best['low'], best['high']), signed=True)})"
+
 
 def summarise_benchmark(results: Sequence[Result], tasks: Sequence[Task]) -> Summary:
-    """Score all cells, and compare each chain with `none` and with the best method before compaction.
+    """Score all cells, and compare each chain with `none` and the best method before compaction, where these are there.
 
     Raises
     ------
@@ -82,29 +104,40 @@ def summarise_benchmark(results: Sequence[Result], tasks: Sequence[Task]) -> Sum
     """
     scored = score_results(results, tasks)
     priors = {task.name: found for task in tasks if (found := best_prior(scored, task, results)) is not None}
-    parts = []
-    for task in tasks:
-        against = [AS_IT_IS] if AS_IT_IS in scored.chains else []
-        against += [priors[task.name]] if priors.get(task.name, AS_IT_IS) != AS_IT_IS else []
-        parts += [tabulate_differences(scored, task, other) for other in against]
+    plain = {result.chain: AS_IT_IS for result in results if result.chain == AS_IT_IS and result.failed is None}
+    against = {"none": {task.name: AS_IT_IS for task in tasks if plain}}
+    against["best prior"] = {task: name for task, name in priors.items() if not plain or name != AS_IT_IS}
+    differences = [
+        tabulate_differences(scored, task, others[task.name])
+        for task in tasks
+        for others in against.values()
+        if task.name in others
+    ]
+    outcomes = [count_outcomes(scored, tasks, others, named) for named, others in against.items()]
     return Summary(
         tuple(tasks),
-        tuple(site for site in scored.sites if site != SOURCE),
+        scored.unseen,
         scored.seeds,
         scored.patients,
         tabulate_scores(scored, tasks),
-        pd.concat(parts, ignore_index=True),
-        count_outcomes(scored, tasks, AS_IT_IS),
+        _joined(differences, DIFFERENCES),
+        _joined(outcomes, OUTCOMES),
         tabulate_figures(results),
         rank_chains(scored, tasks),
         priors,
+        {task.name: measure_loss(scored, task, AS_IT_IS) for task in tasks if plain},
         {f"{result.chain}, seed {result.seed}": result.failed for result in results if result.failed is not None},
     )
 
 
+def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    rows = [row for table in tables for row in table.to_dict("records")]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
 def write_tables(summary: Summary, out: Path) -> None:
-    """Write `scores.parquet`, `differences.parquet`, `figures.parquet`, and `tables.md` and `tables.tex`."""
-    frames = {"scores": summary.scores, "differences": summary.differences, "figures": summary.figures}
+    """Write `scores`, `differences`, `outcomes` and `figures` as Parquet, and `tables.md` and `tables.tex`."""
+    frames = {name: getattr(summary, name) for name in ("scores", "differences", "outcomes", "figures")}
     for name, frame in frames.items():
         with whole(out / f"{name}.parquet", overwrite=True) as part:
             frame.to_parquet(part, index=False)
@@ -129,6 +162,7 @@ def all_tables(summary: Summary) -> dict[str, tuple[list[str], list[list[str]]]]
         "At unseen sites": place_table(summary, UNSEEN),
         "At the source": place_table(summary, SOURCE),
         "Differences": differences_table(summary),
+        "Wins, ties and losses": outcomes_table(summary),
         "How far sites lie apart": figures_table(summary, APART),
         "What it costs": figures_table(summary, COSTS),
     }
@@ -184,6 +218,11 @@ def differences_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+def outcomes_table(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of at how many tasks and unseen sites each method wins, ties and loses."""
+    return list(OUTCOMES), [[str(row[name]) for name in OUTCOMES] for row in summary.outcomes.to_dict("records")]
+
+
 def as_markdown(summary: Summary) -> str:
     """Return all tables as Markdown."""
     parts = [text for title, table in all_tables(summary).items() for text in (f"## {title}", _markdown(*table))]
@@ -193,9 +232,10 @@ def as_markdown(summary: Summary) -> str:
 
 
 def as_latex(summary: Summary) -> str:
-    """Return scores and differences as LaTeX, for `booktabs`."""
+    """Return scores, differences and outcomes as LaTeX, for `booktabs`."""
     tables = all_tables(summary)
-    return "\n\n".join(_latex(*tables[title]) for title in ("At unseen sites", "At the source", "Differences")) + "\n"
+    titles = ("At unseen sites", "At the source", "Differences", "Wins, ties and losses")
+    return "\n\n".join(_latex(*tables[title]) for title in titles) + "\n"
 
 
 def interval(found: Estimate, *, signed: bool = False) -> str:

@@ -30,7 +30,6 @@ def write_benchmark(summary: Summary, path: Path, *, name: str) -> None:
             summary=summary,
             tables=all_tables(summary),
             figures={key: Markup(figure.svg) for key, figure in drawn.items()},
-            outcomes=summary.outcomes.to_dict("records"),
         )
     )
     with whole(path, overwrite=True) as part:

@@ -150,7 +150,7 @@ METHODS = (
     Method(
         "ot",
         "vectors",
-        "optimal transport of each site onto the source",
+        "optimal transport of each site onto the source, as between normal distributions: an affine map",
         _transport,
         "Flamary et al. 2019, arXiv 1905.10155",
         needs_target=True,
