@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import typer
 
 COHORT = "phantom:sites=3,patients=6,slides=1,tiles_per_site=60,tile_px=48"
 
@@ -43,3 +44,16 @@ def test_names_are_listed(run):
 def test_what_is_refused(fails, tmp_path, words, said):
     code, line = fails("benchmark", COHORT, *words, "--out", tmp_path / "out")
     assert code == 2 and said in line
+
+
+def test_methods_of_a_preset_that_cannot_be_had_are_left_out_and_said(run, monkeypatch, tmp_path):
+    asked = []
+
+    def stop(cohort, plan, out, **options):
+        asked.extend(chain.name for chain in plan.chains)
+        raise typer.Exit
+
+    monkeypatch.setattr("histolatent.benchmark.run.run_benchmark", stop)
+    made = run("benchmark", COHORT, "--preset", "quick", "--single-source", "--out", tmp_path / "out")
+    assert "combat is left out: it needs tiles of the unseen sites" in made.output
+    assert asked == ["none", "hed-strong", "macenko", "linear", "compact"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ class Cohort:
     `unseen` are rows by site. `kept` are the source's own rows of the patients that were kept out of training; it is
     empty where all patients of the source are trained on, and the source is read by leaving out some in turn. `groups`
     is a code for the patient of each tile, else for its slide, else for the tile, which is one and the same at all
-    virtual sites.
+    virtual sites. `column` is that of the labels.
     """
 
     tiles: TileSource
@@ -36,6 +37,13 @@ class Cohort:
     unseen: Mapping[str, Rows]
     kept: Rows
     groups: Rows
+    column: str | None = "label"
+
+    @property
+    def labels(self) -> pd.Series:
+        """The label of each tile; one and the same of all where there is no column of labels."""
+        table = self.tiles.table
+        return pd.Series("", table.index) if self.column is None else pd.Series(table[self.column])
 
     @property
     def virtual(self) -> bool:
@@ -69,38 +77,51 @@ class Cohort:
 
 
 def split_cohort(
-    whole: TileSource, train_site: str | None = None, *, fold: int = 0, virtual: int | None = None
+    whole: TileSource,
+    train_site: str | None = None,
+    *,
+    fold: int = 0,
+    virtual: int | None = None,
+    column: str | None = "label",
 ) -> Cohort:
     """Divide a cohort by site. Where there is one site, or none is named, some patients are kept for virtual sites.
 
     Without `train_site` the site with most tiles is trained on, the first of these by name. `fold` says which quarter
     of the patients of one site is kept, which need not have every label; after the last comes the first again.
-    `virtual` is how many of the virtual sites show them, the mildest first; all by default. Patients are named by the
-    column `patient`, else `slide`, else each tile is its own.
+    `virtual` is how many of the virtual sites show them, the mildest first; all by default. `column` has the labels, of
+    which all are trained on; None where none are read. Patients are named by the column `patient`, else `slide`,
+    else each tile is its own.
 
     Raises
     ------
     InputError
-        If there is no such site, no label, or too few patients to keep some out.
+        If there is no such site, no label, a tile without a site among others, or too few patients to keep some out.
     """
     table = whole.table
-    if "label" not in table:
-        raise InputError("the cohort has no label to read", received=whole.name, fix="--column label=NAME")
-    sites = table["site"].astype(str) if "site" in table else pd.Series("", index=table.index)
+    if column is not None and column not in table:
+        raise InputError(
+            "the cohort has no label to read" if column == "label" else f"the cohort has no column {column!r} to read",
+            received=f"{whole.name} with columns {', '.join(map(str, table.columns))}",
+            fix=f"--column label=NAME{'' if column == 'label' else ', or --tasks NAME=COLUMN'}",
+        )
+    _check_sites_known(whole)
+    known = "site" in table and bool(table["site"].notna().all())
+    sites = table["site"].astype(str) if known else pd.Series("", index=table.index)
     counts = sites.value_counts().sort_index()
     if train_site is not None and train_site not in counts:
         raise InputError("there is no such site", received=train_site, valid=", ".join(map(str, counts.index)))
     if len(counts) > 1:
         chosen = train_site or str(counts.idxmax())
         others = {_other(str(name)): np.flatnonzero(sites == name) for name in counts.index if name != chosen}
-        return Cohort(whole, np.flatnonzero(sites == chosen), others, np.array([], int), group_codes(table))
+        return Cohort(whole, np.flatnonzero(sites == chosen), others, np.array([], int), group_codes(table), column)
     groups = group_codes(table)
-    train, kept = _keep_patients(table, groups, fold)
+    labels = np.zeros(len(table), int) if column is None else _codes(table[column])
+    train, kept = _keep_patients(labels, groups, fold)
     names = tuple(virtual_sites())[:virtual]
     shown = at_virtual_sites(whole, kept, names)
     places = shown.table["site"].to_numpy()
     unseen = {name: np.flatnonzero(places == name) for name in names}
-    return Cohort(shown, train, unseen, kept, groups[shown.rows])
+    return Cohort(shown, train, unseen, kept, groups[shown.rows], column)
 
 
 def _other(site: str) -> str:
@@ -108,8 +129,23 @@ def _other(site: str) -> str:
     return f"site {site}" if site in (SOURCE, UNSEEN) else site
 
 
-def _keep_patients(table: pd.DataFrame, groups: Rows, fold: int) -> tuple[Rows, Rows]:
-    labels = np.unique(table["label"].astype(str), return_inverse=True)[1]
+def _check_sites_known(whole: TileSource) -> None:
+    if "site" not in whole.table:
+        return
+    absent = whole.table["site"].isna()
+    if bool(absent.any()) and not bool(absent.all()):
+        raise InputError(
+            f"{int(absent.sum())} of {len(absent)} tiles have no site, and others have one",
+            received=f"{whole.name}: {whole.table.index[absent.to_numpy()][0]!r}",
+            fix="fill in the column site, or leave these tiles out",
+        )
+
+
+def _codes(values: Any) -> Rows:
+    return np.unique(np.asarray(values, str), return_inverse=True)[1]
+
+
+def _keep_patients(labels: Rows, groups: Rows, fold: int) -> tuple[Rows, Rows]:
     count = len(np.unique(groups))
     if count < 2:
         raise InputError("too few patients or slides to keep some out of training", received=count, valid="2")

@@ -1,6 +1,7 @@
 """One cell of a benchmark: a chain of methods under one seed, fitted, applied to all tiles, and read by every task."""
 
 import json
+import pickle
 import resource
 import sys
 import time
@@ -28,11 +29,13 @@ from .unseen import embed_tiles
 
 #: Augmented copies of each tile of the source that heads are trained on beside it, where the encoder is frozen.
 COPIES = 3
-ENCODER, FACTS = "encoder", "facts.json"
+ENCODER, FACTS, AUGMENTATION = "encoder", "facts.json", "augmentation.pickle"
 #: Marks a look of which there is no array: tiles that differ in size, or are too many.
 NOT_KEPT = "not kept"
 #: From vectors of one site, and its name, to others.
 Correct = Callable[[Vectors, str], Vectors]
+#: From tiles of one site, and its name, to the same in another look.
+Change = Callable[[TileSource, str], TileSource]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,8 @@ def run_cell(study: Study, chain: Chain, work: Work) -> tuple[pd.DataFrame, dict
     if chain.vectors is not None:
         space = Space(cohort.source, embedded.network.encoder, read.vectors[cohort.train])
         target = {site: read.vectors[rows] for site, rows in cohort.unseen.items()}
-        correct = chain.vectors.fit(space, target if chain.vectors.needs_target else None, work)
+        target = target if chain.vectors.needs_target else None
+        correct = chain.vectors.fit(space, target, work.of(chain.vectors))
         read = _corrected(cohort, read, correct)
     costs = {**embedded.costs, "fit_seconds": embedded.costs["fit_seconds"] + time.perf_counter() - clock}
     clock = time.perf_counter()
@@ -89,7 +93,10 @@ def _read_task(
 
         return read_bags(task, cohort, read, seed=work.seed)
     assert study.objects is not None  # they were looked up for this task
-    view = PlaceView(cohort, embedded.network.encoder)
+    augmentation = embedded.network.augmentation
+    view = PlaceView(
+        cohort, embedded.network.encoder, copies=None if augmentation is None else AsAugmented(augmentation)
+    )
     if chain.vectors is not None:
         view = replace(view, correct=_of_places(chain.vectors, view, correct, work))
     return read_objects(task, study.objects, view, seed=work.seed)
@@ -101,7 +108,7 @@ def _of_places(method: Method, view: PlaceView, correct: Correct, work: Work) ->
         cohort = view.cohort
         space = Space(cohort.source, view.encoder, view.sample(cohort.train, work.seed))
         target = {site: view.sample(rows, work.seed) for site, rows in cohort.unseen.items()}
-        return method.fit(space, target if method.needs_target else None, work)
+        return method.fit(space, target if method.needs_target else None, work.of(method))
     last = view.encoder.card.dim
 
     def change(features: Vectors, site: str) -> Vectors:
@@ -126,18 +133,20 @@ def embed_chain(study: Study, chain: Chain, work: Work) -> Embedded:
     if it is none that was given, and the vectors.
     """
     facts = work.folder / FACTS
-    cohort, look_seconds = show_cohort(study.cohort, chain, work)
+    cohort, costs = show_cohort(study.cohort, chain, work)
     if facts.exists():
         known = json.loads(facts.read_text(encoding="utf-8"))
         used = study.base.encoder or encoder(str(work.folder / ENCODER), device=work.device)
         read = Read(*(np.load(work.folder / f"{name}.npy") for name in ("vectors", "copies")))
-        return Embedded(cohort, Network(used), read, known)
+        network = Network(used, pickle.loads((work.folder / AUGMENTATION).read_bytes()))
+        return Embedded(cohort, network, read, known)
     clock = time.perf_counter()
-    network = chain.encoder.fit(cohort.source, study.base, work)
-    fit_seconds = look_seconds + time.perf_counter() - clock
+    network = chain.encoder.fit(cohort.source, study.base, work.of(chain.encoder))
+    fit_seconds = costs["fit_seconds"] + time.perf_counter() - clock
     clock = time.perf_counter()
     vectors = embed_tiles(cohort.tiles, network.encoder, workers=work.workers)[:, 0]
-    costs = {"fit_seconds": fit_seconds, "embed_seconds_per_1000": 1000 * (time.perf_counter() - clock) / len(vectors)}
+    embed_seconds = 1000 * (time.perf_counter() - clock) / len(vectors)
+    costs = {**costs, "fit_seconds": fit_seconds, "embed_seconds_per_1000": embed_seconds}
     copies = np.zeros((0, len(cohort.train), vectors.shape[1]), np.float32)
     if network.augmentation is not None:
         views = AsAugmented(network.augmentation)
@@ -146,41 +155,52 @@ def embed_chain(study: Study, chain: Chain, work: Work) -> Embedded:
         save_encoder(network.encoder, work.folder / ENCODER, overwrite=True)
     for name, values in (("vectors", vectors), ("copies", copies)):
         np.save(work.folder / f"{name}.npy", values)
+    (work.folder / AUGMENTATION).write_bytes(pickle.dumps(network.augmentation))
     with whole(facts, overwrite=True) as part:
         part.write_text(json.dumps(costs), encoding="utf-8")
     return Embedded(cohort, network, Read(vectors, copies), costs)
 
 
-def show_cohort(cohort: Cohort, chain: Chain, work: Work) -> tuple[Cohort, float]:
-    """Return the cohort in the look that a chain gives it, and the seconds that this took.
+def show_cohort(cohort: Cohort, chain: Chain, work: Work) -> tuple[Cohort, dict[str, float]]:
+    """Return the cohort in the look that a chain gives it, the seconds of the fit, and those of 1,000 tiles changed.
 
     Chains of a seed that change tiles alike share the look.
     """
     method = chain.tiles
     if method is None:
-        return cohort, 0.0
-    clock = time.perf_counter()
+        return cohort, {"fit_seconds": 0.0, "apply_seconds_per_1000": 0.0}
+    work = work.of(method)
 
     def make(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
-        changed = change_tiles(cohort, method, replace(work, folder=folder))
+        own = replace(work, folder=folder, reused=[])
+        clock = time.perf_counter()
+        change = _fit_tiles(cohort, method, own)
+        fit_seconds = time.perf_counter() - clock + sum(own.reused)
+        clock = time.perf_counter()
+        changed = change_tiles(cohort, change)
         if keep_tiles(changed, folder, workers=work.workers) is changed:
             (folder / NOT_KEPT).touch()
+        apply_seconds = 1000 * (time.perf_counter() - clock) / len(cohort.tiles.table)
+        costs = {"fit_seconds": fit_seconds, "apply_seconds_per_1000": apply_seconds}
+        (folder / FACTS).write_text(json.dumps(costs), encoding="utf-8")
 
     folder = work.once(f"look {method.name}", make)
     if (folder / NOT_KEPT).exists():
-        tiles = change_tiles(cohort, method, replace(work, folder=folder))
+        tiles = change_tiles(cohort, _fit_tiles(cohort, method, replace(work, folder=folder)))
     else:
         tiles = keep_tiles(cohort.tiles, folder)  # an array of the same table: the tiles are not read
-    return replace(cohort, tiles=tiles), time.perf_counter() - clock + sum(work.reused)
+    return replace(cohort, tiles=tiles), json.loads((folder / FACTS).read_text(encoding="utf-8"))
 
 
-def change_tiles(cohort: Cohort, method: Method, work: Work) -> TileSource:
-    """Return the tiles of a cohort as a method on tiles changes those of each site."""
-    target = as_target(cohort)
-    change = method.fit(cohort.source, target if method.needs_target else None, work)
+def _fit_tiles(cohort: Cohort, method: Method, work: Work) -> Change:
+    return method.fit(cohort.source, as_target(cohort) if method.needs_target else None, work)
+
+
+def change_tiles(cohort: Cohort, change: Change) -> TileSource:
+    """Return the tiles of a cohort, those of each site changed."""
     parts = [(cohort.own, change(select_rows(cohort.tiles, cohort.own), SOURCE))]
-    parts += [(rows, change(target[site], site)) for site, rows in cohort.unseen.items()]
+    parts += [(cohort.unseen[site], change(tiles, site)) for site, tiles in as_target(cohort).items()]
     return join_tiles(cohort.tiles, parts)
 
 

@@ -15,11 +15,12 @@ import pandas as pd
 from ..errors import HistolatentError, OptionError
 from ..images import TileSource, cores, keep_tiles
 from ..outputs import Mark, remove, whole
-from ..provenance import canonical_json, environment, now
+from ..provenance import canonical_json, digest, environment, now, version
 from .cohort import split_cohort
 from .methods import Base, Chain, Work
+from .methods.base import files_key
 from .pipeline import run_cell
-from .study import Study, check_study, objects_of
+from .study import Study, check_study, objects_of, pixels_digest
 from .tasks import Task
 
 CELL, ROWS = "cell.json", "rows.parquet"
@@ -81,7 +82,8 @@ def run_benchmark(
     """
     _check_sites(cohort, plan)
     looked_up = objects_of(cohort, plan.objects) if any(task.kind == "objects" for task in plan.tasks) else None
-    studies = {seed: _study(cohort, plan, looked_up, out, seed) for seed in plan.seeds}
+    pixels = pixels_digest(cohort)
+    studies = {seed: _study(cohort, pixels, plan, looked_up, out, seed) for seed in plan.seeds}
     check_study(studies[plan.seeds[0]].cohort, plan.chains, plan.tasks, single_source=plan.single_source)
     cells = [Cell(studies[seed], chain, seed, out) for seed in plan.seeds for chain in plan.chains]
     waiting = [cell for cell in cells if not cell.done]
@@ -108,13 +110,18 @@ def _check_sites(cohort: TileSource, plan: BenchmarkPlan) -> None:
         )
 
 
-def _study(cohort: TileSource, plan: BenchmarkPlan, objects: list[Any] | None, out: Path, seed: int) -> Study:
-    divided = split_cohort(cohort, plan.train_site, fold=seed, virtual=plan.virtual_sites)
-    kept = keep_tiles(divided.tiles, out / "work", workers=max(0, cores() - 1))
+def _study(
+    cohort: TileSource, pixels: str, plan: BenchmarkPlan, objects: list[Any] | None, out: Path, seed: int
+) -> Study:
+    column = plan.tasks[0].column or None
+    divided = split_cohort(cohort, plan.train_site, fold=seed, virtual=plan.virtual_sites, column=column)
+    folder = out / "work" / f"tiles {digest([version(), pixels])[:12]}"
+    kept = keep_tiles(divided.tiles, folder, workers=max(0, cores() - 1))
     if objects is not None:
         rows = getattr(divided.tiles, "rows", None)
         objects = objects if rows is None else [objects[row] for row in rows]
-    return Study(replace(divided, tiles=kept), None if objects is None else tuple(objects), plan.base, plan.tasks)
+    found = None if objects is None else tuple(objects)
+    return Study(replace(divided, tiles=kept), found, plan.base, plan.tasks, pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +146,12 @@ class Cell:
     @property
     def seeds_folder(self) -> Path:
         """The folder of what all chains of the seed share."""
-        return self.out / "work" / f"seed {self.seed}"
+        return self.out / "work" / f"seed {self.seed} {self.study.start}"
 
     @property
     def shared(self) -> Path:
         """The folder of what chains of the same network share."""
-        return self.seeds_folder / self.chain.network
+        return self.seeds_folder / f"{self.chain.network} {files_key(self.chain.embeds)}"
 
     @property
     def done(self) -> bool:
@@ -199,14 +206,16 @@ class _Crew:
                     queue.remove(ready)
                     if self.progress:
                         self.progress(ready.name, total - len(queue) - len(running) - 1, total)
+                    remove(ready.place)  # what failed is tried again
                     process = context.Process(target=_work, args=(ready, self.threads, self.workers, self.device))
                     process.start()
                     running.append((ready, process))
                     continue
                 wait([process.sentinel for _, process in running])
                 for cell, process in running:
-                    if process.exitcode:
-                        cell.keep(NOTHING, {}, f"its process ended with code {process.exitcode}, as without memory")
+                    if process.exitcode is not None and not (cell.place / CELL).exists():
+                        why = ", as without memory" if process.exitcode else ", and nothing was done"
+                        cell.keep(NOTHING, {}, f"its process ended with code {process.exitcode}{why}")
                 running = [(cell, process) for cell, process in running if process.exitcode is None]
         finally:
             for _, process in running:

@@ -29,8 +29,9 @@ def measure_separation(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> di
     rows = np.concatenate(list(cohort.asked.values()))
     table, slides, groups = cohort.tiles.table.iloc[rows], cohort.slides[rows], cohort.groups[rows]
     vectors, figures = vectors[rows], dict[str, float]()
-    known = np.flatnonzero(table["label"].notna())
-    codes, labels = (np.unique(table[name].astype(str), return_inverse=True)[1][known] for name in ("site", "label"))
+    read = cohort.labels.iloc[rows]
+    known = np.flatnonzero(read.notna())
+    codes, labels = (np.unique(values.astype(str), return_inverse=True)[1][known] for values in (table["site"], read))
     apart = batch_silhouettes(vectors[known], codes, labels)
     if not isinstance(apart, Undefined) and len(apart.within):
         figures["silhouette"] = float(apart.within.mean())
@@ -57,7 +58,7 @@ def measure_distances(cohort: Cohort, vectors: Vectors, *, seed: int = 0) -> dic
     `class_w2_floor` are between halves of one site. See `compare_batches`: both ends have halves of the same size.
     """
     found = []
-    known = cohort.tiles.table["label"]
+    known = cohort.labels
     codes = np.where(known.isna(), -1, np.unique(known.astype(str), return_inverse=True)[1])
     source = cohort.asked[SOURCE]
     for rows in cohort.unseen.values():

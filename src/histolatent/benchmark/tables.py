@@ -188,7 +188,8 @@ APART = {
 }
 COSTS = {
     "fit_seconds": "fit, s",
-    "embed_seconds_per_1000": "1,000 tiles, s",
+    "apply_seconds_per_1000": "1,000 tiles changed, s",
+    "embed_seconds_per_1000": "1,000 tiles embedded, s",
     "read_seconds": "heads, s",
     "peak_gb": "memory, GB",
 }

@@ -153,7 +153,7 @@ def benchmark(
         quiet=quiet,
     )
     asked = BenchmarkPlan(
-        tuple(parse_chain(name) for name in (methods.split(",") if methods else wanted.methods)),
+        tuple(map(parse_chain, methods.split(",") if methods else _possible(wanted.methods, source, single_source))),
         tuple(parse_task(name) for name in (tasks.split(",") if tasks else _there(wanted.tasks, source, objects))),
         Base(chosen, on, device),
         tuple(range(seeds or wanted.seeds)),
@@ -176,6 +176,24 @@ def benchmark(
     for name, why in summary.failed.items():
         say(f"failed: {name}: {why}")
     say(f"{out / 'report.html'}: every table and picture; tables.md and tables.tex for a paper")
+
+
+def _possible(methods: tuple[str, ...], source: Any, single_source: bool) -> list[str]:
+    """Return the methods of a preset that can be fitted, and say which cannot."""
+    from ..benchmark.methods import parse_chain
+    from ..benchmark.study import lacking
+
+    found = []
+    for name in methods:
+        chain = parse_chain(name)
+        columns = [column for method in chain.methods for column in lacking(method, source.table)]
+        if columns:
+            say(f"{name} is left out: not of every tile is the {columns[0]} known")
+        elif single_source and chain.needs_target:
+            say(f"{name} is left out: it needs tiles of the unseen sites")
+        else:
+            found.append(name)
+    return found
 
 
 def _there(tasks: tuple[str, ...], source: Any, objects: Path | None) -> list[str]:

@@ -1,11 +1,13 @@
 """Heads: trained on the source alone, asked about patients apart; slides by their mean, and by attention."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from histolatent.benchmark.cohort import SOURCE, split_cohort
 from histolatent.benchmark.tasks import TASKS, Read, check_task, parse_task, read_classes, read_slides
-from histolatent.benchmark.tasks.bags import read_bags
+from histolatent.benchmark.tasks.bags import BagPlan, read_bags
 from histolatent.benchmark.tasks.scores import SCORES
 from histolatent.errors import InputError, OptionError
 from histolatent.images import open_tiles, select_rows
@@ -69,6 +71,16 @@ def test_copies_teach_and_are_not_asked(cohort):
     broken = read_of(cohort, label)
     wrong = Read(broken.vectors, np.roll(broken.vectors[cohort.train], 10, axis=1)[None].repeat(20, axis=0))
     assert value(TASKS["subtype"], read_classes(TASKS["subtype"], cohort, wrong), "new-scanner") < 0.9
+
+
+@pytest.mark.parametrize("read", [read_slides, partial(read_bags, plan=BagPlan(width=8, steps=40, learning_rate=1e-2))])
+def test_copies_teach_slides_and_bags_too(cohort, read):
+    task, table = TASKS["slides"], cohort.tiles.table
+    plain, broken = read_of(cohort, table["diagnosis"], noise=0.5), read_of(cohort, table["diagnosis"], noise=0.5)
+    wrong = np.roll(broken.vectors[cohort.train], 10, axis=1)[None].repeat(6, axis=0)
+    rows, spoilt = (read(task, cohort, each) for each in (plain, Read(broken.vectors, wrong)))
+    assert rows[["site", "unit", "truth"]].equals(spoilt[["site", "unit", "truth"]])
+    assert value(task, rows, "new-scanner") == 1 and value(task, spoilt, "new-scanner") < 0.7
 
 
 def test_virtual_sites_are_read_by_what_was_trained_on_other_patients(whole):

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from histolatent.benchmark.cohort import SOURCE, split_cohort
-from histolatent.benchmark.tasks import TASKS, PlaceView, find_objects, read_objects
+from histolatent.benchmark.tasks import TASKS, PlaceView, check_task, find_objects, read_objects
 from histolatent.benchmark.tasks.objects import _resampling, _rows, map_places
 from histolatent.benchmark.tasks.scores import FOUND, SCORES, TILE
 from histolatent.encoders import encoder
@@ -125,6 +125,10 @@ def test_places_of_objects_come_from_a_table(cohort):
     table = pd.DataFrame({"tile": [ids[3], ids[3], "elsewhere"], "x": [1.0, 2, 3], "y": [4.0, 5, 6]})
     found = find_objects(cohort, table)
     assert found[3].tolist() == [[1, 4], [2, 5]] and sum(map(len, found)) == 2
+    kinds = table.assign(kind=["mitotic figure", "imposter", "mitotic figure"])
+    assert [each.tolist() for each in find_objects(cohort, kinds) if len(each)] == [[[1, 4]]]
+    with pytest.raises(InputError, match=r"no object is of the kind 'mitotic figure'.*Received: cell"):
+        find_objects(cohort, table.assign(kind="cell"))
     with pytest.raises(InputError, match="columns tile, x and y"):
         find_objects(cohort, table.drop(columns="y"))
     with pytest.raises(InputError, match="no object is on any tile"):
@@ -141,3 +145,63 @@ def test_places_in_a_larger_image_are_those_of_the_tiles_cut_from_it(tmp_path):
     }
     assert list(found.values()) == [[[10, 20]], [[2, 6]], [[63, 63]]]
     assert [name.partition("_")[0] for name in found] == ["a", "a", "b"]
+
+
+class Blank:
+    """Tiles of one colour, of which some have another um per pixel."""
+
+    name = "blank"
+
+    def __init__(self, table):
+        self.table = table
+
+    def read(self, index):
+        return np.full((64, 64, 3), 230, np.uint8)
+
+
+def test_each_tile_is_laid_out_by_its_own_um_per_pixel(cohort):
+    table = cohort.table.assign(mpp=np.where(np.arange(120) % 3, 0.5, 0.25))
+    view = PlaceView(split_cohort(Blank(table), "source"), Spots(4))
+    rows = np.array([0, 1, 2, 3])
+    assert [places.shape for places in view.maps(rows, SOURCE)] == [(4, 4), (8, 8), (8, 8), (4, 4)]
+
+
+def test_tiles_without_um_per_pixel_are_refused(cohort):
+    table = cohort.table.assign(mpp=[np.nan] * 5 + [0.5] * 115)
+    divided = split_cohort(Blank(table), "source")
+    with pytest.raises(InputError, match=r"of 5 of 120 tiles um per pixel is not known.*--column mpp=NAME"):
+        check_task(TASKS["mitoses"], divided)
+    with pytest.raises(InputError, match="um per pixel is not known"):
+        PlaceView(divided, Spots(8)).mpp(0)
+    with pytest.raises(InputError, match="of 120 of 120 tiles"):
+        check_task(TASKS["mitoses"], split_cohort(Blank(table.drop(columns="mpp")), "source"))
+
+
+def test_augmented_copies_are_trained_on(cohort):
+    """Objects are dark at the source and bright elsewhere: found there only by who has seen bright copies."""
+    random = np.random.default_rng(0)
+    objects = [random.uniform(8, 56, (int(random.integers(0, 2)), 2)) for _ in range(120)]
+    away = (cohort.table["site"] != "source").to_numpy()
+
+    class Drawn(Blank):
+        def read(self, index):
+            tile = np.full((64, 64, 3), 130, np.uint8)
+            for x, y in objects[index]:
+                seen = spot(tile, x, y) == 20
+                tile[seen] = 235 if away[index] else 20
+            return tile
+
+    class Parts(Spots):
+        def _grid(self, prepared, stride):
+            dark = super()._grid(prepared, stride)[:, 0] - 125
+            return np.stack([np.maximum(dark, 0), np.maximum(-dark, 0)], axis=1)
+
+    def inverted(tile, tile_id, mpp):
+        return [tile, 255 - tile]
+
+    divided, f1 = split_cohort(Drawn(cohort.table), "source"), []
+    for copies in (None, inverted):
+        rows = read_objects(TASKS["mitoses"], objects, PlaceView(divided, Parts(4), copies=copies))
+        own = rows[rows["site"] == "new-scanner"]
+        f1.append(SCORES["F1"](own)(np.ones((1, len(own))))[0])
+    assert f1[0] < 0.2 and f1[1] > 0.9

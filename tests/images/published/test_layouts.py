@@ -144,6 +144,7 @@ def test_midog_has_domains_and_objects(fetched):
     tiles = open_tiles(out)
     assert list(tiles.table.index) == ["001", "505"]
     assert list(tiles.table["scanner"]) == ["Hamamatsu XR"] * 2  # spelt in two ways
+    assert list(tiles.table["mpp"]) == [0.23] * 2
     assert list(tiles.table["label"]) == ["human breast cancer", "human melanoma"]
     assert list(tiles.table["site"]) == ["UMC Utrecht"] * 2
     assert tiles.table["domain"].iloc[1] == "human melanoma, Hamamatsu XR, UMC Utrecht"

@@ -1,9 +1,10 @@
 """What a method of harmonisation is: fitted to the source, and to unlabelled target tiles only where it needs them."""
 
+import inspect
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -19,6 +20,7 @@ from ...encoders import Encoder, encoder
 from ...errors import OptionError, unknown
 from ...images import TileSource
 from ...outputs import whole
+from ...provenance import digest, file_digest
 from ..ablate import VARIANTS
 
 #: Vectors of one site among several, which differ in number.
@@ -43,6 +45,11 @@ class Work:
     device: str | None = None
     shared: Path | None = None
     reused: list[float] = field(default_factory=list[float])
+
+    def of(self, method: "Method") -> "Work":
+        """Return the same for one method, whose folders are others when its file has changed."""
+        key = files_key((method,))
+        return replace(self, folder=self.folder / key, shared=(self.shared or self.folder) / key)
 
     def once(self, name: str, make: Callable[[Path], object]) -> Path:
         """Return the path at which `make` wrote, now or earlier for another chain of the seed."""
@@ -136,7 +143,8 @@ class Method:
     `fit` is a TilesMethod, EncoderMethod or VectorsMethod, as `stage` says. A method that `needs_target` is fitted to
     unlabelled tiles of the sites that it is judged at, and cannot be used where these are not known beforehand. One on
     vectors that is `of_places` looks at nothing but vectors: for detection it is fitted to places of maps, too. Others
-    change the last of the layers that a place is seen by.
+    change the last of the layers that a place is seen by. Without values in its `columns` a method cannot be fitted.
+    `file` is where it was read from, of one that is not registered.
 
     Raises
     ------
@@ -151,9 +159,26 @@ class Method:
     reference: str = ""
     needs_target: bool = False
     of_places: bool = False
+    columns: tuple[str, ...] = ()
+    file: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that say what it does: that which it was read from, and that of its `fit`."""
+        try:
+            fit = inspect.getsourcefile(inspect.unwrap(self.fit))
+        except TypeError:  # a callable that is no function
+            fit = inspect.getsourcefile(type(self.fit))
+        found = [self.file, None if fit is None else Path(fit)]
+        return tuple(dict.fromkeys(path.resolve() for path in found if path is not None))
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise OptionError("a method cannot be called so", received=repr(self.name), valid="letters, digits, . _ -")
         if self.stage not in STAGES:
             raise unknown("stage of a method", self.stage, STAGES)
+
+
+def files_key(methods: Iterable[Method]) -> str:
+    """Return what changes with the name or a file of a method."""
+    return digest([(method.name, [file_digest(file) for file in method.files]) for method in methods])[:12]

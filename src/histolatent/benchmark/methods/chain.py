@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import OptionError
@@ -44,11 +44,6 @@ class Chain:
         return parse_chain, (self.text,)
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that its methods come from, of those that are no registered ones."""
-        return tuple(Path(name.rpartition(":")[0]) for name in self.text.split("+") if _in_file(name))
-
-    @property
     def methods(self) -> tuple[Method, ...]:
         """The methods, in the order in which they act."""
         return tuple(method for method in (self.tiles, self.encoder, self.vectors) if method is not None)
@@ -59,10 +54,14 @@ class Chain:
         return any(method.needs_target for method in self.methods)
 
     @property
+    def embeds(self) -> tuple[Method, ...]:
+        """The methods but its change of vectors: chains that share these share what was trained."""
+        return tuple(method for method in (self.tiles, self.encoder) if method is not None)
+
+    @property
     def network(self) -> str:
-        """The name of the chain without its change of vectors: those that share it share what was trained."""
-        names = [method.name for method in (self.tiles, self.encoder) if method and method.name != AS_IT_IS]
-        return "+".join(names) or AS_IT_IS
+        """What these are called."""
+        return "+".join(method.name for method in self.embeds if method.name != AS_IT_IS) or AS_IT_IS
 
 
 def parse_chain(text: str) -> Chain:
@@ -112,4 +111,4 @@ def _from_file(text: str) -> Method:
     if not isinstance(method, Method):
         there = [key for key, value in vars(module).items() if isinstance(value, Method)]
         raise OptionError("this is no Method", received=text, valid=", ".join(there) or "a Method, by its name")
-    return method
+    return replace(method, file=path)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 from ...images import TileSource, open_tiles
 from ...restain import fit_source, normalize_source
-from ..cohort import has_slides
 from .base import Method, TilesMethod, Work
 
 
@@ -19,9 +18,8 @@ def _normaliser(method: str) -> TilesMethod:
         def change(tiles: TileSource, site: str) -> TileSource:
             folder = work.folder / f"{method} {site}"
             if not folder.exists():
-                by = "slide" if has_slides(tiles) else "all"  # of one site, which is given by itself
                 normalize_source(
-                    tiles, folder, to=reference, method=method, by=by, workers=work.workers, seed=work.seed
+                    tiles, folder, to=reference, method=method, by="slide", workers=work.workers, seed=work.seed
                 )
             return open_tiles(folder)
 
@@ -37,6 +35,7 @@ METHODS = (
         "stain normalisation: means and deviations in l-alpha-beta",
         _normaliser("reinhard"),
         "Reinhard et al. 2001, IEEE CG&A 21:34",
+        columns=("slide",),
     ),
     Method(
         "macenko",
@@ -44,6 +43,7 @@ METHODS = (
         "stain normalisation: planes of optical density",
         _normaliser("macenko"),
         "Macenko et al. 2009, ISBI",
+        columns=("slide",),
     ),
     Method(
         "vahadane",
@@ -51,5 +51,6 @@ METHODS = (
         "stain normalisation: sparse factors",
         _normaliser("vahadane"),
         "Vahadane et al. 2016, IEEE TMI 35:1962",
+        columns=("slide",),
     ),
 )

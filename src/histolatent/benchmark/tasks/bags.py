@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...probes import grouped_folds
 from ...provenance import stream
 from ..cohort import Cohort
-from .heads import Read, slides_of
+from .heads import Read, copies_of, slides_of
 from .task import Task
 
 FOLDS = 3
@@ -52,6 +52,8 @@ class Attention(nn.Module):
 def read_bags(task: Task, cohort: Cohort, read: Read, *, plan: BagPlan | None = None, seed: int = 0) -> pd.DataFrame:
     """Return a row for each slide: at unseen sites by what was trained on all slides of the source, there in folds.
 
+    Augmented copies of a slide's tiles are trained on as slides of their own.
+
     Raises
     ------
     InputError
@@ -60,10 +62,12 @@ def read_bags(task: Task, cohort: Cohort, read: Read, *, plan: BagPlan | None = 
     plan, slides = plan or BagPlan(), slides_of(task, cohort)
     names, codes = np.unique(slides.labels, return_inverse=True)
     bags = [read.vectors[rows] for rows in slides.rows]
+    copies = {row: copies_of(cohort, read, slides.rows[row]) for row in slides.trained}
 
     def fit_and_ask(trained: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        own = [bags[row] for row in trained]
-        network = train_attention(own, codes[trained], len(names), plan, seed=seed)
+        own = [bag for row in trained for bag in (bags[row], *copies[row])]
+        classes = np.repeat(codes[trained], 1 + len(read.copies))
+        network = train_attention(own, classes, len(names), plan, seed=seed)
         return np.stack([network(bags[row]) for row in asked])
 
     parts = []

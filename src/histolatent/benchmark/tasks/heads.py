@@ -40,8 +40,17 @@ def read_classes(task: Task, cohort: Cohort, read: Read, *, seed: int = 0) -> pd
 def read_slides(task: Task, cohort: Cohort, read: Read, *, seed: int = 0) -> pd.DataFrame:
     """Return a row for each slide, which is known by the mean of its tiles."""
     slides = slides_of(task, cohort)
-    means = np.stack([read.vectors[rows].mean(axis=0) for rows in slides.rows])
-    return _rows(task, means, list(slides.labels), slides.groups, slides.trained, slides.asked, seed)
+    bags = [read.vectors[rows] for rows in slides.rows]
+    bags += [bag for row in slides.trained for bag in copies_of(cohort, read, slides.rows[row])]
+    owners = np.concatenate([np.arange(len(slides.rows)), np.repeat(slides.trained, len(read.copies))])
+    means, labels = np.stack([bag.mean(axis=0) for bag in bags]), [slides.labels[row] for row in owners]
+    trained = np.concatenate([slides.trained, np.arange(len(slides.rows), len(bags))])
+    return _rows(task, means, labels, slides.groups[owners], trained, slides.asked, seed)
+
+
+def copies_of(cohort: Cohort, read: Read, rows: Rows) -> list[Vectors]:
+    """Return the vectors of augmented copies of some tiles that are trained on, those of each copy by themselves."""
+    return [copy[np.searchsorted(cohort.train, rows)] for copy in read.copies]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from ...probes import grouped_folds
 from ...provenance import stream
 from ..cohort import SOURCE, Cohort
 from .scores import FOUND, TILE
-from .task import Task
+from .task import Task, unknown_mpp
 
 #: What is found within this of an object is that object; each object is found once.
 HIT_UM = 7.5
@@ -31,7 +32,8 @@ SPACING_UM = 4.0
 #: Empty places of each tile that are trained on, and places that a tile is said to have at most.
 EMPTY, MOST_FOUND = 30, 60
 FOLDS = 3
-MPP = 0.5
+#: What is to be found, of a table that has several kinds of objects.
+KIND = "mitotic figure"
 #: Tiles of a site, and places of each, by which a change of vectors is fitted to places.
 SAMPLED_TILES, SAMPLED_PLACES = 300, 20
 #: Inverse penalty of the head, the same for every method.
@@ -39,21 +41,33 @@ STRENGTH = 0.1
 Points = Float[np.ndarray, "_p 2"]
 #: From vectors of one site to others, as a chain changes them.
 Correct = Callable[[Vectors, str], Vectors]
+#: From a tile, its id and um per pixel to the tile, and copies of it.
+Copies = Callable[[Tile, str, float | None], list[Tile]]
 
 
 def find_objects(tiles: TileSource, objects: pd.DataFrame) -> list[Points]:
     """Return the places `(x, y)` of the objects of each tile, in pixels, from a table with `tile`, `x` and `y`.
 
-    Of tiles that were cut from larger images, `tile` names the image, and places are pixels of its finest level.
+    Where it has a column `kind`, objects are those of the kind `mitotic figure`: look-alikes are none. Of tiles that
+    were cut from larger images, `tile` names the image, and places are pixels of its finest level.
 
     Raises
     ------
     InputError
-        If a column is missing, or no tile has any.
+        If a column or that kind is missing, or no tile has any.
     """
     missing = [name for name in ("tile", "x", "y") if name not in objects]
     if missing:
         raise InputError("a table of objects needs the columns tile, x and y", received=", ".join(map(str, objects)))
+    if "kind" in objects:
+        kinds = objects["kind"].astype(str)
+        if not (kinds == KIND).any():
+            raise InputError(
+                f"no object is of the kind {KIND!r}",
+                received=", ".join(sorted(set(kinds))),
+                fix=f"call those that are to be found {KIND!r}, or leave the column kind out",
+            )
+        objects = pd.DataFrame(objects[kinds == KIND])
     there = {str(name): group[["x", "y"]].to_numpy(float) for name, group in objects.groupby("tile")}
     ids = [str(name) for name in (tiles.whole if isinstance(tiles, CutTiles) else tiles).table.index]
     if not there.keys() & set(ids):
@@ -171,13 +185,16 @@ def read_objects(task: Task, objects: Sequence[Points], view: "PlaceView", *, se
             f"the task {task.name} cannot be read: objects are of one patient of the source, or of all tiles",
             fix="take a cohort with objects of more patients, or leave the task out",
         )
+    examples = [
+        [_examples(row, each, objects, view, seed) for each in (places, *view.copied(row))] for row, places in trained
+    ]
     own = []
     for train, test in folds:
-        head = _train([trained[k] for k in train], objects, view, seed)
+        head = _train([example for k in train for example in examples[k]])
         own += [view.rows(row, each, head, objects[row]) for row, each in (trained[k] for k in test)]
     within = pd.concat(own, ignore_index=True)
     threshold = _best_threshold(within)
-    head = _train(trained, objects, view, seed)
+    head = _train([example for of_tile in examples for example in of_tile])
     parts = []
     for site, rows in cohort.asked.items():
         if rows is cohort.train:
@@ -197,29 +214,55 @@ def _has(objects: Sequence[Points], rows: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class PlaceView:
-    """Tiles of a cohort as maps of features, of which the chain's change of vectors is made, if any."""
+    """Tiles of a cohort as maps of features, of which the chain's change of vectors is made, if any.
+
+    `copies` gives a tile, and after it augmented copies of it, which are trained on beside it.
+    """
 
     cohort: Cohort
     encoder: Encoder
     correct: Correct | None = None
+    copies: Copies | None = None
     batch_size: int = 64
 
     def mpp(self, row: int) -> float:
-        """The um per pixel of a tile; 0.5 where it is not known, as an encoder of 20x takes it."""
-        return known_mpp(self.cohort.tiles.table, row) or MPP
+        """The um per pixel of a tile.
+
+        Raises
+        ------
+        InputError
+            If it is not known.
+        """
+        table = self.cohort.tiles.table
+        mpp = known_mpp(table, row)
+        if mpp is None:
+            raise unknown_mpp(1, len(table), str(table.index[row]))
+        return mpp
 
     def maps(self, rows: np.ndarray, site: str) -> Iterator[Places]:
         """Yield the map of each tile."""
-        for start in range(0, len(rows), self.batch_size):
-            part = rows[start : start + self.batch_size]
-            tiles = [self.cohort.tiles.read(int(row)) for row in part]
-            for places in map_places(self.encoder, tiles, self.mpp(int(part[0]))):
-                features = places.features if self.correct is None else self.correct(places.features, site)
-                yield replace(places, features=features)
+        tiles = ((self.cohort.tiles.read(int(row)), self.mpp(int(row))) for row in rows)
+        yield from self._maps(tiles, site)
+
+    def copied(self, row: int) -> list[Places]:
+        """Return maps of the augmented copies of a tile that is trained on."""
+        if self.copies is None:
+            return []
+        mpp, name = self.mpp(row), str(self.cohort.tiles.table.index[row])
+        copies = self.copies(self.cohort.tiles.read(row), name, mpp)[1:]
+        return list(self._maps(((copy, mpp) for copy in copies), SOURCE))
+
+    def _maps(self, tiles: Iterator[tuple[Tile, float]], site: str) -> Iterator[Places]:
+        for (_, mpp), alike in groupby(tiles, key=lambda item: (item[0].shape, item[1])):
+            while part := [tile for tile, _ in islice(alike, self.batch_size)]:
+                for places in map_places(self.encoder, part, mpp):
+                    features = places.features if self.correct is None else self.correct(places.features, site)
+                    yield replace(places, features=features)
 
     def rows(self, row: int, places: Places, head: "_Head", objects: Points) -> pd.DataFrame:
         """Return the rows of a tile and of what a head finds in it."""
-        return _rows(row, head.find(places), objects, self.mpp(row), places.sides)
+        mpp = self.mpp(row)
+        return _rows(row, head.find(places, mpp), objects, mpp, places.sides)
 
     def sample(self, rows: np.ndarray, seed: int) -> Vectors:
         """Return the features of some places of some tiles, by which a change of vectors can be fitted."""
@@ -239,35 +282,38 @@ class _Head:
     mean: np.ndarray
     sd: np.ndarray
     regression: Any
-    radius: int
 
-    def find(self, places: Places) -> tuple[Points, Float[np.ndarray, " f"]]:
+    def find(self, places: Places, mpp: float) -> tuple[Points, Float[np.ndarray, " f"]]:
         """Return where objects may be, at most MOST_FOUND, and how sure that is; no two are nearer than a hit."""
         chances = self.regression.predict_proba(((places.features - self.mean) / self.sd).astype(np.float32))[:, 1]
         plane = chances.reshape(places.shape)
-        peaks = np.flatnonzero((plane == maximum_filter(plane, 2 * self.radius + 1)).ravel())
+        spacing = np.ptp(places.points[:, 0]) / max(places.shape[1] - 1, 1) * mpp
+        radius = max(1, int(HIT_UM / max(spacing, 1e-9)))
+        peaks = np.flatnonzero((plane == maximum_filter(plane, 2 * radius + 1)).ravel())
         peaks = peaks[np.argsort(-chances[peaks], kind="stable")][:MOST_FOUND]
         return places.points[peaks], chances[peaks]
 
 
-def _train(maps: Sequence[tuple[int, Places]], objects: Sequence[Points], view: PlaceView, seed: int) -> _Head:
-    """Train on all places near objects, and on as many empty ones of each tile as EMPTY says."""
+def _train(examples: Sequence[tuple[np.ndarray, np.ndarray]]) -> _Head:
+    """Train on features and labels of places of tiles."""
     from sklearn.linear_model import LogisticRegression
 
-    features, labels = [], []
-    for row, places in maps:
-        gaps = _gaps(places.points, objects[row]) * view.mpp(row)
-        near, far = np.flatnonzero(gaps <= NEAR_UM), np.flatnonzero(gaps > FAR_UM)
-        far = stream(seed, "empty places", str(view.cohort.tiles.table.index[row])).permutation(far)[:EMPTY]
-        features += [places.features[near], places.features[far]]
-        labels += [np.ones(len(near), int), np.zeros(len(far), int)]
-    x, y = np.concatenate(features), np.concatenate(labels)
+    x, y = np.concatenate([x for x, _ in examples]), np.concatenate([y for _, y in examples])
     mean, sd = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     sd = np.where(sd > 1e-6 * np.abs(x).max(axis=0), sd, np.inf)
     regression = LogisticRegression(C=STRENGTH, max_iter=300, class_weight="balanced")
     regression.fit(((x - mean) / sd).astype(np.float32), y)
-    spacing = np.ptp(maps[0][1].points[:, 0]) / max(maps[0][1].shape[1] - 1, 1) * view.mpp(maps[0][0])
-    return _Head(mean, sd, regression, max(1, int(HIT_UM / max(spacing, 1e-9))))
+    return _Head(mean, sd, regression)
+
+
+def _examples(
+    row: int, places: Places, objects: Sequence[Points], view: PlaceView, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and labels of all places near objects, and of as many empty ones as EMPTY says."""
+    gaps = _gaps(places.points, objects[row]) * view.mpp(row)
+    near, far = np.flatnonzero(gaps <= NEAR_UM), np.flatnonzero(gaps > FAR_UM)
+    far = stream(seed, "empty places", str(view.cohort.tiles.table.index[row])).permutation(far)[:EMPTY]
+    return places.features[np.concatenate([near, far])], np.repeat([1, 0], [len(near), len(far)])
 
 
 def _gaps(points: Points, objects: Points) -> Float[np.ndarray, " p"]:

@@ -72,11 +72,14 @@ def labels_of(task: Task, table: pd.DataFrame) -> list[str | None]:
 def check_task(task: Task, cohort: Cohort) -> None:
     """Raise InputError if a task cannot be read of a cohort: before anything is trained.
 
-    Objects are checked where they are looked up.
+    Objects themselves are checked where they are looked up.
     """
-    if task.kind == "objects":
-        return
     table = cohort.tiles.table
+    if task.kind == "objects":
+        absent = table["mpp"].isna() if "mpp" in table else pd.Series(True, table.index)
+        if bool(absent.any()):
+            raise unknown_mpp(int(absent.sum()), len(table), str(table.index[absent.to_numpy()][0]))
+        return
     if task.column not in table:
         raise InputError(
             f"the task {task.name} needs a column {task.column!r}",
@@ -107,6 +110,15 @@ def check_task(task: Task, cohort: Cohort) -> None:
                 valid=", ".join(sorted(known[SOURCE])),
                 fix="leave these tiles out, or train on a site that has them",
             )
+
+
+def unknown_mpp(absent: int, total: int, first: str) -> InputError:
+    """Return the error of tiles in which no distance in um is known."""
+    return InputError(
+        f"objects are found within um, and of {absent} of {total} tiles um per pixel is not known",
+        received=first,
+        fix="add the column mpp, or --column mpp=NAME; or cut tiles by --tile-mpp, of files that tell their own",
+    )
 
 
 def _sites(cohort: Cohort) -> dict[str, np.ndarray]:
