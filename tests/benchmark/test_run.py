@@ -9,6 +9,7 @@ from PIL import Image
 
 from histolatent.benchmark.cohort import split_cohort
 from histolatent.benchmark.methods import Base, Work, parse_chain
+from histolatent.benchmark.methods.gan_plan import GanPlan
 from histolatent.benchmark.pipeline import run_cell, show_cohort
 from histolatent.benchmark.run import BenchmarkPlan, Cell, run_benchmark
 from histolatent.benchmark.separation import measure_distances, measure_separation
@@ -269,6 +270,8 @@ def test_work_of_another_plan_tiles_or_file_lies_elsewhere(cohort, tmp_path):
         places(pixels="others"),
     ):
         assert not set(other) & set(usual)
+    gan = [Study(divided, None, Base(PLAN, FROZEN), task, gan=GanPlan(steps=steps)).start for steps in (1, 2)]
+    assert gan[0] != gan[1]
     assert places(base=Base(PLAN.changed(**{"training.steps": 4}))) != places(base=Base(PLAN))
     tiles = BROKEN.replace('"broken", "vectors"', '"broken", "tiles"')
     found = []

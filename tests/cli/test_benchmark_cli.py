@@ -38,6 +38,8 @@ def test_names_are_listed(run):
         (("--tasks", "mitoses=x"), "has no column"),
         (("--train-site", "elsewhere"), "there is no such site"),
         (("--objects", "nowhere.csv"), "cannot be read"),
+        (("--set", "gan.step=4"), "did you mean 'steps'"),
+        (("--set", "gan.width=1.5"), "gan.width is a number above 0"),
         (("--virtual-sites", "2"), "for a cohort of one site"),
     ],
 )

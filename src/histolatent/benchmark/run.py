@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,6 +19,7 @@ from ..provenance import canonical_json, digest, environment, now, version
 from .cohort import split_cohort
 from .methods import Base, Chain, Work
 from .methods.base import files_key
+from .methods.gan_plan import GanPlan
 from .pipeline import run_cell
 from .study import Study, check_study, objects_of, pixels_digest
 from .tasks import Task
@@ -58,6 +59,7 @@ class BenchmarkPlan:
     objects: pd.DataFrame | None = None
     single_source: bool = False
     virtual_sites: int | None = None
+    gan: GanPlan = field(default_factory=GanPlan)
 
 
 def run_benchmark(
@@ -121,7 +123,7 @@ def _study(
         rows = getattr(divided.tiles, "rows", None)
         objects = objects if rows is None else [objects[row] for row in rows]
     found = None if objects is None else tuple(objects)
-    return Study(replace(divided, tiles=kept), found, plan.base, plan.tasks, pixels)
+    return Study(replace(divided, tiles=kept), found, plan.base, plan.tasks, pixels, plan.gan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +235,7 @@ def _work(cell: Cell, threads: int, workers: int, device: str | None) -> None:
     torch.set_num_threads(threads)
     cell.shared.mkdir(parents=True, exist_ok=True)
     try:
-        work = Work(cell.shared, cell.seed, workers, device, cell.seeds_folder)
+        work = Work(cell.shared, cell.seed, workers, device, cell.seeds_folder, gan=cell.study.gan)
         rows, figures = run_cell(cell.study, cell.chain, work)
     except HistolatentError as error:
         cell.keep(NOTHING, {}, str(error))

@@ -1,7 +1,7 @@
 """What a benchmark compares, checked before anything is trained: a divided cohort, chains of methods, tasks, a base."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..provenance import digest, version
 from .cohort import Cohort
 from .methods import Base, Chain, Method
 from .methods.base import files_key
+from .methods.gan_plan import GanPlan
 from .tasks import Task, check_task, find_objects
 
 #: Columns that a method may know of target tiles.
@@ -37,6 +38,7 @@ class Study:
     base: Base
     tasks: tuple[Task, ...]
     pixels: str = ""
+    gan: GanPlan = field(default_factory=GanPlan)
 
     @property
     def start(self) -> str:
@@ -48,6 +50,7 @@ class Study:
             "pixels": self.pixels,
             "trained": self.cohort.train.tolist(),
             "base": base,
+            "gan": asdict(self.gan),
         }
         return digest(facts)[:12]
 

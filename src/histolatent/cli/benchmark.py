@@ -31,6 +31,10 @@ from .console import (
 EXAMPLE = "Example: histolatent benchmark tiles.csv --site hospital --train-site A --preset quick --out benchmark/"
 
 
+#: Begins the names of numbers of the plan of a GAN.
+GAN = "gan."
+
+
 @dataclass(frozen=True)
 class Preset:
     """What is compared without further options, and changes of the plan."""
@@ -103,7 +107,9 @@ def benchmark(
     ] = "demo",
     change: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change the plan: --set training.steps=4000. Repeatable."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Change the plan: --set training.steps=4000, --set gan.steps=400."
+        ),
     ] = None,
     objects: Annotated[
         Path | None, typer.Option(help="Table of objects to find, for the task mitoses: tile, x, y in its pixels.")
@@ -128,6 +134,7 @@ def benchmark(
     Every cell (a method under a seed) that is done is kept: given again, it goes on.
     """
     from ..benchmark.methods import METHODS, Base, parse_chain
+    from ..benchmark.methods.gan_plan import GanPlan
     from ..benchmark.run import BenchmarkPlan, run_benchmark
     from ..benchmark.tables import summarise_benchmark, write_tables
     from ..benchmark.tasks import TASKS, parse_task
@@ -144,7 +151,9 @@ def benchmark(
     if out.exists() and not out.is_dir():
         raise OptionError("the output is a folder, and a file is there", received=out, fix="choose another path")
     wanted = PRESETS[preset]
-    chosen = CompactionPlan.read(plan).changed(**wanted.changes).changed(**parse_changes(change or []))
+    changes = parse_changes(change or [])
+    of_gan = {name.removeprefix(GAN): changes.pop(name) for name in list(changes) if name.startswith(GAN)}
+    chosen = CompactionPlan.read(plan).changed(**wanted.changes).changed(**changes)
     source = open_source(
         src,
         parse_columns(column, label=label, site=site),
@@ -161,6 +170,7 @@ def benchmark(
         None if objects is None else _read_objects(objects),
         single_source,
         virtual_sites,
+        GanPlan().changed(of_gan),
     )
 
     def told(what: str, done: int, total: int) -> None:

@@ -22,6 +22,7 @@ from ...images import TileSource
 from ...outputs import whole
 from ...provenance import digest, file_digest
 from ..ablate import VARIANTS
+from .gan_plan import GanPlan
 
 #: Vectors of one site among several, which differ in number.
 OfSite = Float[np.ndarray, "_n _d"]
@@ -36,7 +37,7 @@ class Work:
     """Where a method may keep what it makes, what is random in it, and what it runs on.
 
     `folder` is of the chain, `shared` of all chains of the seed. `reused` has the seconds of what `once` made earlier:
-    a method costs what it needs, whoever was first.
+    a method costs what it needs, whoever was first. `gan` says how a GAN is trained.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class Work:
     device: str | None = None
     shared: Path | None = None
     reused: list[float] = field(default_factory=list[float])
+    gan: GanPlan = field(default_factory=GanPlan)
 
     def of(self, method: "Method") -> "Work":
         """Return the same for one method, whose folders are others when its file has changed."""

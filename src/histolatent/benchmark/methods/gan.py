@@ -5,7 +5,6 @@ Imports torch: what registers the methods imports it late.
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +18,8 @@ from ...errors import CompactionError
 from ...images import TileSource
 from ...outputs import whole
 from ...provenance import stream
+from .gan_plan import GanPlan, ImitationPlan
 from .networks import Discriminator, Generator, stain_net
-
-
-@dataclass(frozen=True)
-class GanPlan:
-    """How a CycleGAN is trained. Losses are least squares for real or made, L1 for the cycle and the identity.
-
-    `buffer` made tiles are kept, and a discriminator sees as often one of these as the last made.
-    """
-
-    steps: int = 800
-    batch_size: int = 4
-    crop_px: int = 64
-    width: int = 16
-    blocks: int = 3
-    learning_rate: float = 2e-4
-    cycle: float = 10.0
-    identity: float = 5.0
-    buffer: int = 50
-
-
-@dataclass(frozen=True)
-class ImitationPlan:
-    """How a network of 1 x 1 convolutions is trained on what a GAN makes."""
-
-    steps: int = 1500
-    batch_size: int = 8
-    learning_rate: float = 1e-2
 
 
 class Diverged(CompactionError):
@@ -65,7 +38,7 @@ def train_gan(
     CompactionError
         If a loss is no longer finite, or every tile comes out the same.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = _place(device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         forth, back = (Generator(plan.width, plan.blocks).to(place) for _ in range(2))
@@ -106,15 +79,26 @@ def train_gan(
     return forth.eval().cpu()
 
 
-def imitate(theirs: TileSource, generator: nn.Module, plan: ImitationPlan, crop_px: int, *, seed: int = 0) -> nn.Module:
+def imitate(
+    theirs: TileSource,
+    generator: nn.Module,
+    plan: ImitationPlan,
+    crop_px: int,
+    *,
+    seed: int = 0,
+    device: str | None = None,
+) -> nn.Module:
     """Train 1 x 1 convolutions to do to each pixel what the generator does to it. Kang et al. 2021, Front. Med. 8."""
+    place = _place(device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = stain_net()
+        network = stain_net().to(place)
+    generator = generator.to(place)
     optimiser = torch.optim.SGD(network.parameters(), plan.learning_rate, momentum=0.9)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.steps)
     batches = _batches(theirs, crop_px, plan.batch_size, seed, "imitation")
     for step, tiles in enumerate(itertools.islice(batches, plan.steps)):
+        tiles = tiles.to(place)
         with torch.no_grad():
             wanted = generator(tiles)
         loss = _gap(network(tiles), wanted)
@@ -124,7 +108,12 @@ def imitate(theirs: TileSource, generator: nn.Module, plan: ImitationPlan, crop_
         rate.step()
         if not torch.isfinite(loss):
             raise Diverged(f"the loss of an imitation is not finite at step {step}", received=theirs.name)
-    return network.eval()
+    generator.cpu()
+    return network.eval().cpu()
+
+
+def _place(device: str | None) -> torch.device:
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 class _Buffer:

@@ -27,11 +27,11 @@ class Applied:
 def _fit(
     source: TileSource, target: Mapping[str, TileSource] | None, work: Work, *, imitated: bool
 ) -> Callable[[TileSource, str], TileSource]:
-    from .gan import GanPlan, ImitationPlan, imitate, read_network, save_network, train_gan
+    from .gan import ImitationPlan, imitate, read_network, save_network, train_gan
     from .networks import Generator
 
     assert target is not None  # these methods are marked as needing it
-    plan, changes = GanPlan(), {}
+    plan, changes = work.gan, {}
     for site, tiles in target.items():
 
         def make(path: Path, tiles: TileSource = tiles) -> None:
@@ -39,7 +39,7 @@ def _fit(
 
         network = read_network(Generator(plan.width, plan.blocks), work.once(f"generator {site}.safetensors", make))
         if imitated:
-            network = imitate(tiles, network, ImitationPlan(), plan.crop_px, seed=work.seed)
+            network = imitate(tiles, network, ImitationPlan(), plan.crop_px, seed=work.seed, device=work.device)
         changes[site] = Applied(network)
     return lambda tiles, site: tiles if site == SOURCE else ChangedTiles(tiles, changes[site])
 
