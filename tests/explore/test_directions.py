@@ -14,6 +14,7 @@ from histolatent.explore.directions import (
     principal_directions,
     side_effects,
 )
+from histolatent.report.exploring import in_words
 
 CLASSES = ("difference", "lda", "logistic", "svm")
 
@@ -90,10 +91,72 @@ def test_confounders_are_adjusted_for_and_perfect_ones_refused():
     adjusted = fit_direction(z, label.tolist(), name="label", groups=groups, confounders={"site": site.tolist()})
     assert abs(cosine(plain.vector, axes[9])) > 0.6 > 0.2 > abs(cosine(adjusted.vector, axes[9]))
     assert cosine(adjusted.vector, axes[2]) > 0.95 and 0.3 < adjusted.card.explained < 0.8
-    with pytest.raises(InputError, match=r"label cannot be told from site: they tell 100%.*force=True"):
+    with pytest.raises(InputError, match=r"label cannot be told from site, which tells 100%.*force=True"):
         fit_direction(z, label.tolist(), name="label", confounders={"site": label.tolist()})
     forced = fit_direction(z, label.tolist(), name="label", confounders={"site": label.tolist()}, force=True)
-    assert forced.notes == ("told by confounders to 100%, and not adjusted for them",)
+    assert forced.notes == ("told by site to 100%, and not adjusted for it",)
+
+
+@pytest.mark.parametrize("kind", [*CLASSES, "ridge"])
+def test_every_kind_is_adjusted_for_confounders(kind):
+    """The confounder has a direction of its own, and goes with the attribute."""
+    z, label, size, axes, groups = planted(n=800)
+    random = np.random.default_rng(1)
+    y, own, told = (size, axes[5], size > 5) if kind == "ridge" else (label, axes[2], label)
+    site = np.where(random.random(len(y)) < 0.85, told, 1 - told)
+    z = z + 12 * site[:, None].astype(np.float32) * axes[9].astype(np.float32)
+    given = {"name": "y", "kind": kind, "groups": groups}
+    plain = fit_direction(z, y.tolist(), **given)
+    found = fit_direction(z, y.tolist(), confounders={"site": [f"s{each}" for each in site]}, **given)
+    assert abs(cosine(plain.vector, axes[9])) > 0.5 > 0.15 > abs(cosine(found.vector, axes[9]))
+    assert cosine(found.vector, own) > 0.9
+    if kind == "difference":  # the coefficient of the attribute in a regression on both
+        design = np.column_stack([np.ones(len(y)), site, y])
+        np.testing.assert_allclose(found.vector, np.linalg.lstsq(design, z.astype(float), rcond=None)[0][2], atol=1e-8)
+
+
+def test_sites_by_numbers_are_categories():
+    z, label, _, _, _ = planted()
+    # Of three sites the middle one has all tumours: no line through 0, 1, 2 tells that.
+    site = np.where(label == 1, 1, np.where(np.arange(len(label)) % 2, 0, 2))
+    for values in (site.tolist(), site.astype(float).tolist()):
+        with pytest.raises(InputError, match="label cannot be told from site, which tells 100%"):
+            fit_direction(z, label.tolist(), name="label", confounders={"site": values})
+    age = np.random.default_rng(0).integers(20, 90, size=len(label))
+    kept = fit_direction(z, label.tolist(), name="label", confounders={"age": age.tolist()})
+    assert kept.card.explained < 0.02
+
+
+def test_many_categories_tell_nothing_by_their_number():
+    z, label, _, _, _ = planted()
+    slides = [f"s{k}" for k in np.random.default_rng(0).permutation(len(label)) // 2]
+    found = fit_direction(z, label.tolist(), name="label", confounders={"slide": slides})
+    assert found.card.explained < 0.2  # half as many columns as tiles tell half of anything
+
+
+def test_a_suspect_is_asked_and_not_adjusted_for():
+    z, label, _, _, groups = planted()
+    with pytest.raises(InputError, match="label cannot be told from scanner, which tells 100%"):
+        fit_direction(z, label.tolist(), name="label", suspects={"scanner": [f"x{k}" for k in label]})
+    given = {"name": "label", "groups": groups}
+    forced = fit_direction(z, label.tolist(), suspects={"scanner": [f"x{k}" for k in label]}, force=True, **given)
+    assert forced.notes == ("told by scanner to 100%, and not adjusted for it",)
+    site = np.where(np.random.default_rng(1).random(len(label)) < 0.7, label, 1 - label).tolist()
+    plain, asked = (fit_direction(z, label.tolist(), suspects=each, **given) for each in ({}, {"site": site}))
+    np.testing.assert_array_equal(plain.vector, asked.vector)
+    assert asked.notes == ()
+
+
+def test_what_cannot_be_tested_on_others_is_said():
+    z, label, _, _, groups = planted()
+    alone = fit_direction(z, label.tolist(), name="label", groups=np.zeros(len(z), int), by="patient")
+    assert not alone.card.believable and np.isnan(alone.card.stable)
+    assert in_words(alone) == "label: a move of 1 is from 0 to 1; not testable: all tiles are of one patient."
+    split = fit_direction(z, label.tolist(), name="label", groups=label, by="slide")
+    assert split.card.untested == "slides cannot be split so that each class is in both parts"
+    tested = in_words(fit_direction(z, label.tolist(), name="label", groups=groups, by="patient"))
+    assert "on other patients, of 20 in all" in tested and "directions of other patients are" in tested
+    assert "on other tiles, of 400 in all" in in_words(fit_direction(z, label.tolist(), name="label"))
 
 
 def test_nothing_is_found_where_there_is_nothing():
@@ -116,7 +179,13 @@ def test_what_is_taken_out_stays_as_it_is():
     alone = large.without(grade)
     assert side_effects([alone, grade], z).iloc[0, 1] == pytest.approx(0, abs=1e-9)
     assert large.read @ alone.vector == pytest.approx(large.read @ large.vector)
-    assert alone.notes == ("leaves grade as they are",)
+    before = "the card is of the direction before anything was taken out"
+    assert alone.notes == (before, "leaves grade as they are")
+    site = fit_direction(z, (np.arange(len(z)) % 7 + label).tolist(), name="site", kind="ridge")
+    both = alone.without(site)
+    assert side_effects([both, grade, site], z).iloc[0, 1:].tolist() == pytest.approx([0, 0], abs=1e-9)
+    np.testing.assert_allclose(both.vector, large.without(grade, site).vector)
+    assert both.notes == (before, "leaves grade as they are", "leaves site as they are")
     with pytest.raises(InputError, match="nothing is left of grade"):
         grade.without(grade)
 

@@ -1,12 +1,17 @@
 """Points that are moved, mixed, chained and doubted; what a space refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 
+from histolatent.audit.plan import LEAKAGE_COLUMNS
 from histolatent.embeddings import make_table
 from histolatent.encoders import encoder
 from histolatent.errors import EncoderError, InputError, OptionError
+from histolatent.explore.attributes import NUISANCES
 from histolatent.explore.decoding import Adapter
 from histolatent.explore.directions import Direction
 from histolatent.explore.space import LatentSpace
@@ -93,6 +98,7 @@ def test_every_way_has_its_ends_and_is_scored(method):
         "monotone",
     }
     assert score["detour"] >= 1 - 1e-9 and 0 < score["evenness"] <= 1
+    np.testing.assert_array_equal(home["t0"].path(home["t9"], method=method, steps=np.int64(7)).vectors, way.vectors)
     frame = way.to_frame()
     assert frame["along"].iloc[0] == 0 and frame["along"].iloc[-1] == pytest.approx(1)
     assert way.through_tiles()[0] == "t0" and way.through_tiles()[-1] == "t9"
@@ -105,6 +111,21 @@ def test_far_places_are_doubted_and_tiles_are_not():
     far, near = home.at(np.full(8, 9.0)).risk(), home["t3"].risk()
     assert far["sparser"] == 1 and near["sparser"] < 1 and near["nearest"] == "t3"
     assert far["distance"] > near["distance"] and far["cycle"] > 1 > near["cycle"]  # 9 is beyond what 255 can show
+
+
+def test_tiles_and_fresh_draws_lie_about_as_densely_as_each_other():
+    random = np.random.default_rng(0)
+    whole = random.normal(size=(700, 8)).astype(np.float32)
+    home = LatentSpace(whole[:400], tuple(f"t{k}" for k in range(400)))
+    tiles, fresh = (home.risks(part.astype(np.float64))["sparser"] for part in (whole[:400], whole[400:]))
+    assert tiles.mean() == pytest.approx(0.5, abs=0.01) and fresh.mean() == pytest.approx(tiles.mean(), abs=0.08)
+    np.testing.assert_allclose(tiles, home.graph.distance.mean(axis=1).argsort().argsort() / 400, atol=0.006)
+    alone = home.at(np.full(8, 9.0)).vector
+    lonely = LatentSpace(np.vstack([whole[:400], alone]).astype(np.float32), (*home.tiles, "far"))
+    assert lonely["far"].risk()["sparser"] == 1 - 1 / 401  # one tile beside a place does not make it dense
+    assert lonely.at(alone + 0.1).risk()["sparser"] > 0.99
+    beside = home.risks(np.stack([home.vectors[7], home.vectors[7] + 1e-4]).astype(np.float64))["sparser"]
+    assert beside[0] == pytest.approx(beside[1], abs=0.01)
 
 
 def test_a_space_of_a_table_knows_its_encoder():
@@ -124,6 +145,30 @@ def test_a_space_of_a_table_knows_its_encoder():
         LatentSpace.of(table, flat())
 
 
+def test_any_anndata_is_a_space():
+    random = np.random.default_rng(0)
+    home = space(40)
+    plain = AnnData(home.vectors, home.obs, obsm={"X_uni": random.normal(size=(40, 3))})
+    found = LatentSpace.of(plain, flat())
+    assert found.encoder is None and found["t3"].decode().shape == (8, 8, 3)
+    np.testing.assert_array_equal(found.vectors, home.vectors)
+    other = LatentSpace.of(plain, rep="X_uni")
+    np.testing.assert_array_equal(other.vectors, np.float32(plain.obsm["X_uni"]))
+    assert other.direction("label").card.by == "slide"
+    with pytest.raises(OptionError, match=r"no representation in obsm is called 'X_un'.*did you mean 'X_uni'"):
+        LatentSpace.of(plain, rep="X_un")
+
+
+def test_what_goes_with_a_site_is_refused_without_being_asked():
+    home = space()
+    there = replace(home, obs=home.obs.assign(scanner=home.obs["label"].map({"a": 0, "b": 1})))
+    with pytest.raises(InputError, match="label cannot be told from scanner, which tells 100%"):
+        there.direction("label")
+    assert there.direction("label", force=True).notes == ("told by scanner to 100%, and not adjusted for it",)
+    assert there.direction("size").notes == () and there.direction("scanner").notes == ()
+    assert NUISANCES == LEAKAGE_COLUMNS
+
+
 def test_without_a_decoder_real_tiles_are_offered():
     home = space()
     with pytest.raises(InputError, match=r"no decoder.*explore train.*nearest\(5\)"):
@@ -139,8 +184,18 @@ def test_what_a_space_refuses_is_said():
     home = space()
     with pytest.raises(OptionError, match=r"no such tile.*t12O.*did you mean 't12'"):
         home["t12O"]
+    with pytest.raises(OptionError, match=r"no such tile.*Received: 3"):
+        home[3]
     with pytest.raises(OptionError, match="no direction is called 'grad'"):
         home["t0"].move("grad", 1)
+    with pytest.raises(OptionError, match=r"no direction is called 'lab'.*did you mean 'label'"):
+        home.knowing(home.direction("label"))["t0"].until("lab", 0.9)
+    with pytest.raises(OptionError, match=r"no option of the way slerp is called 'metod'.*did you mean 'method'"):
+        home["t0"].path(home["t1"], metod="graph")
+    with pytest.raises(OptionError, match=r"no option of the way geodesic is called 'densty'.*did you mean 'density'"):
+        home["t0"].path(home["t1"], method="geodesic", densty=1.0)
+    with pytest.raises(InputError, match=r"name is its own.*t0 more than once"):
+        LatentSpace(home.vectors, ("t0", *home.tiles[:-1]))
     with pytest.raises(InputError, match="two spaces"):
         home["t0"].path(space()["t1"])
     with pytest.raises(InputError, match="is of another space"):

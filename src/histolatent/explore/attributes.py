@@ -14,20 +14,25 @@ from ..errors import InputError, OptionError, unknown
 Values = Float[np.ndarray, " n"]
 #: Of the variance of an attribute, what is left beside confounders at least.
 LEFT = 0.05
+#: Columns that may tell an attribute without anybody having asked: what audits look for in vectors.
+NUISANCES = ("site", "scanner", "stain")
+#: Whole numbers of no more values than this are names of categories, where they confound.
+CATEGORIES = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Attribute:
     """An attribute of `rows`, the tiles of which it, their group and their confounders are known.
 
-    `values` are numbers; of two `classes` 0 and 1, in their order. `design` has the constant, then confounders, and
-    `explained` is the share of the attribute that these tell.
+    `values` are numbers; of two `classes` 0 and 1, in their order. `groups` are what `by` says: patients, slides or
+    tiles. `design` has the constant, then confounders, and `explained` is the share of the attribute that these tell.
     """
 
     name: str
     rows: Codes
     values: Values
     groups: Codes
+    by: str
     design: Float[np.ndarray, "n _q"]
     explained: float
     classes: tuple[str, str] | None = None
@@ -60,18 +65,22 @@ def read_attribute(
     *,
     name: str,
     groups: GivenCodes | None = None,
+    by: str = "group",
     confounders: Mapping[str, Sequence[object]] | None = None,
+    suspects: Mapping[str, Sequence[object]] | None = None,
     positive: str | None = None,
     negative: str | None = None,
     force: bool = False,
 ) -> Attribute:
     """Return what is given of `count` tiles as an attribute: see `fit_direction` for what values may be.
 
+    `suspects` are columns that nothing is adjusted for, each asked whether it tells the attribute.
+
     Raises
     ------
     InputError
-        If values are constant, too few, or of more than two classes without `positive`; or confounders tell more than
-        95 % of them, unless `force`.
+        If values are constant, too few, or of more than two classes without `positive`; or confounders, or one of the
+        suspects, tell more than 95 % of them, unless `force`.
     OptionError
         If there is a `negative` class and no `positive` one, or no such class.
     """
@@ -87,16 +96,21 @@ def read_attribute(
     y, classes = _as_numbers(pd.Series(table["value"]), name, positive)
     design = _design(table.drop(columns=["value", "group"]))
     explained = _explained(design, y)
-    notes: tuple[str, ...] = ()
+    telling = {", ".join(confounders or {}): explained} | {
+        key: _told(np.array(list(each), dtype=object)[rows], y) for key, each in (suspects or {}).items()
+    }
+    telling = {key: share for key, share in telling.items() if 1 - share < LEFT}
+    if telling and not force:
+        key, share = next(iter(telling.items()))
+        raise InputError(
+            f"{name} cannot be told from {key}, which tells {share:.0%} of it",
+            fix="a direction of it would be one between sites; bring tiles in which both vary, or pass force=True",
+        )
     if 1 - explained < LEFT:
-        if not force:
-            raise InputError(
-                f"{name} cannot be told from {', '.join(confounders or {})}: they tell {explained:.0%} of it",
-                fix="a direction of it would be one between sites; bring tiles in which both vary, or pass force=True",
-            )
-        design, notes = design[:, :1], (f"told by confounders to {explained:.0%}, and not adjusted for them",)
+        design = design[:, :1]
+    notes = tuple(f"told by {key} to {share:.0%}, and not adjusted for it" for key, share in telling.items())
     codes = np.unique(table["group"], return_inverse=True)[1]
-    return Attribute(name, rows, y, codes, design, explained, classes, notes)
+    return Attribute(name, rows, y, codes, "tile" if groups is None else by, design, explained, classes, notes)
 
 
 def _tidy(
@@ -155,11 +169,14 @@ def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Val
 
 
 def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
-    """Return columns of confounders: numbers as they are, others one for each value; and the constant, first."""
+    """Return columns of confounders: numbers as they are, others one for each value; and the constant, first.
+
+    Whole numbers of few values, as of sites, are no numbers.
+    """
     parts: list[np.ndarray] = [np.ones((len(confounders), 1))]
     for column in confounders:
         each = confounders[column]
-        if pd.api.types.is_numeric_dtype(each) and each.nunique() > 2:
+        if _is_number(each):
             spread = float(each.std()) or 1.0
             parts.append(((each - each.mean()) / spread).to_numpy(np.float64)[:, None])
         else:
@@ -167,6 +184,31 @@ def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
     return np.hstack(parts)
 
 
+def _is_number(values: pd.Series) -> bool:
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    kinds = values.unique()
+    return len(kinds) > CATEGORIES or (len(kinds) > 2 and not np.equal(np.mod(kinds, 1), 0).all())
+
+
 def _explained(design: np.ndarray, y: Values) -> float:
-    left = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
-    return float(np.clip(1 - left.var() / y.var(), 0, 1))
+    """Return the share of a variance that columns tell, less what as many columns tell of anything (adjusted R2)."""
+    told, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    left = ((y - design @ told) ** 2).sum() / max(len(y) - rank, 1)
+    return float(np.clip(1 - left / y.var(ddof=1), 0, 1))
+
+
+def _told(column: np.ndarray, y: Values) -> float:
+    """Return the share of an attribute that a column tells, of tiles for which it is known."""
+    known = ~pd.isna(column)
+    if not known.any() or np.ptp(y[known]) == 0:
+        return 0.0
+    return _explained(_design(pd.DataFrame({"column": column[known].tolist()})), y[known])
+
+
+def groups_of(obs: pd.DataFrame, column: str | None = None) -> tuple[str, Codes | None]:
+    """Return what tiles are grouped by, a column or else patients, else slides; and codes. None where each is alone."""
+    by = column or next((name for name in ("patient", "slide") if name in obs), None)
+    if by is None:
+        return "tile", None
+    return by, np.unique(obs[by].astype(str), return_inverse=True)[1]

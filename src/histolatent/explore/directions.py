@@ -58,8 +58,8 @@ class Way(Protocol):
 class DirectionCard(ReadCard):
     """What a direction is worth: how well the attribute is read along it, and more.
 
-    `stable` is the mean cosine of directions fitted to resamples of groups with this one. `percentile` says how many of
-    500 random directions read it worse.
+    `stable` is the mean cosine of directions fitted to resamples of groups with this one, NaN of one group.
+    `percentile` says how many of 500 random directions read it worse.
     """
 
     stable: float
@@ -77,7 +77,7 @@ class Direction:
 
     `read` and `bias` read the attribute from a vector: `read @ z + bias`; of classes, its logistic function is the
     probability of `positive`. `card` is None of directions that were not fitted to an attribute. `spread` is the
-    standard deviation of a number, and 1 of classes.
+    standard deviation of a number, and 1 of classes. `held` are directions that were taken out of it.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Direction:
     card: DirectionCard | None = None
     notes: tuple[str, ...] = ()
     spread: float = 1.0
+    held: tuple["Direction", ...] = ()
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, {self.kind}, 1 = {self.unit or 'a step'})"
@@ -128,14 +129,16 @@ class Direction:
         r"""Return the direction with what others read taken out: moving along it leaves these as they are.
 
         $v - B (B^\top B)^{-1} B^\top v$ with what the others read by as columns of B, scaled so that the attribute
-        itself still changes by as much.
+        itself still changes by as much. What was taken out before stays out. The card is still that of the direction
+        before.
 
         Raises
         ------
         InputError
             If nothing of it is left.
         """
-        read = np.stack([other.read for other in others], axis=1)
+        held = (*self.held, *others)
+        read = np.stack([other.read for other in held], axis=1)
         base, sizes, _ = np.linalg.svd(read, full_matrices=False)
         base = base[:, sizes > 1e-9 * sizes[0]]
         left = self.vector - base @ (base.T @ self.vector)
@@ -144,14 +147,13 @@ class Direction:
             float(self.read @ self.vector)
         ):
             raise InputError(
-                f"nothing is left of {self.name} without {', '.join(other.name for other in others)}",
+                f"nothing is left of {self.name} without {', '.join(other.name for other in held)}",
                 fix="leave out the ones that say the same",
             )
-        return replace(
-            self,
-            vector=left * float(self.read @ self.vector) / effect,
-            notes=(*self.notes, f"leaves {', '.join(other.name for other in others)} as they are"),
-        )
+        said = f"leaves {', '.join(other.name for other in others)} as they are"
+        before = () if self.held else ("the card is of the direction before anything was taken out",)
+        notes = (*self.notes, *before, said)
+        return replace(self, vector=left * float(self.read @ self.vector) / effect, notes=notes, held=held)
 
 
 def fit_direction(
@@ -161,7 +163,9 @@ def fit_direction(
     name: str,
     kind: str = "difference",
     groups: GivenCodes | None = None,
+    by: str = "group",
     confounders: Mapping[str, Sequence[object]] | None = None,
+    suspects: Mapping[str, Sequence[object]] | None = None,
     positive: str | None = None,
     negative: str | None = None,
     force: bool = False,
@@ -169,23 +173,26 @@ def fit_direction(
 ) -> Direction:
     r"""Fit the direction of an attribute: of two classes, or of a number.
 
-    - `difference`: of the means of both classes; of a number $\mathrm{Cov}(z, y) / \mathrm{Var}(y)$. With
-      `confounders` (scanner, slide) both are coefficients of a regression that has them, too: the adjusted difference.
+    - `difference`: of the means of both classes; of a number $\mathrm{Cov}(z, y) / \mathrm{Var}(y)$;
     - `lda`: with the shrunk covariance within classes (Ledoit & Wolf); `logistic`, `svm` (linear), `ridge` (a number).
       These are filters $w$, and the direction is their pattern $\mathrm{Cov}(z) w / \mathrm{Var}(w \cdot z)$ (Haufe et
       al. 2014): a filter also points where noise is to be cancelled, and moving there changes other things.
 
+    With `confounders` C (scanner, slide), all kinds are fitted to $z - (C - \bar C) b_C$, where $b_C$ is from a
+    regression of z on the constant, C and the attribute: what goes with them and not with the attribute is gone. Of
+    `suspects` it is only asked whether one of them tells the attribute.
+
     A move of 1 is the gap between the means of both classes, or one unit of the number. Of more classes than two, the
     direction leads to `positive` from `negative`, or from all others. Tiles whose value, group or confounder is missing
-    are left out. The card says what it is worth: see `DirectionCard`.
+    are left out. The card says what it is worth: see `DirectionCard`; `by` is what it calls a group.
 
     Misleads: it is linear, and says what goes with the attribute in these tiles, not what causes it.
 
     Raises
     ------
     InputError
-        If values are constant, too few, or of more than two classes without `positive`; or confounders tell more than
-        95 % of them, unless `force`: then moving along it is moving between sites.
+        If values are constant, too few, or of more than two classes without `positive`; or confounders, or one of the
+        suspects, tell more than 95 % of them, unless `force`: then moving along it is moving between sites.
     OptionError
         If the kind is unknown, or not for such values; or there is a `negative` class and no `positive` one.
     """
@@ -195,7 +202,9 @@ def fit_direction(
         values,
         name=name,
         groups=groups,
+        by=by,
         confounders=confounders,
+        suspects=suspects,
         positive=positive,
         negative=negative,
         force=force,
@@ -231,11 +240,20 @@ def _check_kind(kind: str, classes: bool) -> None:
 
 def _fit(z: Matrix, y: Values, design: np.ndarray, kind: str, classes: bool) -> tuple[Vector, Vector, float]:
     """Return the direction, and what reads the attribute: a filter and its bias."""
+    x = _adjusted(z, y, design)
     if kind == "difference":
         vector = _difference(z, y, design)
-        return vector, *_reader(z, y, vector, classes)
-    read, bias = _filter(z, y, kind)
-    return _pattern(z, y, read), read, bias
+        return vector, *_reader(x, y, vector, classes)
+    read, bias = _filter(x, y, kind)
+    return _pattern(x, y, read), read, bias
+
+
+def _adjusted(z: Matrix, y: Values, design: np.ndarray) -> Matrix:
+    """Return vectors less what goes with confounders, beside the attribute."""
+    if design.shape[1] == 1:
+        return z
+    told = np.linalg.lstsq(np.column_stack([design, y]), z, rcond=None)[0]
+    return z - (design - design.mean(axis=0))[:, 1:] @ told[1:-1]
 
 
 def _pattern(z: Matrix, y: Values, read: Vector) -> Vector:
@@ -325,6 +343,8 @@ def _stability(
 ) -> float:
     """Return the mean cosine of a direction with those of resamples of whole groups."""
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    if len(members) == 1:
+        return math.nan
     random, found = stream(seed, "resamples"), []
     times = RESAMPLES if kind == "difference" else RESAMPLES // 10
     for _ in range(times):

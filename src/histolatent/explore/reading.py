@@ -25,8 +25,9 @@ class ReadCard:
     """How well an attribute is read.
 
     `reads` is of groups that nothing was fitted to: `AUROC` of classes, the correlation of numbers, as `score` says;
-    chance is `chance`, and `shuffled` is the 95th percentile where values are dealt anew. `explained` is the share of
-    the attribute that confounders tell.
+    chance is `chance`, and `shuffled` is the 95th percentile where values are dealt anew. Both are NaN where it cannot
+    be tested, as with one group. `explained` is the share of the attribute that confounders tell. Groups are what `by`
+    says: patients, slides, tiles.
     """
 
     score: str
@@ -36,11 +37,21 @@ class ReadCard:
     explained: float
     tiles: int
     groups: int
+    by: str
 
     @property
     def believable(self) -> bool:
         """Whether it is read better than dealt values are."""
         return self.reads > self.shuffled
+
+    @property
+    def untested(self) -> str | None:
+        """Why it was not read on other groups; None if it was."""
+        if not math.isnan(self.reads):
+            return None
+        if self.groups == 1:
+            return f"all tiles are of one {self.by}"
+        return f"{self.by}s cannot be split so that each class is in both parts"
 
 
 def judge_reading(
@@ -65,7 +76,7 @@ def judge_reading(
         reads = float(score_columns(scores[known, None], y[known, None], classes)[0])
         shuffled = float(np.quantile(score_columns(dealt_scores[known], y[dealt[known]], classes), 0.95))
     score, chance = ("AUROC", 0.5) if classes else ("correlation", 0.0)
-    return ReadCard(score, reads, chance, shuffled, given.explained, len(y), count), scores
+    return ReadCard(score, reads, chance, shuffled, given.explained, len(y), count, given.by), scores
 
 
 def score_columns(

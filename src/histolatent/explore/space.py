@@ -11,10 +11,10 @@ from jaxtyping import Float, Float32
 
 from .._types import Tile, Tiles
 from ..embeddings import card_of
-from ..embeddings.table import obs_of
+from ..embeddings.table import KEY, obs_of
 from ..errors import InputError, OptionError, nearest, unknown
 from ..images import TileSource
-from .attributes import read_attribute
+from .attributes import NUISANCES, groups_of, read_attribute
 from .decoding import Decoder, Differentiable, Encodes, check_fit, identity_of
 from .directions import Direction, Way, fit_direction
 from .graph import Graph, find_among, make_graph
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: Neighbours of the graph that ways lead through, and by which density is judged.
 NEIGHBOURS = 15
 METHODS = (*LINES, "graph", "geodesic")
+#: Steps that a geodesic is solved with at least, and its options.
+GEODESIC_STEPS, GEODESIC = 9, ("features", "density", "iterations", "seed")
 Vector = Float[np.ndarray, " d"]
 
 
@@ -56,6 +58,9 @@ class LatentSpace:
             raise InputError(
                 "tiles have to be named each", received=f"{len(self.tiles)} for {len(self.vectors)} vectors"
             )
+        if len(self._rows) < len(self.tiles):
+            twice = next(tile for row, tile in enumerate(self.tiles) if self._rows[tile] != row)
+            raise InputError("a tile's name is its own", received=f"{twice} more than once")
         if not np.isfinite(self.vectors).all():
             row = int(np.argmin(np.isfinite(self.vectors).all(axis=1)))
             raise InputError("vectors hold NaN or infinite numbers", received=f"first of tile {self.tiles[row]}")
@@ -67,25 +72,32 @@ class LatentSpace:
         return f"LatentSpace({len(self.tiles)} tiles, {self.vectors.shape[1]} numbers{known})"
 
     @classmethod
-    def of(cls, table: "AnnData", decoder: Decoder | None = None, pictures: TileSource | None = None) -> "LatentSpace":
-        """Return the space of an embedding table.
+    def of(
+        cls,
+        table: "AnnData",
+        decoder: Decoder | None = None,
+        pictures: TileSource | None = None,
+        *,
+        rep: str | None = None,
+    ) -> "LatentSpace":
+        """Return the space of an embedding table, or of any AnnData: of `X`, or of what `obsm` has as `rep`.
+
+        Only of `X` with a card it is known which encoder made it.
 
         Raises
         ------
         InputError
             If the decoder is of another encoder's vectors, as their cards say, or lengths differ.
+        OptionError
+            If `obsm` has no such `rep`.
         """
-        return cls(
-            np.asarray(table.X, np.float32),
-            tuple(map(str, table.obs_names)),
-            decoder,
-            pictures,
-            obs_of(table),
-            {},
-            identity_of(card_of(table)),
-        )
+        if rep is not None and rep not in table.obsm:
+            raise unknown("representation in obsm", rep, map(str, table.obsm))
+        encoder = identity_of(card_of(table)) if rep is None and KEY in table.uns else None
+        vectors = np.asarray(table.X if rep is None else table.obsm[rep], np.float32)
+        return cls(vectors, tuple(map(str, table.obs_names)), decoder, pictures, obs_of(table), {}, encoder)
 
-    def __getitem__(self, tile: str) -> "Point":
+    def __getitem__(self, tile: object) -> "Point":
         """Return a tile as a point.
 
         Raises
@@ -93,12 +105,12 @@ class LatentSpace:
         OptionError
             If there is no such tile, with the nearest name.
         """
-        return Point(self, self.vectors[self._row(tile)].astype(np.float64), (tile,))
+        return Point(self, self.vectors[self._row(tile)].astype(np.float64), (str(tile),))
 
-    def _row(self, tile: str) -> int:
-        found = self._rows.get(tile)
+    def _row(self, tile: object) -> int:
+        found = self._rows.get(tile) if isinstance(tile, str) else None
         if found is None:
-            guess = nearest(tile, self.tiles)
+            guess = nearest(str(tile), self.tiles)
             raise OptionError(
                 "there is no such tile",
                 received=tile,
@@ -201,12 +213,15 @@ class LatentSpace:
     ) -> Direction:
         """Fit the direction of a column of `obs`. See `fit_direction`; columns stand for values.
 
-        Groups are patients, else slides, where there are any.
+        Groups are patients, else slides, where there are any. Site, scanner and stain are suspects, where they are
+        known and no confounders.
 
         Raises
         ------
         OptionError
             If there is no such column.
+        InputError
+            If a confounder or a suspect tells the column, unless `force`; or see `fit_direction`.
         """
         values, given = self._given(column, confounders, groups)
         return fit_direction(self.vectors, values, **{"name": column, **given, **options})
@@ -232,14 +247,17 @@ class LatentSpace:
         return fit_seen(self._looked_at, attribute)
 
     def _given(self, column: str, confounders: Sequence[str], groups: str | None) -> tuple[list[Any], dict[str, Any]]:
-        """Return what columns say of all tiles: values; groups and confounders."""
+        """Return what columns say of all tiles: values; groups, confounders and suspects."""
         for name in (column, *confounders, *([groups] if groups else [])):
             if name not in self.obs:
                 raise unknown("column", name, [str(each) for each in self.obs.columns])
-        by = groups or next((name for name in ("patient", "slide") if name in self.obs), None)
+        by, codes = groups_of(self.obs, groups)
+        suspects = [] if column in NUISANCES else [name for name in NUISANCES if name in self.obs]
         return [None if pd.isna(value) else value for value in self.obs[column].tolist()], {
-            "groups": None if by is None else np.unique(self.obs[by].astype(str), return_inverse=True)[1],
+            "groups": codes,
+            "by": by,
             "confounders": {name: self.obs[name].tolist() for name in confounders},
+            "suspects": {name: self.obs[name].tolist() for name in suspects if name not in confounders},
         }
 
     @cached_property
@@ -308,13 +326,14 @@ class LatentSpace:
 
         - `nearest`, `distance`: the tile that is nearest, and how far it is;
         - `sparser`: the share of tiles whose surroundings are denser than the vector's, by the mean distance to the 15
-          nearest tiles: above .95 the vector is where hardly any tile is. Below .05 it is nearer to tiles than they are
+          nearest tiles but for the very nearest, which of a tile is itself: about half of tiles, and of vectors drawn
+          as they were. Above .95 the vector is where hardly any tile is. Below .05 it is nearer to tiles than they are
           to each other, which a mean of several is in many dimensions: dense, and no tile either;
         - `cycle`: with a decoder that encodes, how far the vector moves when it is decoded and encoded again, in units
           of the median distance of a tile from its nearest: what comes back elsewhere was never of that place.
         """
-        near = find_among(np.asarray(vectors, np.float64), self.vectors, self.graph.k, metric="euclidean")
-        spacing, own = near.distance.mean(axis=1), np.sort(self._spacing)
+        near = find_among(np.asarray(vectors, np.float64), self.vectors, self.graph.k + 1, metric="euclidean")
+        spacing, own = near.distance[:, 1:].mean(axis=1), np.sort(self._spacing)
         found = {
             "nearest": [self.tiles[row] for row in near.index[:, 0]],
             "distance": near.distance[:, 0],
@@ -362,24 +381,31 @@ class Point:
         found = self.path(other, method=method, steps=np.array([0.0, t, 1.0])).vectors[1]
         return self._then(found, f"{t:g} toward {other.said[-1]}")
 
-    def path(self, other: "Point", *, method: str = "slerp", steps: "int | np.ndarray" = 9, **options: Any) -> "Path":
+    def path(
+        self, other: "Point", *, method: str = "slerp", steps: "int | np.integer | np.ndarray" = 9, **options: Any
+    ) -> "Path":
         """Return the way to another point: `lerp`, `slerp`, `nlerp`, `graph` or `geodesic`.
 
         `graph` leads through tiles that are neighbours of each other; where an end is no tile, it starts at the nearest
         one. `geodesic` is the way on which the decoded tile changes least; it needs a decoder that can be
-        differentiated, and takes the options of `find_geodesic`.
+        differentiated, and takes the options of `find_geodesic`. It is solved with nine steps or more, and straight
+        between them.
 
         Raises
         ------
         OptionError
-            If there is no such way, or fewer than two steps.
+            If there is no such way or option, or fewer than two steps.
         InputError
             If the other point is of another space, there is no way through neighbours, or no decoder for a geodesic.
         """
         self._same_space(other)
         if method not in METHODS:
             raise unknown("way", method, METHODS)
-        at = np.linspace(0, 1, steps) if isinstance(steps, int) else np.asarray(steps, np.float64)
+        known = ("method", "steps", *(GEODESIC if method == "geodesic" else ()))
+        for name in options:
+            if name not in known:
+                raise unknown(f"option of the way {method}", name, known)
+        at = np.linspace(0, 1, int(steps)) if isinstance(steps, int | np.integer) else np.asarray(steps, np.float64)
         if len(at) < 2:
             raise OptionError("a way has two ends", received=f"{len(at)} steps", valid="2 or more")
         space, ends = self.space, (self.vector, other.vector)
@@ -398,10 +424,9 @@ class Point:
             if decoder is not None:
                 from .geodesic import find_geodesic
 
-                vectors = find_geodesic(
-                    decoder, along(through, np.linspace(0, 1, max(len(at), 3))), space.vectors, **options
-                )
-                vectors = vectors if len(at) == len(vectors) and isinstance(steps, int) else along(vectors, at)
+                even = np.linspace(0, 1, max(len(at), GEODESIC_STEPS))
+                solved = find_geodesic(decoder, along(through, even), space.vectors, **options)
+                vectors = np.stack([np.interp(at, even, column) for column in solved.T], axis=1)
         return Path(self, other, method, vectors, route)
 
     def move(self, direction: "Way | str", amount: float) -> "Point":
@@ -412,15 +437,19 @@ class Point:
         OptionError
             If the space knows no such direction, or the amount is not finite.
         """
-        if isinstance(direction, str):
-            if direction not in self.space.directions:
-                raise unknown("direction", direction, self.space.directions)
-            direction = self.space.directions[direction]
+        chosen = self._known(direction)
         if not np.isfinite(amount):
             raise OptionError("an amount is a finite number", received=amount)
-        if direction.dim != len(self.vector):
-            raise InputError(f"{direction.name} is of another space", received=f"{direction.dim} numbers")
-        return self._then(direction.moved(self.vector, amount), f"{direction.name} {amount:+g}")
+        if chosen.dim != len(self.vector):
+            raise InputError(f"{chosen.name} is of another space", received=f"{chosen.dim} numbers")
+        return self._then(chosen.moved(self.vector, amount), f"{chosen.name} {amount:+g}")
+
+    def _known(self, direction: "Way | str") -> "Way":
+        if not isinstance(direction, str):
+            return direction
+        if direction not in self.space.directions:
+            raise unknown("direction", direction, self.space.directions)
+        return self.space.directions[direction]
 
     def until(self, direction: "Direction | str", probability: float) -> "Point":
         """Return the point moved along a direction of a class until it is read with a probability.
@@ -428,9 +457,10 @@ class Point:
         Raises
         ------
         OptionError
-            If the direction is none of a class that is the same everywhere, or the probability not between 0 and 1.
+            If the space knows no such direction, it is none of a class that is the same everywhere, or the probability
+            not between 0 and 1.
         """
-        chosen = self.space.directions[direction] if isinstance(direction, str) else direction
+        chosen = self._known(direction)
         if not isinstance(chosen, Direction):
             raise OptionError("only a straight direction of two classes has a probability", received=chosen.name)
         return self.move(chosen, chosen.amount_for(self.vector, probability))

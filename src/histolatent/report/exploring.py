@@ -293,12 +293,16 @@ def in_words(direction: "Direction | SeenDirection") -> str:
     card = direction.card
     if card is None:
         return f"{direction.name}: not fitted to an attribute; a move of 1 is {direction.unit or 'a step'}."
+    where = "" if isinstance(card, DirectionCard) else "in decoded tiles "
+    if card.untested:
+        return f"{direction.name}: a move of 1 is {direction.unit}; {where}not testable: {card.untested}."
     worth = "it can be believed" if card.believable else "it is not to be believed"
-    read = f"read with {card.score} {card.reads:.2f} on other groups (dealt values: up to {card.shuffled:.2f})"
+    groups = f"other {card.by}s, of {card.groups} in all"
+    read = f"read with {card.score} {card.reads:.2f} on {groups} (dealt values: up to {card.shuffled:.2f})"
     if isinstance(card, DirectionCard):
         read += (
-            f"; directions of other patients are {card.stable:.2f} alike; better than {card.percentile:.0%} of random "
-            "directions"
+            f"; directions of other {card.by}s are {card.stable:.2f} alike; better than {card.percentile:.0%} of "
+            "random directions"
         )
     else:
         read = f"in decoded tiles it is {read}"

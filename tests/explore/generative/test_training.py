@@ -179,6 +179,10 @@ def test_a_geodesic_changes_less_than_where_it_started(vae):
         return float((seen[1:] - seen[:-1]).square().sum())
 
     assert energy(way.vectors) < energy(start)
+    whole = space["0"].path(space["7"], method="geodesic").vectors
+    for step in (2, 4):
+        at = space["0"].toward(space["7"], step / 8, method="geodesic")
+        np.testing.assert_allclose(at.vector, whole[step], atol=1e-6)
     with pytest.raises(Exception, match="three steps"):
         find_geodesic(vae, start[:2], space.vectors)
 
