@@ -32,6 +32,9 @@ def test_a_parquet_file_has_neighbours_and_distortion(table, made, tmp_path):
     judged = judge_map(made, seeds=1, null=False, anchors=None)
     frame = pd.read_parquet(write_atlas(tmp_path / "map.parquet", made, table.obs, judged))
     assert {"tile", "projection_x", "projection_y", "neighbors", "recall", "false", "missing", "label"} <= set(frame)
+    nulled = judge_map(made, seeds=1, null=True, anchors=20)
+    verdicts = pd.read_parquet(write_atlas(tmp_path / "verdicts.parquet", made, table.obs, nulled))["verdict"]
+    assert verdicts.notna().sum() == 20 and "verdict" not in frame
     np.testing.assert_allclose(frame[["projection_x", "projection_y"]], made.places)
     first = frame["neighbors"][0]
     assert len(first["ids"]) == len(first["distances"]) == 15 and 0 not in first["ids"]
@@ -48,6 +51,23 @@ def test_a_projector_folder_is_what_tensorboard_reads(table, made, tmp_path):
     assert list(metadata) == ["tile", "label", "slide"] and len(metadata) == 60
     config = (folder / "projector_config.pbtxt").read_text()
     assert config.count("embeddings {") == 2 and 'tensor_path: "pca.tsv"' in config
+
+
+def test_names_alone_are_metadata_without_a_header(made, tmp_path):
+    folder = write_projector(tmp_path / "projector", made, pd.DataFrame(index=pd.Index(made.tiles)))
+    assert (folder / "metadata.tsv").read_text().splitlines() == list(made.tiles)
+
+
+def test_columns_that_bear_a_name_of_ours_are_kept_under_another(table, made, tmp_path):
+    table.obs["tile"], table.obs["recall"], table.obs["point"] = "other", 7, "here"
+    judged = judge_map(made, seeds=1, null=False, anchors=None)
+    frame = pd.read_parquet(write_atlas(tmp_path / "map.parquet", made, table.obs, judged))
+    assert frame["tile"].tolist() == list(made.tiles) and set(frame["obs_tile"]) == {"other"}
+    assert frame["recall"].max() <= 1 and set(frame["obs_recall"]) == {7}
+    assert (write_projector(tmp_path / "p", made, table.obs) / "metadata.tsv").read_text().startswith("tile\tlabel")
+    sample = json.loads(write_fiftyone(tmp_path / "map.json", made, table).read_text())["samples"][2]
+    assert sample["tile"] == "t2" and sample["obs_tile"] == "other"
+    assert len(sample["point"]) == 2 and sample["obs_point"] == "here"
 
 
 def test_a_table_with_maps_is_read_by_anndata(table, made, tmp_path):

@@ -128,6 +128,10 @@ def test_shared_neighbours_are_counted(graph):
     assert table.to_dict("records") == [
         {"first": "pca, seed 0", "second": "pca, seed 1", "shared": 1.0, "apart": pytest.approx(0, abs=1e-12)}
     ]
+    few = [make_map(vectors[:12], "pca", seed=seed) for seed in (0, 1)]
+    assert compare_maps(few)["shared"].tolist() == [1.0]  # of 12 tiles, 11 are others
+    with pytest.raises(OptionError, match="1 to 11"):
+        compare_maps(few, 15)
     assert list(to_obsm([made, make_map(vectors, "pca", seed=1)])) == ["X_pca", "X_pca_1"]
 
 
@@ -170,7 +174,19 @@ def test_a_folder_that_is_no_map_is_said(tmp_path):
     made = save_map(make_map(clusters()[0], "pca"), tmp_path / "map")
     with pytest.raises(OutputError, match="exists"):
         save_map(make_map(clusters()[0], "pca"), made)
+    whole = (made / "map.npz").read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:200], b""):
+        (made / "map.npz").write_bytes(part)
+        with pytest.raises(InputError, match="this is no map"):
+            read_map(made)
+    np.savez(made / "map.npz", places=np.zeros((150, 2)))
+    with pytest.raises(InputError, match=r"this map is not whole.*without vectors"):
+        read_map(made)
+    (made / "map.npz").write_bytes(whole)
     card = json.loads((made / "map.json").read_text())
+    (made / "map.json").write_text("[]")
+    with pytest.raises(InputError, match="no map that can be read"):
+        read_map(made)
     (made / "map.json").write_text(json.dumps({**card, "version": 99}))
     with pytest.raises(InputError, match="version 99"):
         read_map(made)

@@ -102,6 +102,20 @@ def test_the_middle_of_two_is_on_their_geodesic_and_of_one_is_itself():
     np.testing.assert_allclose(bures_barycentre([Gaussian(np.zeros(6), one)])[0].covariance, one)
 
 
+def test_a_normal_distribution_of_few_tiles_is_positive_and_its_distance_the_known_one():
+    random = np.random.default_rng(0)
+    few = Gaussian.of(random.normal(size=(8, 12)))
+    assert np.linalg.eigvalsh(few.covariance).min() > 0
+    many = random.normal(size=(4000, 5)) * (1, 2, 3, 1, 1) + 4
+    np.testing.assert_allclose(Gaussian.of(many).covariance, np.cov(many.T), atol=0.1)
+    one, other = (Gaussian.of(part) for part in (many, 2 * many[:, ::-1]))
+    plain = gaussian_w2_squared(many, 2 * many[:, ::-1])
+    assert one.distance(other) ** 2 == pytest.approx(plain, rel=0.01)
+    assert one.distance(one) == pytest.approx(0, abs=1e-5)
+    middle = bures_barycentre([one, other])[0]
+    assert middle.distance(one) == pytest.approx(one.distance(other) / 2, rel=1e-4)
+
+
 def test_a_free_middle_of_shifted_sets_is_the_set_between():
     x, _ = sets(60)
     found = barycentre([x, x + 4.0], points=60)
@@ -134,6 +148,15 @@ def test_sets_are_compared_beside_their_floor():
     assert len(table) == 9 and set(table["first"]) | set(table["second"]) == {"a", "b", "c"}
     apart = table[table["distance"] == "sliced_w2_squared"].set_index(["first", "second"])["above_floor"]
     assert apart["a", "c"] and apart["b", "c"] and not apart["a", "b"]
+    assert (
+        set(table["scale"]) == {"l2"} and set(table["halves_by"]) == {"tile"} and table["label_accuracy"].isna().all()
+    )
+    groups, labels = np.arange(260) // 8, [str(k % 2) if k % 5 else None for k in range(260)]
+    grouped = compare_sets(vectors, names, groups=groups, labels=labels, repeats=8)
+    assert set(grouped["halves_by"]) == {"group"} and grouped["label_accuracy"].between(0.2, 0.8).all()
+    assert (grouped["effective_rank"] > 3).all()
+    with pytest.raises(InputError, match="labels have to be given for each tile"):
+        compare_sets(vectors, names, labels=labels[:9])
     with pytest.raises(InputError, match=r"too few sets.*few: 10 tiles"):
         compare_sets(vectors[160:], names[160:])
     with pytest.raises(InputError, match="named for each tile"):
@@ -149,6 +172,13 @@ def test_sets_are_compared_beside_their_floor():
         (lambda x, y: barycentre([x, y], [1, -1]), "weights"),
         (lambda x, y: barycentre([]), "nothing to take the middle of"),
         (lambda x, y: bures_barycentre([Gaussian(np.zeros(2), np.diag([1.0, 0.0]))]), "not positive"),
+        (lambda x, y: bures_barycentre([Gaussian(np.zeros(k), np.eye(k)) for k in (2, 3)]), "several spaces"),
+        (lambda x, y: bures_barycentre([Gaussian(np.full(2, np.nan), np.eye(2))]), "NaN"),
+        (
+            lambda x, y: bures_barycentre([Gaussian(np.zeros(6), each) for each in covariances()], most=1),
+            "not reached.*1 steps",
+        ),
+        (lambda x, y: Gaussian.of(x[:1]), "vectors"),
     ],
 )
 def test_what_cannot_be_transported_is_said(call, said):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from histolatent.errors import InputError
+from histolatent.errors import InputError, OptionError
 from histolatent.explore.islands import judge_island
 from histolatent.explore.maps import make_map
 from histolatent.explore.points import permuted_features, reliability, stability
@@ -103,7 +103,7 @@ def test_stability_is_of_pairs_of_maps():
 
 
 def test_what_a_picture_adds_is_told_from_what_is_there():
-    vectors, _ = sheet()
+    vectors, plane = sheet()
     sites = np.array(["a", "b"])[np.arange(400) % 2].tolist()
     made = make_map(vectors, "pca", metric="euclidean")
     plain = compare_purity(made, "site", sites)
@@ -116,6 +116,17 @@ def test_what_a_picture_adds_is_told_from_what_is_there():
     assert added.map.value == 1 and added.added.low > 0.4
     some = [site if row % 3 else None for row, site in enumerate(sites)]
     assert compare_purity(made, "site", some).space.value == pytest.approx(0.5, abs=0.05)
+    # Three pairs of tiles, each far from the other: whose neighbours are not known says nothing, rather than 0.
+    order = np.argsort(plane[:, 0])
+    few = [None] * 400
+    for row in (*order[:6], *order[-6:], order[200]):
+        few[row] = "left" if plane[row, 0] < 1 else "right"
+    lonely = compare_purity(made, "site", few, groups=np.arange(400) // 2)
+    assert lonely.space.value == 1 and lonely.map.value == 1
+    with pytest.raises(InputError, match="no neighbours of each other"):
+        compare_purity(
+            made, "site", ["a" if row == order[0] else "b" if row == order[-1] else None for row in range(400)]
+        )
     with pytest.raises(InputError, match="fewer than two values"):
         compare_purity(made, "site", ["a"] * 400)
     with pytest.raises(InputError, match="site is of other tiles"):
@@ -136,3 +147,5 @@ def test_all_of_it_in_one_object_and_one_line():
     assert {"trustworthiness", "recall", "auc", "purity added"} <= set(frame["metric"])
     small = judge_map(make_map(vectors[:20], "pca"), seeds=1, null=False)
     assert {figure.k for figure in small.faithfulness.figures} == {None, 4}  # 15 is more than half of 20
+    with pytest.raises(OptionError, match=r"k = 80 of 120 tiles.*1 to 59"):
+        judge_map(made, sizes=(80,), seeds=1, null=False)

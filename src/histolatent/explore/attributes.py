@@ -175,7 +175,7 @@ def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
     """
     parts: list[np.ndarray] = [np.ones((len(confounders), 1))]
     for column in confounders:
-        each = confounders[column]
+        each = pd.Series(confounders[column])
         if _is_number(each):
             spread = float(each.std()) or 1.0
             parts.append(((each - each.mean()) / spread).to_numpy(np.float64)[:, None])
@@ -187,7 +187,7 @@ def _design(confounders: pd.DataFrame) -> Float[np.ndarray, "n _q"]:
 def _is_number(values: pd.Series) -> bool:
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return False
-    kinds = values.unique()
+    kinds = np.unique(values.to_numpy(np.float64))
     return len(kinds) > CATEGORIES or (len(kinds) > 2 and not np.equal(np.mod(kinds, 1), 0).all())
 
 

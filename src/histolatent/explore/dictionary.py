@@ -14,7 +14,8 @@ from ..spectrum import check_vectors
 from .directions import Direction, goes_with
 from .stored import Form
 
-FORM = Form("histolatent-dictionary", 1, "dictionary")
+ARRAYS = ("mean", "inward", "bias", "atoms", "used", "size")
+FORM = Form("histolatent-dictionary", 1, "dictionary", ("k", "scale", "explained", *ARRAYS))
 #: An atom that no more than this share of tiles uses is dead.
 DEAD = 1e-4
 Some = Float[np.ndarray, "_m d"]
@@ -140,9 +141,8 @@ def save_dictionary(made: Dictionary, folder: str | os.PathLike[str], *, overwri
     OutputError
         If the folder exists and not `overwrite`, or is not of a dictionary; or the disk is full.
     """
-    names = ("mean", "inward", "bias", "atoms", "used", "size")
     document = {"k": made.k, "scale": made.scale, "explained": made.explained}
-    return FORM.write(Path(folder), document, {name: getattr(made, name) for name in names}, overwrite=overwrite)
+    return FORM.write(Path(folder), document, {name: getattr(made, name) for name in ARRAYS}, overwrite=overwrite)
 
 
 def read_dictionary(folder: str | os.PathLike[str]) -> Dictionary:
@@ -151,7 +151,7 @@ def read_dictionary(folder: str | os.PathLike[str]) -> Dictionary:
     Raises
     ------
     InputError
-        If it is none, or of a later version.
+        If it is none, of a later version, or damaged.
     """
     document, arrays = FORM.read(Path(folder))
     return Dictionary(k=document["k"], scale=document["scale"], explained=document["explained"], **arrays)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Nearest tiles that a table for embedding-atlas names, in the space and not in the map.
 NEIGHBOURS = PLACED_BY
 PROJECTOR = Mark("projector_config.pbtxt")
+#: What is said of the tiles that were judged.
+JUDGED = ("recall", "false", "missing", "stability", "reliability", "verdict")
 
 
 def write_atlas(
@@ -35,7 +37,8 @@ def write_atlas(
     """Write a Parquet file that embedding-atlas opens: a row for each tile, with places, neighbours and distortion.
 
     `projection_x`, `projection_y`; `neighbors`, a structure `{ids, distances}` of the nearest tiles in the space by
-    their row; with `trust`, `recall`, `false` and `missing` of the tiles that were judged, and `verdict`; and `obs`.
+    their row; with `trust`, `recall`, `false` and `missing` of the tiles that were judged, and what else was asked:
+    `stability`, and with a null `reliability` and `verdict`; and `obs`, its columns of these names as `obs_NAME`.
     Open it as `embedding-atlas map.parquet --x projection_x --y projection_y --neighbors neighbors`.
 
     Raises
@@ -49,9 +52,7 @@ def write_atlas(
 
     _check_tiles(made, obs)
     near = make_graph(made.vectors, k=min(NEIGHBOURS, len(made.tiles) - 1), metric=made.metric)
-    frame = obs.reset_index(drop=True).copy()
-    frame.columns = pd.Index([f"{name}" for name in frame.columns])
-    frame.insert(0, "tile", pd.Series(made.tiles))
+    frame = _known(made, obs, ("projection_x", "projection_y", "neighbors", *JUDGED))
     frame["projection_x"], frame["projection_y"] = made.places.T
     frame["neighbors"] = [
         {"ids": ids.tolist(), "distances": far.tolist()} for ids, far in zip(near.index, near.distance, strict=True)
@@ -59,11 +60,10 @@ def write_atlas(
     if trust is not None:
         points = trust.points
         k = next(figure.k for figure in trust.faithfulness.figures if figure.metric == "recall")
-        for name in ("recall", "false", "missing"):
-            frame[name] = points[f"{name}@{k}"].reindex(range(len(frame)))
-        for name in ("stability", "reliability", "verdict"):
-            if name in points:
-                frame[name] = points[name].reindex(range(len(frame)))
+        for name in JUDGED:
+            column = f"{name}@{k}" if f"{name}@{k}" in points else name
+            if column in points:
+                frame[name] = points[column].reindex(range(len(frame)))
     target = Path(path)
     with whole(target, overwrite=overwrite) as part:
         frame.to_parquet(part, index=False)
@@ -72,6 +72,8 @@ def write_atlas(
 
 def write_projector(folder: str | os.PathLike[str], made: Map, obs: pd.DataFrame, *, overwrite: bool = False) -> Path:
     """Write a folder that TensorBoard's projector opens: vectors and places as `.tsv`, metadata, and its configuration.
+
+    Metadata of names alone have no header, as TensorBoard asks.
 
     Raises
     ------
@@ -82,14 +84,12 @@ def write_projector(folder: str | os.PathLike[str], made: Map, obs: pd.DataFrame
     """
     _check_tiles(made, obs)
     target = Path(folder)
-    metadata = obs.reset_index(drop=True).copy()
-    metadata.insert(0, "tile", pd.Series(made.tiles))
-    clean = metadata.map(lambda value: "" if pd.isna(value) else " ".join(str(value).split()))
+    clean = _known(made, obs).map(lambda value: "" if pd.isna(value) else " ".join(str(value).split()))
     with whole(target, overwrite=overwrite, mark=PROJECTOR) as part:
         part.mkdir(parents=True)
         np.savetxt(part / "vectors.tsv", made.vectors, delimiter="\t", fmt="%.7g")
         np.savetxt(part / f"{made.method}.tsv", made.places, delimiter="\t", fmt="%.7g")
-        clean.to_csv(part / "metadata.tsv", sep="\t", index=False)
+        clean.to_csv(part / "metadata.tsv", sep="\t", index=False, header=clean.shape[1] > 1)
         fields = 'tensor_name: "{0}"\n  tensor_path: "{0}.tsv"\n  metadata_path: "metadata.tsv"'
         entries = [f"embeddings {{\n  {fields.format(name)}\n}}\n" for name in ("vectors", made.method)]
         (part / PROJECTOR.name).write_text("".join(entries), encoding="utf-8")
@@ -124,7 +124,7 @@ def write_fiftyone(
 ) -> Path:
     """Write JSON of samples for FiftyOne: `filepath`, `tile`, `point` in the map, from 0 to 1, and what is known.
 
-    `files` are paths of the tiles' images, where there are any.
+    `files` are paths of the tiles' images, where there are any. Columns of these names are `obs_NAME`.
 
     Raises
     ------
@@ -141,8 +141,9 @@ def write_fiftyone(
     points = (made.places - low) / np.maximum(high - low, 1e-300)
     local = None if trust is None else trust.points
     samples = []
+    frame = _known(made, obs, ("filepath", "point", "distortion"))
     for row, tile in enumerate(made.tiles):
-        known = {str(key): None if pd.isna(value) else plain(value) for key, value in obs.iloc[row].items()}
+        known = {str(key): None if pd.isna(value) else plain(value) for key, value in frame.iloc[row].items()}
         sample = {"tile": tile, "point": points[row].tolist(), **known}
         if files is not None:
             sample = {"filepath": str(files[row]), **sample}
@@ -153,6 +154,15 @@ def write_fiftyone(
     with whole(target, overwrite=overwrite) as part:
         part.write_text(json.dumps({"samples": samples}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def _known(made: Map, obs: pd.DataFrame, taken: Sequence[str] = ()) -> pd.DataFrame:
+    """Return names of tiles and what is known of them; columns of names that are taken are renamed."""
+    frame = obs.reset_index(drop=True).copy()
+    named = [str(name) for name in frame.columns]
+    frame.columns = pd.Index([f"obs_{name}" if name in ("tile", *taken) else name for name in named])
+    frame.insert(0, "tile", pd.Series(made.tiles))
+    return frame
 
 
 def _check_tiles(made: Map, obs: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from .graph import Graph, Others, find_among, make_graph
 from .layouts import Function, Layout, Places, lay_out
 from .stored import Form
 
-FORM = Form("histolatent map", 1, "map")
+FORM = Form("histolatent map", 1, "map", ("method", "metric", "options", "seed", "tiles", "card", "places", "vectors"))
 #: Neighbours among which a new tile is placed.
 PLACED_BY = 15
 
@@ -241,18 +241,20 @@ def nearest_in_map(places: Places, k: int) -> Int[np.ndarray, "n _k"]:
     return np.take_along_axis(found, order, axis=1)[:, :k]
 
 
-def compare_maps(maps: Sequence[Map], k: int = PLACED_BY) -> pd.DataFrame:
+def compare_maps(maps: Sequence[Map], k: int | None = None) -> pd.DataFrame:
     """Return a row for each pair of maps: neighbours they share, and how far apart they are once aligned.
 
-    `shared` is the mean of `shared_neighbours`; `apart` is Procrustes' disparity, 0 of the same shape to 1. Where maps
-    of one method with different seeds share few neighbours, what they show is their seed's.
+    Neighbours are the `k` nearest; without one 15, or all others where there are fewer. `shared` is the mean of
+    `shared_neighbours`; `apart` is Procrustes' disparity, 0 of the same shape to 1. Where maps of one method with
+    different seeds share few neighbours, what they show is their seed's.
     """
     rows = []
     for i, first in enumerate(maps):
+        size = min(PLACED_BY, len(first.places) - 1) if k is None else k
         for second in maps[i + 1 :]:
             one, other = (each.places - each.places.mean(axis=0) for each in align([first, second]))
             apart = float(((one - other) ** 2).sum() / (one**2).sum())
-            shared = float(shared_neighbours(first.places, second.places, k).mean())
+            shared = float(shared_neighbours(first.places, second.places, size).mean())
             rows.append({"first": _title(first), "second": _title(second), "shared": shared, "apart": apart})
     return pd.DataFrame(rows, columns=pd.Index(["first", "second", "shared", "apart"]))
 

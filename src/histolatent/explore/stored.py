@@ -1,10 +1,12 @@
 """Arrays and what is said of them, as a folder: JSON and NPZ, no code."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,11 +17,15 @@ from ..provenance import canonical_json
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of folder: what its format is called, its version, and its files `STEM.json` and `STEM.npz`."""
+    """A kind of folder: what its format is called, its version, and its files `STEM.json` and `STEM.npz`.
+
+    `parts` are names of what is said or of arrays, without which it cannot be read.
+    """
 
     name: str
     version: int
     stem: str
+    parts: tuple[str, ...] = ()
 
     @property
     def mark(self) -> Mark:
@@ -50,20 +56,25 @@ class Form:
         Raises
         ------
         InputError
-            If the folder is of another kind, or of another version.
+            If the folder is of another kind, or of another version, or is damaged.
         """
         try:
             document = json.loads((folder / f"{self.stem}.json").read_text(encoding="utf-8"))
-            with np.load(folder / f"{self.stem}.npz", allow_pickle=False) as file:
+            # Of a broken file, numpy leaves open what it opened itself.
+            with (folder / f"{self.stem}.npz").open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = dict(file)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise InputError(
                 f"this is no {self.stem}", received=f"{folder}: {error}", valid=f"a folder of `explore {self.stem}`"
             ) from None
+        document = document if isinstance(document, dict) else {}
         if document.get("format") != self.name or document.get("version") != self.version:
             raise InputError(
                 f"this is no {self.stem} that can be read",
                 received=f"{document.get('format')}, version {document.get('version')}",
                 valid=f"{self.name}, version {self.version}",
             )
+        missing = [part for part in self.parts if part not in document and part not in arrays]
+        if missing:
+            raise InputError(f"this {self.stem} is not whole", received=f"{folder} without {', '.join(missing)}")
         return document, arrays

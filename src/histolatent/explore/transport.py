@@ -116,22 +116,34 @@ def _drawn(n: int, most: int, seed: int, name: str) -> Int[np.ndarray, " _k"]:
 
 
 def compare_sets(
-    vectors: Matrix, sets: Sequence[object], *, groups: GivenCodes | None = None, seed: int = 0, repeats: int = 20
+    vectors: Matrix,
+    sets: Sequence[object],
+    *,
+    groups: GivenCodes | None = None,
+    labels: Sequence[object] | None = None,
+    seed: int = 0,
+    repeats: int = 20,
 ) -> pd.DataFrame:
     """Return a row for each pair of sets (slides, sites, classes) with their distances, each beside its floor.
 
-    Distances are squared Wasserstein-2: of normal distributions, of the tiles themselves, and sliced; see
-    `compare_batches`. `between` is of halves, and `floor` of two halves of one set: what is not above `floor_p95`
-    cannot be told from chance. Sets of fewer than 20 tiles are left out; tiles without a set, too.
+    Distances are squared Wasserstein-2, on the `scale` that a row names: of normal distributions, of the tiles
+    themselves, and sliced; see `compare_batches`. `between` is of halves, and `floor` of two halves of one set: what is
+    not above `floor_p95` cannot be told from chance. Beside them stand what a collapsed space would give away: its
+    effective rank, and with `labels` what nearest tiles tell of these. Sets of fewer than 20 tiles are left out; tiles
+    without a set, too.
 
     Raises
     ------
     InputError
-        If fewer than two sets have 20 tiles.
+        If fewer than two sets have 20 tiles, or sets or labels are of other tiles.
     """
     names = pd.Series(list(sets), dtype=object)
     if len(names) != len(vectors):
         raise InputError("sets have to be named for each tile", received=f"{len(names)} for {len(vectors)} tiles")
+    given = None if labels is None else pd.Series(list(labels), dtype=object)
+    if given is not None and len(given) != len(vectors):
+        raise InputError("labels have to be given for each tile", received=f"{len(given)} for {len(vectors)} tiles")
+    codes = None if given is None else pd.factorize(given.astype(str).where(given.notna()))[0]
     counts = names.dropna().astype(str).value_counts().sort_index()
     large = [str(name) for name, count in counts.items() if count >= FEWEST_TILES]
     if len(large) < 2:
@@ -147,8 +159,17 @@ def compare_sets(
         rows = np.flatnonzero((names.astype(str).isin([one, other]) & names.notna()).to_numpy())
         batches = (names.iloc[rows].astype(str) == other).to_numpy().astype(int)
         whose = np.unique(own[rows], return_inverse=True)[1]
-        made = compare_batches(vectors[rows], batches, whose, distances=wanted, seed=seed, repeats=repeats)
-        frames.append(made.to_frame().assign(first=one, second=other))
+        made = compare_batches(
+            vectors[rows],
+            batches,
+            whose,
+            labels=None if codes is None else codes[rows],
+            distances=wanted,
+            seed=seed,
+            repeats=repeats,
+        )
+        frame = made.to_frame().assign(first=one, second=other)
+        frames.append(frame.assign(halves_by="tile") if groups is None else frame)
     columns = [
         "first",
         "second",
@@ -159,7 +180,10 @@ def compare_sets(
         "floor_p95",
         "above_floor",
         "tiles",
+        "scale",
         "halves_by",
+        "effective_rank",
+        "label_accuracy",
     ]
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
@@ -170,6 +194,30 @@ class Gaussian:
 
     mean: Float[np.ndarray, " d"]
     covariance: Float[np.ndarray, "d d"]
+
+    @classmethod
+    def of(cls, vectors: Matrix) -> "Gaussian":
+        """Return that of a set of tiles, its covariance shrunk (Ledoit & Wolf 2004), so that it is positive.
+
+        Misleads: of few tiles it is rounder than the set.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two vectors, or values are not finite.
+        """
+        from sklearn.covariance import ledoit_wolf
+
+        check_vectors(vectors)
+        given = vectors.astype(np.float64)
+        return cls(given.mean(axis=0), ledoit_wolf(given)[0])
+
+    def distance(self, other: "Gaussian") -> float:
+        """Return the Wasserstein-2 distance from another normal distribution (Bures)."""
+        root = _roots(self.covariance)[0]
+        common = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ other.covariance @ root), 0)).sum()
+        traces = float(np.trace(self.covariance) + np.trace(other.covariance) - 2 * common)
+        return float(np.sqrt(max(((self.mean - other.mean) ** 2).sum() + traces, 0.0)))
 
 
 def bures_barycentre(
@@ -185,13 +233,19 @@ def bures_barycentre(
     Raises
     ------
     InputError
-        If there are none, dimensions differ, a covariance is not positive, or weights are not.
+        If there are none, dimensions differ, values are not finite, a covariance is not positive, or weights are not;
+        or it still moves after `most` steps.
 
     >>> middle, _ = bures_barycentre([Gaussian(np.zeros(1), np.eye(1)), Gaussian(np.ones(1), 9 * np.eye(1))])
     >>> middle.mean.tolist(), round(float(middle.covariance[0, 0]), 6)
     ([0.5], 4.0)
     """
     share = _shares(weights, len(parts))
+    shapes = [(*part.mean.shape, *part.covariance.shape) for part in parts]
+    if len({*shapes, (len(parts[0].mean),) * 3}) > 1:
+        raise InputError("means and covariances are of several spaces", received=shapes)
+    if not all(np.isfinite(part.mean).all() and np.isfinite(part.covariance).all() for part in parts):
+        raise InputError("means or covariances hold NaN or infinite numbers")
     covariances = np.stack([part.covariance for part in parts]).astype(np.float64)
     values = np.linalg.eigvalsh(covariances)
     if values.min() <= 1e-12 * values.max():
@@ -201,9 +255,9 @@ def bures_barycentre(
             fix="shrink covariances, or project to fewer dimensions than there are tiles",
         )
     found = np.einsum("k,kde->de", share, covariances)
-    step = 0
-    while step < most:
-        step += 1
+    mean = np.einsum("k,kd->d", share, np.stack([part.mean for part in parts]))
+    moved = np.inf
+    for step in range(1, most + 1):
         root, inverse = _roots(found)
         middle = sum(w * _roots(root @ each @ root)[0] for w, each in zip(share, covariances, strict=True))
         new = inverse @ middle @ middle @ inverse
@@ -211,9 +265,13 @@ def bures_barycentre(
         moved = np.linalg.norm(new - found) / np.linalg.norm(found)
         found = new
         if moved < tolerance:
-            break
-    mean = np.einsum("k,kd->d", share, np.stack([part.mean for part in parts]))
-    return Gaussian(mean, found), step
+            return Gaussian(mean, found), step
+    raise InputError(
+        "the middle was not reached",
+        received=f"{most} steps, the last of {moved:.2g} of its size",
+        valid=f"one below {tolerance:g}",
+        fix="more steps, a larger tolerance, or covariances that are shrunk",
+    )
 
 
 def _roots(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

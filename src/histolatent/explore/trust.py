@@ -92,7 +92,7 @@ def judge_map(
     graph: Graph | None = None,
     seeds: int = 3,
     null: bool = True,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int] | None = None,
     anchors: int | None = ANCHORS,
     seed: int = 0,
 ) -> MapTrust:
@@ -103,15 +103,19 @@ def judge_map(
     it is made once more of vectors without structure, and tiles say whether they are placed better than there. Each of
     these maps takes as long as the first did.
 
-    Sizes not below a half of the tiles are left out. `graph` is that of the space, if it is known already.
+    Neighbourhoods are of `sizes`; without any of 15 and 50, those that are below a half of the tiles. `graph` is that
+    of the space, if it is known already.
 
     Raises
     ------
     InputError
         If there are too few tiles, or columns of another length.
+    OptionError
+        If a size is not below a half of the tiles.
     """
     n = len(made.places)
-    sizes = [k for k in sizes if k < n / 2] or [max(1, (n - 1) // 4)]
+    if sizes is None:
+        sizes = [k for k in SIZES if k < n / 2] or [max(1, (n - 1) // 4)]
     found = measure_faithfulness(
         made.vectors, made.places, sizes=sizes, anchors=anchors, groups=groups, metric=made.metric, seed=seed
     )
@@ -143,13 +147,14 @@ def compare_purity(
 ) -> Purity:
     """Return how often one of a tile's 15 nearest has the same value, in the space and in the map.
 
-    Tiles without a value are neither asked nor counted. Intervals are over `groups`. `graph` is that of the space, if
-    it is known already.
+    Tiles without a value are neither asked nor counted, and those are not asked none of whose neighbours has one, in
+    the space or in the map. Intervals are over `groups`. `graph` is that of the space, if it is known already.
 
     Raises
     ------
     InputError
-        If values are of another number of tiles, or there are fewer than two.
+        If values are of another number of tiles, there are fewer than two, or next to no tile with one has a neighbour
+        with one.
     """
     known = ~pd.isna(pd.Series(list(values), dtype=object)).to_numpy()
     codes = np.full(len(known), -1)
@@ -162,16 +167,23 @@ def compare_purity(
         raise InputError(f"{column} has fewer than two values: nothing can stand apart", received=len(rows))
     k = min(PLACED_BY, len(codes) - 1)
     near = (graph or make_graph(made.vectors, k=k, metric=made.metric)).first(k).index
-    shares = [_share(codes, index)[rows] for index in (near, nearest_in_map(made.places, k))]
-    own: Codes = np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
-    space, picture, added = bootstrap_means(np.stack([*shares, shares[1] - shares[0]], axis=1), own)
+    both = np.stack([_share(codes, index) for index in (near, nearest_in_map(made.places, k))], axis=1)
+    asked = np.flatnonzero((codes >= 0) & np.isfinite(both).all(axis=1))
+    if len(asked) < 2:
+        raise InputError(
+            f"tiles whose {column} is known are no neighbours of each other", received=f"{len(rows)} tiles"
+        )
+    shares = both[asked]
+    own: Codes = np.arange(len(asked)) if groups is None else np.unique(groups[asked], return_inverse=True)[1]
+    space, picture, added = bootstrap_means(np.column_stack([shares, shares[:, 1] - shares[:, 0]]), own)
     sizes = np.bincount(codes[rows])
     chance = float((sizes * (sizes - 1)).sum() / (len(rows) * (len(rows) - 1)))
     return Purity(column, space, picture, added, chance)
 
 
 def _share(codes: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return the share of neighbours of known value that have the tile's; its chance where none is known."""
+    """Return the share of neighbours of known value that have the tile's; NaN where none is known."""
     known = codes[index] >= 0
     same = (codes[index] == codes[:, None]) & known
-    return same.sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    with np.errstate(invalid="ignore"):
+        return same.sum(axis=1) / known.sum(axis=1)
