@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from begin import colours
 
-from histolatent.explore.erasure import fit_leace
+from histolatent.explore.erasure import fit_leace, measure_leak
 from histolatent.probes import FittedProbe, fit_probe
 from histolatent.stats import whole_value
 
@@ -44,5 +44,12 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The label should stay where it was: only what goes with the site is gone. Probes that are not linear may still read
-# it.
+# The label should stay where it was: only what goes with the site is gone.
+#
+# ## What is still there
+#
+# Erasure is made against lines. A forest of trees may read what is left, and so may whatever is trained on the vectors.
+# Here neither the probes nor the erasure have seen the patients that they are asked about.
+
+# %%
+measure_leak(here.vectors, sites, patients).round(2)

@@ -57,6 +57,12 @@ def numbers(out):
 def test_a_model_is_trained_with_a_sheet_and_an_encoder_of_its_own(folder):
     card = json.loads((folder / "vae" / "generative.json").read_text())
     assert card["kind"] == "vae" and card["plan"]["latent"] == 12 and len(card["history"]) == 6
+    came_back = card["reconstruction"]
+    assert (
+        5 < came_back["psnr"] < 40
+        and came_back["tiles"] == len(card["shown"])
+        and {"ssim", "blurred"} <= set(came_back)
+    )
     assert imageio.imread(folder / "vae" / "sheet.png").shape[1] > 500
     assert not (folder / "vae.training").exists()
     assert names(folder)[1].n_vars == 12

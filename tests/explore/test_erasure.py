@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from histolatent.errors import InputError
-from histolatent.explore.erasure import fit_leace
+from histolatent.explore.erasure import fit_leace, measure_leak
 
 
 def planted(n=1200, d=24, seed=0):
@@ -57,6 +57,23 @@ def test_nothing_is_moved_where_there_is_nothing_to_erase():
     x, codes, _ = planted()
     centred = x - np.stack([x[codes == code].mean(axis=0) for code in range(4)])[codes]
     np.testing.assert_allclose(fit_leace(centred, codes).apply(centred), centred, atol=1e-8)
+
+
+def test_what_a_forest_still_reads_is_said_beside_what_a_line_does_not():
+    """Half of the codes differ by their mean, which erasure takes, and by how far they lie from it, which it leaves."""
+    random = np.random.default_rng(0)
+    codes, groups = random.integers(2, size=600), np.arange(600) // 20
+    x = random.normal(size=(600, 6)) * (1 + 2 * codes[:, None]) + 2 * codes[:, None]
+    found = measure_leak(x, codes, groups)
+    assert list(found.columns) == ["before", "after", "chance"] and set(found["chance"]) == {0.5}
+    assert found.loc["logistic", "before"] > 0.75 and found.loc["logistic", "after"] == pytest.approx(0.5, abs=0.1)
+    assert found.loc["forest"][["before", "after"]].min() > 0.8
+    nothing = measure_leak(x, random.integers(2, size=600), groups)
+    assert nothing[["before", "after"]].to_numpy() == pytest.approx(0.5, abs=0.1)
+    with pytest.raises(InputError, match=r"cannot be read on other groups.*one of them in 1 groups"):
+        measure_leak(x, codes, codes)
+    with pytest.raises(InputError, match="one for each vector"):
+        measure_leak(x, codes[:9], groups)
 
 
 @pytest.mark.parametrize("codes", [np.zeros(10, int), np.arange(9)])

@@ -1,15 +1,22 @@
 """What a concept leaves in a linear probe, erased by the smallest change of vectors: LEACE."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from jaxtyping import Int
 
 from .._types import Matrix
 from ..encoders.maps import LinearMap
 from ..errors import InputError
+from ..probes import FOLDS, grouped_folds
 from ..spectrum import check_vectors
+from ..stats import balanced_accuracy, whole_value
 
 #: Directions of less than this share of the largest spread, or of the largest covariance, are rounding.
 TOLERANCE = 1e-6
+TREES = 200
 
 
 def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
@@ -55,3 +62,56 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     left, size, _ = np.linalg.svd(whitened, full_matrices=False)
     found = left[:, size > TOLERANCE * max(size[0], TOLERANCE)]
     return LinearMap(mean, (axes / spread) @ found, (axes * spread) @ found, np.zeros(found.shape[1]))
+
+
+def measure_leak(
+    vectors: Matrix, codes: Int[np.ndarray, " _n"], groups: Int[np.ndarray, " _n"], *, seed: int = 0
+) -> pd.DataFrame:
+    """Return how well probes read codes before and after erasure, on groups that neither they nor it were fitted to.
+
+    A row for each probe: `logistic`, which erasure is made against, and `forest`, which it is not. `before` and `after`
+    are balanced accuracies, `chance` is 1 over the number of classes.
+
+    Misleads: what no forest reads, another probe may read; and of few groups, chance is wide.
+
+    Raises
+    ------
+    InputError
+        If values are not finite, lengths differ, or groups cannot be split so that each class is trained on.
+    """
+    check_vectors(vectors)
+    if not len(vectors) == len(codes) == len(groups):
+        raise InputError(
+            "codes and groups are one for each vector", received=f"{len(codes)} and {len(groups)} for {len(vectors)}"
+        )
+    classes, own = np.unique(codes, return_inverse=True)
+    least = min(len(np.unique(groups[own == code])) for code in range(len(classes)))
+    parts = grouped_folds(own, groups, min(FOLDS, least), seed) if min(least, len(classes)) > 1 else []
+    if not parts:
+        raise InputError(
+            "what is erased cannot be read on other groups",
+            received=f"{len(classes)} classes, one of them in {least} groups",
+            valid="two classes or more, each in two groups or more",
+        )
+    right = {(name, when): np.zeros(len(own)) for name in _probes(seed) for when in ("before", "after")}
+    for train, test in parts:
+        erase = fit_leace(vectors[train], own[train])
+        for when, x in (("before", vectors), ("after", erase.apply(vectors))):
+            for name, make in _probes(seed).items():
+                right[name, when][test] = make().fit(x[train], own[train]).predict(x[test]) == own[test]
+    read = {name: whole_value(balanced_accuracy(correct, own), len(own)) for name, correct in right.items()}
+    return pd.Series(read).unstack()[["before", "after"]].assign(chance=1 / len(classes))
+
+
+def _probes(seed: int) -> Mapping[str, Callable[[], Any]]:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return {
+        "logistic": lambda: make_pipeline(
+            StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+        ),
+        "forest": lambda: RandomForestClassifier(TREES, class_weight="balanced", random_state=seed % 2**32),
+    }

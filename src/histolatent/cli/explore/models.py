@@ -1,6 +1,7 @@
 """`histolatent explore train`, `sample`, `dictionary`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 TRAIN_EXAMPLE = "Example: histolatent explore train tiles/ --kind vae --out vae/"
 SAMPLE_EXAMPLE = "Example: histolatent explore sample vae/ --count 24 --out samples/"
 DICTIONARY_EXAMPLE = "Example: histolatent explore dictionary emb.zarr --atoms 256 --out dictionary/"
-#: Tiles on a sheet of reconstructions, and seconds that a decoded tile stays in a movie of samples.
+#: Tiles on a sheet of reconstructions.
 SHEET = 10
 #: Real tiles that samples are compared with at most.
 JUDGED = 512
@@ -114,6 +115,7 @@ def train(
             progress=told,
         )
     sheet, quality = _sheet(model, source)
+    model = replace(model, card={**model.card, "reconstruction": vars(quality)})
 
     def write(part: Path) -> None:
         (part / "sheet.png").write_bytes(sheet.png)
