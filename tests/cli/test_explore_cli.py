@@ -1,6 +1,7 @@
 """`histolatent explore`: from tiles to a model, maps, ways and pictures, and what a user gets wrong first."""
 
 import json
+import shutil
 
 import anndata
 import cv2
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from histolatent.embeddings import write_table
 from histolatent.errors import InputError
 from histolatent.explore.maps import read_map
+from histolatent.explore.transport import transport
 
 TILES = "phantom:sites=2,patients=4,slides=1,tiles_per_site=24,tile_px=48"
 SHORT = ("--set", "tile_px=16", "--set", "latent=12", "--set", "widths=[8,16]", "--set", "training.steps=6")
@@ -48,6 +51,11 @@ def folder(tmp_path_factory):
 def names(folder):
     table = anndata.read_zarr(folder / "emb.zarr")
     return list(table.obs_names), table
+
+
+def read_vectors(folder):
+    table = names(folder)[1]
+    return dict(zip(table.obs_names, np.asarray(table.X), strict=True))
 
 
 def numbers(out):
@@ -125,6 +133,51 @@ def test_a_map_is_written_for_other_tools(run, folder, tmp_path, to, name):
     assert (tmp_path / name).exists()
 
 
+def test_files_of_tiles_are_named_where_they_are_known(run, fails, tmp_path):
+    random = np.random.default_rng(0)
+    (tmp_path / "tiles").mkdir()
+    for k in range(30):
+        imageio.imwrite(tmp_path / "tiles" / f"t{k}.png", random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    emb, maps, out = tmp_path / "emb.zarr", tmp_path / "maps", tmp_path / "map.json"
+    words = ("--encoder", "toy:od-moments", "--out", emb, "--workers", 0, "--quiet")
+    assert run("embed", tmp_path / "tiles", *words).exit_code == 0
+    assert run("explore", "map", emb, "-m", "pca", "--out", maps, "--quiet").exit_code == 0
+    export = ("explore", "export", maps / "pca", "--to", "fiftyone", "--overwrite", "--out", out)
+    assert run(*export).exit_code == 0
+    assert "filepath" not in json.loads(out.read_text())["samples"][0]
+    assert run(*export, "--tiles", tmp_path / "tiles").exit_code == 0
+    first = json.loads(out.read_text())["samples"][0]
+    assert first["filepath"] == str((tmp_path / "tiles" / first["tile"]).resolve())
+    code, line = fails(*export, "--tiles", TILES)
+    assert code == 2 and "these tiles are no files" in line
+    (tmp_path / "tiles" / "t3.png").unlink()
+    code, line = fails(*export, "--tiles", tmp_path / "tiles")
+    assert code == 2 and "without t3.png" in line
+    table = anndata.read_zarr(emb)
+    table.obs["path"] = [f"/cohort/{name}" for name in table.obs_names]
+    write_table(table, tmp_path / "paths.zarr")
+    assert run(*export, "--table", tmp_path / "paths.zarr").exit_code == 0
+    assert json.loads(out.read_text())["samples"][1]["filepath"] == f"/cohort/{table.obs_names[1]}"
+
+
+def test_maps_are_judged_for_other_patients_wherever_their_table_is(run, folder, tmp_path):
+    def interval(*words):
+        assert run("explore", "trust", *words, "--seeds", 1, "--no-null", "--anchors", 0).exit_code == 0
+        found = next(row for row in numbers(words[-1])["figures"] if row["metric"] == "recall")
+        return found["high"] - found["low"]
+
+    made = folder / "maps" / "pca"
+    assert interval(made, "--out", tmp_path / "found") > 0.01  # of every tile, without groups, it vanishes
+    assert next(row for row in numbers(folder / "maps")["trust"]["pca"] if row["metric"] == "recall")["high"] < 1
+    moved = tmp_path / "moved"
+    shutil.copytree(made, moved)
+    card = json.loads((moved / "map.json").read_text())
+    card["card"]["table"] = "nowhere.zarr"
+    (moved / "map.json").write_text(json.dumps(card))
+    assert interval(moved, "--out", tmp_path / "alone") == pytest.approx(0, abs=1e-9)
+    assert interval(moved, "--table", folder / "emb.zarr", "--out", tmp_path / "named") > 0.01
+
+
 def test_a_way_is_pictures_movies_and_numbers(run, folder, tmp_path):
     first, last = names(folder)[0][:2]
     done = run(
@@ -157,6 +210,7 @@ def test_a_walk_through_a_map_is_a_movie(run, folder, tmp_path):
         np.testing.assert_allclose([found["steps"][step][axis] for axis in "xy"], at, atol=1e-6)
     movie = imageio.imread(out / "walk.gif")
     assert len(movie) <= 2 + 3 * 4 and movie.shape[2] > 800  # stops are held; a GIF keeps alike frames once
+    assert imageio.imread(out / "route.png").shape[1] > 500 and (out / "route.svg").exists()
     real = run(*words, "--tiles", TILES, "--out", tmp_path / "real")
     assert real.exit_code == 0, real.output
 
@@ -200,9 +254,28 @@ def test_operations_are_chained(run, folder, tmp_path):
         *("--decoder", folder / "vae", "--tiles", TILES, "--out", tmp_path / "chain"),
     )
     assert done.exit_code == 0, done.output
-    assert f"Point({first}, site +1, tumour -0.5, 0.3 toward {other})" in done.output
+    assert f"{first}, site +1, tumour -0.5, 0.3 toward {other}; nearest tile" in done.output
     found = numbers(tmp_path / "chain")
-    assert len(found["steps"]) == 4 and found["order_matters_by"] > 0
+    assert [step["said"] for step in found["steps"]] == [first, "site +1", "tumour -0.5", f"0.3 toward {other}"]
+    vectors = np.array([step["vector"] for step in found["steps"]])
+    np.testing.assert_allclose(vectors[3], 0.7 * vectors[2] + 0.3 * read_vectors(folder)[other], atol=1e-6)
+    assert found["order_matters_by"] > 0.01
+    movie = imageio.imread(tmp_path / "chain" / "chain.gif")
+    assert 8 <= len(movie) <= 3 * (4 + 8) + 4  # a GIF keeps alike frames once
+
+
+def test_a_number_is_moved_by_its_standard_deviation(run, folder, tmp_path):
+    table = names(folder)[1]
+    shade = np.asarray(table.X)[:, 0] * 50 + 200
+    table.obs["shade"] = shade
+    write_table(table, tmp_path / "emb.zarr")
+    words = (tmp_path / "emb.zarr", table.obs_names[0], "shade +2", "--decoder", folder / "vae")
+    done = run("explore", "chain", *words, "--out", tmp_path / "chain")
+    assert done.exit_code == 0 and "shade +2 sd; nearest tile" in done.output
+    vectors = np.array([step["vector"] for step in numbers(tmp_path / "chain")["steps"]])
+    x = np.asarray(table.X, float)
+    slope = (x - x.mean(axis=0)).T @ (shade - shade.mean()) / ((shade - shade.mean()) ** 2).sum()
+    np.testing.assert_allclose(vectors[1] - vectors[0], 2 * shade.std() * slope, atol=1e-5)
 
 
 def test_between_two_groups_three_ways(run, folder, tmp_path):
@@ -213,7 +286,37 @@ def test_between_two_groups_three_ways(run, folder, tmp_path):
     )
     assert done.exit_code == 0, done.output
     found = numbers(tmp_path / "middle")
-    assert found["distance"] > 0 and len(found["moves_most"]) == 10 and found["distances"][0]["floor"] > 0
+    table = names(folder)[1]
+    sets = [np.asarray(table.X)[(table.obs["site"] == site).to_numpy()] for site in sites]
+    assert found["distance"] == pytest.approx(transport(*sets).distance)
+    assert len(found["moves_most"]) == 10 and found["moves_most"][0]["length"] >= found["distance"]
+    assert {row["scale"] for row in found["distances"]} == {"l2"}
+    assert {row["halves_by"] for row in found["distances"]} == {"group"}
+    assert all(0 < row["label_accuracy"] < 1 and row["effective_rank"] > 1 for row in found["distances"])
+    said = next(row for row in found["distances"] if row["distance"] == "empirical_w2_squared")
+    assert f"halves of the two are {said['between']:.4g} apart, halves of one {said['floor']:.4g}" in done.output
+    assert "scale l2, halves by patient" in done.output
+    pair = found["bures"]["pairs"][0]["distance"]
+    assert list(found["bures"]["to_middle"].values()) == pytest.approx([pair / 2, pair / 2], rel=1e-3)
+    assert len(imageio.imread(tmp_path / "middle" / "transport.gif")) > 3
+
+
+def test_the_middle_of_several_groups(run, folder, tmp_path):
+    labels = sorted(names(folder)[1].obs["label"].astype(str).unique())[:3]
+    words = ("barycentre", folder / "emb.zarr", *labels, "--column", "label", "--weights", "2,1,1", "--steps", 4)
+    done = run("explore", *words, "--decoder", folder / "vae", "--tiles", TILES, "--out", tmp_path / "middle")
+    assert done.exit_code == 0, done.output
+    found = numbers(tmp_path / "middle")
+    assert found["weights"] == [0.5, 0.25, 0.25] and set(found["distances_to_middle"]) == set(labels)
+    table = names(folder)[1]
+    sets = [np.asarray(table.X)[(table.obs["label"] == label).to_numpy()] for label in labels]
+    points = np.array([point["vector"] for point in found["middle"]])
+    np.testing.assert_allclose(
+        points.mean(axis=0), np.average([each.mean(axis=0) for each in sets], axis=0, weights=[2, 1, 1]), atol=0.05
+    )
+    assert found["distances_to_middle"][labels[0]] == pytest.approx(transport(points, sets[0]).distance)
+    assert "from the middle" in done.output and (tmp_path / "middle" / "between.png").exists()
+    assert not list((tmp_path / "middle").glob("*.gif"))
 
 
 def test_vectors_are_taken_apart(run, folder, tmp_path):
@@ -252,6 +355,9 @@ def test_vectors_are_taken_apart(run, folder, tmp_path):
         (("sample", "{vae}", "--judge", "toy:od-moments"), "beside real tiles"),
         (("chain", "{emb}", "{tile}", "site +1"), "nothing to show"),
         (("barycentre", "{emb}", "a", "--column", "site"), "two groups"),
+        (("barycentre", "{emb}", "a", "a", "--column", "site"), "each once"),
+        (("barycentre", "{emb}", "a", "b", "--column", "site", "--weights", "1,x"), "one number for each group"),
+        (("barycentre", "{emb}", "a", "b", "--column", "site", "--decoder", "{vae}"), "no tile has this site"),
         (("sample", "nowhere"), "no generative model"),
         (("sample", "{vae}", "--from", "density"), "--table emb.zarr"),
         (("dictionary", "{emb}", "--atoms", 4, "--k", 9), "k = 9 of 4"),

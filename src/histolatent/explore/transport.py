@@ -293,7 +293,11 @@ def _shares(weights: Sequence[float] | None, count: int) -> Float[np.ndarray, " 
 
 
 def barycentre(
-    sets: Sequence[Matrix], weights: Sequence[float] | None = None, *, points: int = 100, seed: int = 0
+    sets: Sequence[Float[np.ndarray, "_n d"]],
+    weights: Sequence[float] | None = None,
+    *,
+    points: int = 100,
+    seed: int = 0,
 ) -> Float[np.ndarray, "k d"]:
     """Return a set of `points` vectors in the middle of several sets, by the Wasserstein-2 distance.
 

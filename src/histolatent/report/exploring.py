@@ -152,8 +152,10 @@ def draw_walk(
     caption: str,
     *,
     progress: Callable[[int, int], object] | None = None,
-) -> list[Frame]:
+) -> tuple[list[Frame], Drawn]:
     """Return the frames of a walk: where it is in the map, what is there, and below it each of the `stops` passed.
+
+    The last of them comes as a picture, too: the whole route.
 
     `places` and `tiles` are of every step, with a note each; `stops` are steps, in their order.
     """
@@ -185,7 +187,7 @@ def draw_walk(
         frames.append(frame_of(figure))
         if progress:
             progress(step + 1, len(tiles))
-    return frames
+    return frames, finish(figure)
 
 
 @styled
@@ -222,8 +224,10 @@ def draw_rows(
     left = LETTER * max(len(line) for name in rows for line in name.split("\n")) + 0.15
     side = (WIDTH - left - GAP) / count - GAP
     heights = [side + (0.24 if name in noted else 0) + GAP for name in rows]
-    height = sum(heights) + (0.3 if heads else GAP)
-    figure, top = blank((WIDTH, height)), height - (0.3 if heads else GAP)
+    titles = [_wrapped(head, max(int(side / LETTER), 6)) for head in heads]
+    above = 0.14 + 0.16 * max(title.count("\n") + 1 for title in titles) if titles else GAP
+    height = sum(heights) + above
+    figure, top = blank((WIDTH, height)), height - above
     for row, ((name, tiles), taken) in enumerate(zip(rows.items(), heights, strict=True)):
         for place, tile in enumerate(tiles):
             box = (left + place * (side + GAP), top - side, side, side)
@@ -234,8 +238,8 @@ def draw_rows(
                 axis.set_xlabel(noted[name][place], fontsize=7, labelpad=2)
             if place == 0:
                 axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-            if row == 0 and place < len(heads):
-                axis.set_title(heads[place], fontsize=8.5, loc="center", pad=3)
+            if row == 0 and place < len(titles):
+                axis.set_title(titles[place], fontsize=8.5, loc="center", pad=3)
         top -= taken
     return finish(figure)
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from . import maps, models, moves, walk
+from . import maps, middle, models, moves, walk
 
 app = typer.Typer(
     help="Move in a latent space, and see how far to believe it: maps, ways, directions, transport, decoded tiles.",
@@ -21,4 +21,4 @@ app.command("walk", epilog=walk.EXAMPLE)(walk.walk)
 app.command("path", epilog=moves.PATH_EXAMPLE)(moves.path)
 app.command("direction", epilog=moves.DIRECTION_EXAMPLE)(moves.direction)
 app.command("chain", epilog=moves.CHAIN_EXAMPLE)(moves.chain)
-app.command("barycentre", epilog=moves.BARYCENTRE_EXAMPLE)(moves.barycentre)
+app.command("barycentre", epilog=middle.EXAMPLE)(middle.barycentre)

@@ -1,13 +1,16 @@
 """`histolatent explore map`, `trust`, `island`, `place`, `export`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...errors import InputError, OptionError, unknown
-from ..console import Overwrite, Quiet, progress_bar, say
-from .shared import KIND, Out, Table, column_of, refuse_outcome, table_of, write_outcome
+from ..console import AllowOutside, Overwrite, Quiet, progress_bar, say
+from .shared import KIND, Out, Table, column_of, refuse_outcome, table_of, whose_tiles, write_outcome
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 MAP_EXAMPLE = "Example: histolatent explore map emb.zarr --method umap --method tsne --colour label --out maps/"
 TRUST_EXAMPLE = "Example: histolatent explore trust maps/umap --column label --column site --out trust/"
@@ -48,6 +51,8 @@ def make(
     import numpy as np
 
     from ...embeddings import card_of, read_table
+    from ...embeddings.table import obs_of
+    from ...explore.attributes import groups_of
     from ...explore.graph import make_graph
     from ...explore.layouts import LAYOUTS
     from ...explore.maps import align, compare_maps, make_map, save_map
@@ -82,7 +87,8 @@ def make(
         progress(len(methods), len(methods))
     made = align(made)
     columns = {} if values is None or values.nunique() < 2 else {str(colour): values.tolist()}
-    judged = [judge_map(each, columns=columns, graph=graph, seeds=1, null=False) if trust else None for each in made]
+    asked = {"columns": columns, "groups": groups_of(obs_of(read))[1], "graph": graph, "seeds": 1, "null": False}
+    judged = [judge_map(each, **asked) if trust else None for each in made]
     numbers: dict[str, Any] = {"methods": methods, "metric": metric, "seed": seed, "table": card["table"]}
     numbers["trust"] = {
         each.method: found.to_frame().to_dict("records") for each, found in zip(made, judged, strict=True) if found
@@ -134,10 +140,10 @@ def trust(
     seed: Annotated[int, typer.Option(min=0, help="The seed of anchors and of the null.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say how far to believe a map: neighbours kept, with intervals; of each tile whether its place means anything."""
-    import numpy as np
+    """Say how far to believe a map: neighbours kept, with intervals; of each tile whether its place means anything.
 
-    from ...embeddings.table import obs_of
+    Intervals are for other patients (else slides) where the map's table has them, else for this map alone.
+    """
     from ...explore.maps import read_map
     from ...explore.trust import judge_map
     from ...report.exploring import draw_faithfulness, draw_points
@@ -145,12 +151,10 @@ def trust(
     refuse_outcome(out, f"{KIND} trust", overwrite=overwrite)
     made = read_map(folder)
     columns: dict[str, list[Any]] = {}
-    groups = None
-    if column or table is not None:
+    if column:
         read = table_of(made, table)
-        columns = {name: column_of(read, name).tolist() for name in column or []}
-        by = next((name for name in ("patient", "slide") if name in obs_of(read)), None)
-        groups = None if by is None else np.unique(column_of(read, by).astype(str), return_inverse=True)[1]
+        columns = {name: column_of(read, name).tolist() for name in column}
+    groups = whose_tiles(made, table)
     found = judge_map(made, columns=columns, groups=groups, seeds=seeds, null=null, anchors=anchors or None, seed=seed)
     figures = {"points": draw_points(made, found), "figures": draw_faithfulness([(made.method, found.faithfulness)])}
     points = found.points.assign(tile=[made.tiles[row] for row in found.points.index])
@@ -206,7 +210,8 @@ def island(
         if not equals:
             raise OptionError("tiles are named as COLUMN=VALUE", received=where, fix="--where label=tumour")
         inside = np.array([str(each) == value for each in column_of(table_of(made, table), name)])
-    found = judge_island(made.vectors, inside, metric=made.metric, seed=seed)
+    groups = whose_tiles(made, table)
+    found = judge_island(made.vectors, inside, groups=groups, metric=made.metric, seed=seed)
     tiles = [made.tiles[row] for row in np.flatnonzero(inside)]
     numbers = {
         "map": str(folder),
@@ -275,6 +280,10 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="map.parquet, a folder, map.h5ad, or map.json.")],
     to: Annotated[str, typer.Option(help="atlas (embedding-atlas), projector (TensorBoard), h5ad (scanpy), fiftyone.")],
     table: TableOption = None,
+    tiles: Annotated[
+        str | None, typer.Option("--tiles", help="The tiles that were embedded: fiftyone is told their files.")
+    ] = None,
+    allow_outside: AllowOutside = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a map for another tool, with neighbours and distortion where it can show them."""
@@ -299,5 +308,25 @@ def export(
         if to == "atlas":
             write_atlas(out, made, obs_of(read), judged, overwrite=overwrite)
         else:
-            write_fiftyone(out, made, read, trust=judged, overwrite=overwrite)
+            files = _files(read, tiles, allow_outside=allow_outside)
+            write_fiftyone(out, made, read, files=files, trust=judged, overwrite=overwrite)
     say(f"{out}: {len(made.tiles)} tiles")
+
+
+def _files(table: "AnnData", tiles: str | None, *, allow_outside: bool) -> list[str] | None:
+    """Return the file of each tile of a table: of the tiles that are given, else of its column `path`, else None."""
+    from ...embeddings.table import obs_of
+    from ...images import open_tiles
+    from ...images.files import FileTiles
+
+    if tiles is None:
+        obs = obs_of(table)
+        return obs["path"].astype(str).tolist() if "path" in obs else None
+    source = open_tiles(tiles, allow_outside=allow_outside)
+    if not isinstance(source, FileTiles):
+        raise OptionError("these tiles are no files", received=tiles, valid="a folder of images, or a manifest")
+    known = dict(zip(map(str, source.table.index), source.reader.files, strict=True))
+    missing = [name for name in map(str, table.obs_names) if name not in known]
+    if missing:
+        raise InputError("these are other tiles than those of the map", received=f"{tiles} without {missing[0]}")
+    return [known[str(name)] for name in table.obs_names]

@@ -1,11 +1,12 @@
-"""`histolatent explore path`, `direction`, `chain`, `barycentre`."""
+"""`histolatent explore path`, `direction`, `chain`."""
 
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import InputError, OptionError
+from ...errors import OptionError
 from ..console import AllowOutside, Device, Overwrite, say
 from .shared import (
     KIND,
@@ -32,13 +33,10 @@ DIRECTION_EXAMPLE = "Example: histolatent explore direction emb.zarr label --til
 CHAIN_EXAMPLE = (
     'Example: histolatent explore chain emb.zarr TILE "grade +1" "label=tumour -2" "toward OTHER .3" -d vae/ --out out/'
 )
-BARYCENTRE_EXAMPLE = (
-    "Example: histolatent explore barycentre emb.zarr --column label A B --decoder vae/ --tiles tiles/ --out middle/"
-)
 #: Steps of a movie for each step of a picture.
 FINER = 4
-#: Tiles of each group that stand for it in pictures of transport.
-SHOWN = 7
+#: Frames that a step of a chain stays.
+HELD = 4
 Kind = Annotated[
     str,
     typer.Option(
@@ -76,7 +74,9 @@ def path(
 
     refuse_outcome(out, f"{KIND} path", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
-    attribute = None if read is None else _direction(space, read)
+    attribute = None if read is None else _direction(space, read, force=True)
+    for note in () if attribute is None else attribute.notes:
+        say(f"{read}: {note}")
     rows: dict[str, Any] = {}
     notes: dict[str, list[str]] = {}
     numbers: dict[str, Any] = {"first": first, "last": last, "ways": {}}
@@ -237,7 +237,11 @@ def chain(
     table: Table,
     tile: Annotated[str, typer.Argument(help="The tile to start from.")],
     operations: Annotated[
-        list[str], typer.Argument(help='In their order: "COLUMN +2", "COLUMN=CLASS -1", "toward TILE 0.3".')
+        list[str],
+        typer.Argument(
+            help='In their order: "COLUMN +2", "COLUMN=CLASS -1", "toward TILE 0.3". Of classes 1 is from one to the '
+            "other, of a number its standard deviation."
+        ),
     ],
     out: Out,
     kind: Kind = "difference",
@@ -257,30 +261,63 @@ def chain(
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
     refuse_nothing_to_show(space)
     for name in dict.fromkeys(name for name, _, is_way in parsed if not is_way):
-        space = space.knowing(_direction(space, name, kind, force=True))
-    points = [space[tile]]
-    for name, amount, is_way in parsed:
-        points.append(points[-1].toward(space[name], amount) if is_way else points[-1].move(name, amount))
-    backwards = space[tile]
-    for name, amount, is_way in reversed(parsed):
-        backwards = backwards.toward(space[name], amount) if is_way else backwards.move(name, amount)
+        found = _direction(space, name, kind, force=True)
+        space = space.knowing(found)
+        for note in found.notes:
+            say(f"{name}: {note}")
+    points, backwards = [space[tile]], space[tile]
+    for operation in parsed:
+        points.append(_moved(points[-1], *operation))
+    for operation in reversed(parsed):
+        backwards = _moved(backwards, *operation)
+    heads = [tile, *(_said(space, *operation) for operation in parsed)]
     apart = float(np.linalg.norm(points[-1].vector - backwards.vector))
     unit = float(np.median(space.graph.distance[:, 0]))
-    steps = [{"said": point.said[-1], "vector": point.vector, **point.risk()} for point in points]
+    steps = [{"said": said, "vector": point.vector, **point.risk()} for said, point in zip(heads, points, strict=True)]
     numbers = {"tile": tile, "operations": operations, "steps": steps, "order_matters_by": apart / max(unit, 1e-300)}
     rows: dict[str, Any] = {}
     notes: dict[str, list[str]] = {}
+    movies: dict[str, list[Any]] = {}
     if space.decoder is not None:
         rows["decoded"] = space.decode(_stacked(points))
         notes["decoded"] = [f"{each['sparser']:.0%} lie denser" for each in steps]
+        movies["chain"] = _through(space, points)
     if space.pictures is not None:
         rows["nearest\nreal tile"] = real_tiles(space, [str(each["nearest"]) for each in steps])
-    figures = {"chain": draw_rows(rows, heads=[str(each["said"]) for each in steps], notes=notes)}
-    write_outcome(out, f"{KIND} chain", numbers, figures=figures, overwrite=overwrite)
+    figures = {"chain": draw_rows(rows, heads=heads, notes=notes)}
+    write_outcome(out, f"{KIND} chain", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(
-        f"{points[-1]!r}; nearest tile {steps[-1]['nearest']}, {steps[-1]['sparser']:.0%} of tiles lie in denser places"
+        f"{', '.join(heads)}; nearest tile {steps[-1]['nearest']}, "
+        f"{steps[-1]['sparser']:.0%} of tiles lie in denser places"
     )
     say(f"in the other order it would end {apart / max(unit, 1e-300):.2f} spacings of tiles away")
+
+
+def _moved(point: "Point", name: str, amount: float, is_way: bool) -> "Point":
+    """Return a point after an operation."""
+    if is_way:
+        return point.toward(point.space[name], amount)
+    along = point.space.directions[name]
+    return point.move(along, amount * along.spread)
+
+
+def _said(space: "LatentSpace", name: str, amount: float, is_way: bool) -> str:
+    """Return an operation in words, with the unit of its amount where it is one of a number."""
+    if is_way:
+        return f"{amount:g} toward {name}"
+    return f"{name} {amount:+g}" + ("" if getattr(space.directions[name], "positive", None) else " sd")
+
+
+def _through(space: "LatentSpace", points: "list[Point]") -> list[Any]:
+    """Return frames from each point to the next, straight between them; each stays for a while."""
+    import numpy as np
+
+    from ...explore.paths import lerp
+    from ...report.movies import enlarged
+
+    steps = np.concatenate([np.zeros(HELD), np.linspace(0, 1, 2 * FINER, endpoint=False)])
+    ways = [lerp(first.vector, last.vector, steps) for first, last in pairwise(points)]
+    return enlarged(list(space.decode(np.concatenate([*ways, np.repeat(points[-1].vector[None], HELD, axis=0)]))))
 
 
 def _operation(text: str) -> tuple[str, float, bool]:
@@ -296,70 +333,3 @@ def _operation(text: str) -> tuple[str, float, bool]:
             valid='"grade +1", "label=tumour -2", "toward TILE 0.3"',
         )
     return step["name"], float(step["amount"].replace(" ", "")), False
-
-
-def barycentre(
-    table: Table,
-    groups: Annotated[list[str], typer.Argument(help="Two values of the column: the groups to go between.")],
-    column: Annotated[str, typer.Option(help="The column that names groups: label, slide, site.")],
-    out: Out,
-    steps: Annotated[int, typer.Option(min=3, help="Steps of the pictures, both ends included.")] = SHOWN,
-    decoder: Decoder = None,
-    tiles: TilesOf = None,
-    seed: Annotated[int, typer.Option(min=0, help="The seed of which tiles are drawn.")] = 0,
-    device: Device = None,
-    allow_outside: AllowOutside = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Go between two groups three ways: along the line of means, by transport of tiles, by transport of stain."""
-    import numpy as np
-
-    from ...explore.between import mix_stains, show_transport
-    from ...explore.transport import compare_sets, transport
-    from ...report.exploring import draw_rows
-
-    if len(groups) != 2:
-        raise OptionError("two groups, by their values", received=", ".join(groups))
-    refuse_outcome(out, f"{KIND} barycentre", overwrite=overwrite)
-    space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
-    refuse_nothing_to_show(space)
-    means = [space.mean_of(column, name) for name in groups]
-    sets = [np.flatnonzero((space.obs[column].astype(str) == name).to_numpy()) for name in groups]
-    plan = transport(space.vectors[sets[0]], space.vectors[sets[1]], seed=seed)
-    at = np.linspace(0, 1, steps)
-    line = np.stack([(1 - t) * means[0].vector + t * means[1].vector for t in at])
-    carried = show_transport(plan, at)
-    risks = {"line": space.risks(line), "transport": space.risks(carried)}
-    rows: dict[str, Any] = {}
-    if space.decoder is not None:
-        rows["line of\nmeans"] = space.decode(line)
-        rows["transport,\none tile"] = space.decode(carried)
-    if space.pictures is not None:
-        rows["line,\nreal tiles"] = real_tiles(space, risks["line"]["nearest"].tolist())
-        shown = rows["transport,\nreal tiles"] = real_tiles(space, risks["transport"]["nearest"].tolist())
-        rows["stain,\nin pixels"] = mix_stains(shown[0], shown[-1], at)
-    moves = plan.moves().head(10)
-    numbers = {
-        "column": column,
-        "groups": groups,
-        "tiles": [len(each) for each in sets],
-        "distance": plan.distance,
-        "moves_most": [
-            {
-                "tile": space.tiles[sets[0][int(row["tile"])]],
-                "to": space.tiles[sets[1][int(row["to"])]],
-                "length": row["length"],
-            }
-            for row in moves.to_dict("records")
-        ],
-        "risks": {name: each.to_dict("records") for name, each in risks.items()},
-    }
-    try:
-        numbers["distances"] = compare_sets(
-            space.vectors[np.concatenate(sets)], [groups[0]] * len(sets[0]) + [groups[1]] * len(sets[1])
-        ).to_dict("records")
-    except InputError as error:
-        numbers["distances"] = str(error)
-    figures = {"between": draw_rows(rows, heads=[f"{t:.2f}" for t in at])}
-    write_outcome(out, f"{KIND} barycentre", numbers, figures=figures, overwrite=overwrite)
-    say(f"Wasserstein-2 distance of {groups[0]} and {groups[1]}: {plan.distance:.4g}; floors are in explore.json")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import InputError, OptionError
+from ...errors import HistolatentError, InputError, OptionError
 from ..console import say
 
 if TYPE_CHECKING:
@@ -83,6 +83,22 @@ def table_of(made: "Map", path: Path | None) -> "AnnData":
     if list(made.tiles) != list(map(str, found.obs_names)):
         raise InputError("the map is of other tiles than the table", received=named)
     return found
+
+
+def whose_tiles(made: "Map", path: Path | None) -> "np.ndarray | None":
+    """Return codes of the patients, else slides, of a map's tiles; None where its table says nothing or is not found.
+
+    A table that is named has to be found.
+    """
+    from ...embeddings.table import obs_of
+    from ...explore.attributes import groups_of
+
+    try:
+        return groups_of(obs_of(table_of(made, path)))[1]
+    except HistolatentError:
+        if path is not None:
+            raise
+        return None
 
 
 def write_outcome(

@@ -19,6 +19,7 @@ from .shared import (
     refuse_outcome,
     space_of,
     table_of,
+    whose_tiles,
     write_outcome,
 )
 
@@ -84,9 +85,9 @@ def walk(
     )
     what = "nearest tile" if space.decoder is None else "decoded"
     notes = [f"{what}; {value:.0%} of tiles lie denser" for value in frame["sparser"]]
-    caption = judge_map(made, seeds=1, null=False).caption()
+    caption = judge_map(made, groups=whose_tiles(made, table), seeds=1, null=False).caption()
     with progress_bar("drawing", quiet=quiet, unit="frames") as progress:
-        frames = draw_walk(made, values, places, shown, notes, at_stops, caption, progress=progress)
+        frames, route = draw_walk(made, values, places, shown, notes, at_stops, caption, progress=progress)
     held = [frame for step, frame in enumerate(frames) for _ in range(HELD if step in at_stops else 1)]
     jumps = np.linalg.norm(np.diff(places, axis=0), axis=1)
     numbers = {
@@ -98,7 +99,8 @@ def walk(
         "vectors": vectors,
         "largest_jump": float(jumps.max() / max(np.ptp(made.places, axis=0).max(), 1e-300)),
     }
-    write_outcome(out, f"{KIND} walk", numbers, figures={}, movies={"walk": held}, overwrite=overwrite)
+    figures, movies = {"route": route}, {"walk": held}
+    write_outcome(out, f"{KIND} walk", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(caption)
     say(f"the largest step of the walk crosses {numbers['largest_jump']:.0%} of the map")
 
