@@ -205,7 +205,8 @@ def _distances(space: "LatentSpace", column: str, sets: "dict[str, np.ndarray]",
     except InputError as error:
         say(str(error))
         return str(error)
-    for row in found[found["distance"] == "empirical_w2_squared"].to_dict("records"):
+    records = found.to_dict("records")
+    for row in [row for row in records if row["distance"] == "empirical_w2_squared"]:
         halves = f"halves by {by if row['halves_by'] == 'group' else 'tile'}"
         above = "above" if row["above_floor"] else "not above"
         say(
@@ -213,7 +214,7 @@ def _distances(space: "LatentSpace", column: str, sets: "dict[str, np.ndarray]",
             f"{row['floor']:.4g} (squared Wasserstein-2, scale {row['scale']}, {halves}); that is {above} the "
             f"{row['floor_p95']:.4g} below which 95 % of the latter are"
         )
-    return found.to_dict("records")
+    return records
 
 
 def _bures(space: "LatentSpace", sets: "dict[str, np.ndarray]", share: list[float]) -> dict[str, Any]:
