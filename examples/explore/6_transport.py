@@ -40,9 +40,14 @@ plan.moves().head()
 # %% [markdown]
 # ## Is the distance more than chance?
 #
-# Two halves of one group are apart, too. A distance that is not above the floor cannot be told from it.
+# Two halves of one group, of other patients each, are apart, too. `between` is of halves of both groups: what is not
+# above `floor_p95` cannot be told from chance.
 
 # %%
+patients = np.unique(here.obs["patient"].astype(str), return_inverse=True)[1]
 compare_sets(
-    np.concatenate(sets), [False] * len(sets[0]) + [True] * len(sets[1])
+    here.vectors,
+    names.tolist(),
+    groups=patients,
+    labels=here.obs["label"].tolist(),
 ).round(3)

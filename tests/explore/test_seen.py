@@ -54,6 +54,7 @@ def space():
             "dealt": np.random.default_rng(1).normal(size=400),
             "site": np.where(vectors[:, 7] > 0, "A", "B"),
             "patient": np.arange(400) // 20,
+            "cohort": "one",
             "few": [1.0, 2.0, 3.0] * 3 + [None] * 391,
         },
         index=[f"t{k}" for k in range(400)],
@@ -109,6 +110,8 @@ def test_classes_confounders_and_what_is_not_there(space):
     known = space.knowing(large)
     assert known["t3"].move("large", 1).vector == pytest.approx(point.vector)
     assert known.seen("size").without(known.directions["large"]).held[0] is large
+    alone = space.seen("large", positive="yes", groups="cohort")
+    assert alone.card.untested == "all tiles are of one cohort" and not alone.notes
     dealt = space.seen("dealt")
     assert not dealt.card.believable and "do not show dealt" in dealt.notes[0]
 

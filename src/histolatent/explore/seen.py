@@ -279,7 +279,10 @@ def fit_seen(seen: Seen, given: Attribute, *, seed: int = 0) -> SeenDirection:
         card,
         float(given.values.std()),
         given.spread,
-        notes=(*given.notes, *(() if card.believable else (f"decoded tiles do not show {given.name}",))),
+        notes=(
+            *given.notes,
+            *(() if card.believable or card.untested else (f"decoded tiles do not show {given.name}",)),
+        ),
         positive=given.positive,
     )
 
