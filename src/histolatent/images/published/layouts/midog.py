@@ -12,7 +12,7 @@ from .common import Laid, Places, changed, matching, needed, read_table
 BOXES, TABLE = "MIDOG++.json", "datasets_xvalidation.csv"
 COLUMNS = ("Slide", "Dataset", "Tumor", "Scanner", "Origin", "Species")
 KINDS = {"mitotic figure": "mitotic figure", "not mitotic figure": "imposter"}
-#: Um per pixel by scanner, as table 1 of the paper has it.
+#: Um per pixel by scanner, from the table of tumours and scanners of Aubreville et al. 2023, Scientific Data 10:484.
 MPP = {"Hamamatsu XR": 0.23, "Hamamatsu S360": 0.23, "Aperio CS2": 0.25, "3D Histech": 0.25}
 #: Spellings of the published table that are of one scanner.
 SPELLINGS = {"Hamammatsu XR": "Hamamatsu XR"}
