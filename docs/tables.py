@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-MARK = re.compile(r"^<!-- table: ([a-z_]+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- table: ([a-z-]+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -335,16 +335,6 @@ def lmc() -> str:
     return _variants(_results("lmc")["measured"]["phantom"]["table"])
 
 
-def ablation() -> str:
-    """Return what each part of the plan is worth on the phantom, as the benchmark measured it."""
-    return _variants(_results("ablation")["measured"]["table"])
-
-
-def strengths() -> str:
-    """Return what the strength of the states is worth on real tiles, as the benchmark measured it."""
-    return _variants(_results("lmc_real")["measured"]["oral_cancer"]["table"])
-
-
 def _variants(found: dict[str, dict[str, float]]) -> str:
     """Return variants of a plan, and how many seeds they have."""
     import pandas as pd
@@ -380,57 +370,6 @@ def targets() -> str:
         if check["target"] is not None
     ]
     return _table(("figure", "measured", "asked", "met"), rows)
-
-
-#: Of the paper of Latent Manifold Compaction, by a summary of it: without a method, the best of others, its own.
-PUBLISHED = {
-    "subtype": "TCGA-BRCA, accuracy: .712, StainGAN .785, .843",
-    "tumour": "Camelyon16, AUROC: .88, Macenko .91, .94",
-    "grading": "liver, F1: .73, CycleGAN .78, .85",
-}
-
-
-def shape() -> str:
-    """Return scores at unseen sites of the phantom in the shape of the published table, beside it."""
-    found = _results("benchmark")["measured"]["phantom"]
-    rows = []
-    for task, prior in found["priors"].items():
-        asked = [row for row in found["scores"] if (row["task"], row["where"]) == (task, "unseen")]
-        at = {row["method"]: f"{row['value']:.3f}" for row in asked if row["score"] == asked[0]["score"]}
-        rows.append(
-            (task, asked[0]["score"], at["none"], f"{prior} {at[prior]}", at["compact"], PUBLISHED.get(task, ""))
-        )
-    head = ("task", "score", "without a method", "best single-source method before it", "compaction", "published")
-    return _table(head, rows)
-
-
-def benchmark_phantom() -> str:
-    """Return all tables of the benchmark on the phantom."""
-    return _benchmark("phantom")
-
-
-def benchmark_oral_cancer() -> str:
-    """Return all tables of the benchmark on tiles of oral cancer at virtual sites."""
-    return _benchmark("oral_cancer")
-
-
-def benchmark_osteosarcoma() -> str:
-    """Return all tables of the benchmark on tiles of osteosarcoma at virtual sites."""
-    return _benchmark("osteosarcoma")
-
-
-def _benchmark(cohort: str) -> str:
-    """Return what the benchmark found on a cohort, in words and as tables, and what failed."""
-    found = _results("benchmark")["measured"][cohort]
-    parts = ["\n".join(f"- {text}" for text in (*found["findings"], *_failed(found["failed"])))]
-    for title, table in found["tables"].items():
-        parts += [f"#### {title}", _table(table["head"], table["rows"])]
-    return "\n\n".join(parts)
-
-
-def _failed(reasons: dict[str, str]) -> Iterator[str]:
-    for name, why in reasons.items():
-        yield f"**Failed:** {name}: {why}"
 
 
 def state() -> str:
@@ -512,25 +451,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 ALL = (
     *(operations, cards, suites, scanners, metrics, figures, displacement, calibration, encoders, toys, protocols),
-    *(
-        effects,
-        policy,
-        stains,
-        reasons,
-        planted,
-        compaction,
-        lmc,
-        ablation,
-        strengths,
-        unseen,
-        shape,
-        benchmark_phantom,
-        benchmark_oral_cancer,
-        benchmark_osteosarcoma,
-        targets,
-        state,
-        axes,
-        commands,
-    ),
+    *(effects, policy, stains, reasons, planted, compaction, lmc, unseen, targets, state, axes, commands),
 )
 TABLES: dict[str, Callable[[], str]] = {table.__name__: table for table in ALL}

@@ -214,11 +214,13 @@ class _Crew:
                     running.append((ready, process))
                     continue
                 wait([process.sentinel for _, process in running])
-                for cell, process in running:
-                    if process.exitcode is not None and not (cell.place / CELL).exists():
-                        why = ", as without memory" if process.exitcode else ", and nothing was done"
-                        cell.keep(NOTHING, {}, f"its process ended with code {process.exitcode}{why}")
-                running = [(cell, process) for cell, process in running if process.exitcode is None]
+                # Asked once: a process may end between two questions.
+                codes = [process.exitcode for _, process in running]
+                for (cell, _), code in zip(running, codes, strict=True):
+                    if code is not None and not (cell.place / CELL).exists():
+                        why = ", as without memory" if code else ", and nothing was done"
+                        cell.keep(NOTHING, {}, f"its process ended with code {code}{why}")
+                running = [pair for pair, code in zip(running, codes, strict=True) if code is None]
         finally:
             for _, process in running:
                 process.terminate()
