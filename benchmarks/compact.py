@@ -9,7 +9,7 @@ and the adapter: taking out the 64 directions in which states differ most, and w
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,18 @@ class StatesAndSites:
         return [*self.states(tile, tile_id, mpp), *there]
 
 
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Tiles of slides that are read, and the maps that were fitted to the others, by way."""
+
+    rows: np.ndarray
+    maps: Mapping[str, Map]
+
+    def split(self, n: int) -> list[str]:
+        """Return what each of `n` tiles is for."""
+        return ["test" if row else "train" for row in np.isin(np.arange(n), self.rows)]
+
+
 def main() -> None:
     """Measure and write `results/compact.json`."""
     bench = start("compact", __doc__ or "")
@@ -81,7 +93,11 @@ def check_frozen(bench: Bench) -> None:
     seen = 1 + STATES + HELD_OUT
     slides = np.unique(source.table["slide"].astype(str), return_inverse=True)[1]
     labels = [str(label) for label in source.table["label"]]
-    right = _read(vectors, seen, slides, labels, source)
+    folds = [
+        Fold(fold, _maps(vectors[:, :seen], rest, source))
+        for rest, fold in grouped_folds(np.unique(labels, return_inverse=True)[1], slides, FOLDS, 0)
+    ]
+    right = _read(vectors, seen, slides, labels, folds)
     columns = ["source", *states.names[-HELD_OUT:], *virtual_sites()]
     chance = max(labels.count(label) for label in set(labels)) / len(labels)
     bench.measured["frozen"] = {
@@ -94,7 +110,7 @@ def check_frozen(bench: Bench) -> None:
     }
     for name in ("linear", "adapter", "adapter, probe of before", "64 directions out", "whitened"):
         _compare(bench, name, right[name], right["as it is"], slides)
-    for what, found in _told_apart(vectors, seen, slides, labels, source).items():
+    for what, found in _told_apart(vectors, seen, slides, folds).items():
         for name in ("linear", "adapter"):
             gained = paired_difference(weighted_mean(found[name]), weighted_mean(found["as it is"]), slides).estimate
             target = "> 0" if what == "twin_retrieval" else None
@@ -102,15 +118,15 @@ def check_frozen(bench: Bench) -> None:
             bench.check(f"{name}_{what}_gained", gained.value, target, said)
 
 
-def _read(vectors, seen, slides, labels, source) -> dict[str, np.ndarray]:
+def _read(vectors, seen, slides, labels, folds: Sequence[Fold]) -> dict[str, np.ndarray]:
     """Return whether each tile was read right, `(n, 1 + held-out states + sites)`, by way of embedding."""
     n, views, _ = vectors.shape
     places = [0, *range(seen - HELD_OUT, views)]
     found: dict[str, np.ndarray] = {}
-    for rest, fold in grouped_folds(np.unique(labels, return_inverse=True)[1], slides, FOLDS, 0):
-        split = ["test" if row else "train" for row in np.isin(np.arange(n), fold)]
+    for fold in folds:
+        split = fold.split(n)
         before = _probe(vectors[:, 0], labels, slides, split)
-        for name, change in _maps(vectors[:, :seen], rest, source).items():
+        for name, change in fold.maps.items():
             probe = (
                 before if name == "adapter, probe of before" else _probe(change(vectors[:, 0]), labels, slides, split)
             )
@@ -121,21 +137,19 @@ def _read(vectors, seen, slides, labels, source) -> dict[str, np.ndarray]:
     return found
 
 
-def _told_apart(vectors, seen, slides, labels, source) -> dict[str, dict[str, np.ndarray]]:
+def _told_apart(vectors, seen, slides, folds: Sequence[Fold]) -> dict[str, dict[str, np.ndarray]]:
     """Return, of each tile by way of embedding, whether it finds itself again, and how often its site is read."""
     n, sites = len(vectors), [0, *range(seen, vectors.shape[1])]
     twins: dict[str, np.ndarray] = {}
     site: dict[str, np.ndarray] = {}
-    for rest, fold in grouped_folds(np.unique(labels, return_inverse=True)[1], slides, FOLDS, 0):
-        split = ["test" if row else "train" for row in np.isin(np.arange(n), fold)]
-        for name, change in _maps(vectors[:, :seen], rest, source).items():
-            if name not in ("as it is", "linear", "adapter"):
-                continue
-            first, second = (change(vectors[fold, seen - back]) for back in (2, 1))
-            twins.setdefault(name, np.zeros(n))[fold] = twin_ranks(first, second, np.arange(len(fold))) < 1
+    for fold in folds:
+        for name in ("as it is", "linear", "adapter"):
+            change = fold.maps[name]
+            first, second = (change(vectors[fold.rows, seen - back]) for back in (2, 1))
+            twins.setdefault(name, np.zeros(n))[fold.rows] = twin_ranks(first, second, np.arange(len(fold.rows))) < 1
             there = np.concatenate([change(vectors[:, place]) for place in sites])
             named = [str(place) for place in sites for _ in range(n)]
-            reading = _probe(there, named, np.tile(slides, len(sites)), split * len(sites)).read(there)
+            reading = _probe(there, named, np.tile(slides, len(sites)), fold.split(n) * len(sites)).read(there)
             told = site.setdefault(name, np.zeros(n))
             np.add.at(told, reading.rows % n, reading.correct / len(sites))
     return {"twin_retrieval": twins, "site_read": site}

@@ -348,8 +348,7 @@ def _variants(found: dict[str, dict[str, float]]) -> str:
 def unseen() -> str:
     """Return what is read at unseen sites with and without compaction, by cohort. The README has it too."""
     rows = []
-    for name in ("lmc", "lmc_real"):
-        found = _results(name) if RESULTS.joinpath(f"{name}.json").exists() else {"measured": {}}
+    for found in _there("lmc", "lmc_real"):
         for cohort, part in found["measured"].items():
             plain, ours = (part["table"][name] for name in ("no states", "as planned"))
             check = found["checks"][f"{cohort}: error_removed against no states"]
@@ -364,9 +363,8 @@ def targets() -> str:
     """Return every figure of training that a bound was set for beforehand, missed ones too."""
     rows = [
         (name.replace("_", " "), f"{check['value']:.3g}", check["target"], "yes" if check["ok"] else "**no**")
-        for results in ("lmc", "lmc_real", "compact", "speed")
-        if RESULTS.joinpath(f"{results}.json").exists()
-        for name, check in _results(results)["checks"].items()
+        for found in _there("lmc", "lmc_real", "compact", "speed")
+        for name, check in found["checks"].items()
         if check["target"] is not None
     ]
     return _table(("figure", "measured", "asked", "met"), rows)
@@ -441,6 +439,11 @@ def _bound(value: float | None) -> str:
 def _results(name: str) -> dict[str, Any]:
     """Return what a benchmark wrote."""
     return json.loads(RESULTS.joinpath(f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _there(*names: str) -> Iterator[dict[str, Any]]:
+    """Yield what benchmarks wrote, of those that were run."""
+    return (_results(name) for name in names if RESULTS.joinpath(f"{name}.json").exists())
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -104,7 +104,7 @@ def summarise_benchmark(results: Sequence[Result], tasks: Sequence[Task]) -> Sum
     """
     scored = score_results(results, tasks)
     priors = {task.name: found for task in tasks if (found := best_prior(scored, task, results)) is not None}
-    plain = {result.chain: AS_IT_IS for result in results if result.chain == AS_IT_IS and result.failed is None}
+    plain = any(result.chain == AS_IT_IS and result.failed is None for result in results)
     against = {"none": {task.name: AS_IT_IS for task in tasks if plain}}
     against["best prior"] = {task: name for task, name in priors.items() if not plain or name != AS_IT_IS}
     differences = [

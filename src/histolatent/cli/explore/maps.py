@@ -7,7 +7,7 @@ import typer
 
 from ...errors import InputError, OptionError, unknown
 from ..console import AllowOutside, Overwrite, Quiet, progress_bar, say
-from .shared import KIND, Out, Table, column_of, refuse_outcome, table_of, whose_tiles, write_outcome
+from .shared import KIND, Out, Table, column_of, refuse_outcome, table_if_there, table_of, whose_tiles, write_outcome
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,8 +51,6 @@ def make(
     import numpy as np
 
     from ...embeddings import card_of, read_table
-    from ...embeddings.table import obs_of
-    from ...explore.attributes import groups_of
     from ...explore.graph import make_graph
     from ...explore.layouts import LAYOUTS
     from ...explore.maps import align, compare_maps, make_map, save_map
@@ -87,7 +85,7 @@ def make(
         progress(len(methods), len(methods))
     made = align(made)
     columns = {} if values is None or values.nunique() < 2 else {str(colour): values.tolist()}
-    asked = {"columns": columns, "groups": groups_of(obs_of(read))[1], "graph": graph, "seeds": 1, "null": False}
+    asked = {"columns": columns, "groups": whose_tiles(read), "graph": graph, "seeds": 1, "null": False}
     judged = [judge_map(each, **asked) if trust else None for each in made]
     numbers: dict[str, Any] = {"methods": methods, "metric": metric, "seed": seed, "table": card["table"]}
     numbers["trust"] = {
@@ -150,11 +148,9 @@ def trust(
 
     refuse_outcome(out, f"{KIND} trust", overwrite=overwrite)
     made = read_map(folder)
-    columns: dict[str, list[Any]] = {}
-    if column:
-        read = table_of(made, table)
-        columns = {name: column_of(read, name).tolist() for name in column}
-    groups = whose_tiles(made, table)
+    read = table_of(made, table) if column else table_if_there(made, table)
+    columns = {} if read is None else {name: column_of(read, name).tolist() for name in column or []}
+    groups = whose_tiles(read)
     found = judge_map(made, columns=columns, groups=groups, seeds=seeds, null=null, anchors=anchors or None, seed=seed)
     figures = {"points": draw_points(made, found), "figures": draw_faithfulness([(made.method, found.faithfulness)])}
     points = found.points.assign(tile=[made.tiles[row] for row in found.points.index])
@@ -202,6 +198,7 @@ def island(
     refuse_outcome(out, f"{KIND} island", overwrite=overwrite)
     made = read_map(folder)
     if box is not None:
+        read = table_if_there(made, table)
         left, bottom, right, top = _box(box)
         x, y = made.places.T
         inside = (left <= x) & (x <= right) & (bottom <= y) & (y <= top)
@@ -209,9 +206,9 @@ def island(
         name, equals, value = str(where).partition("=")
         if not equals:
             raise OptionError("tiles are named as COLUMN=VALUE", received=where, fix="--where label=tumour")
-        inside = np.array([str(each) == value for each in column_of(table_of(made, table), name)])
-    groups = whose_tiles(made, table)
-    found = judge_island(made.vectors, inside, groups=groups, metric=made.metric, seed=seed)
+        read = table_of(made, table)
+        inside = np.array([str(each) == value for each in column_of(read, name)])
+    found = judge_island(made.vectors, inside, groups=whose_tiles(read), metric=made.metric, seed=seed)
     tiles = [made.tiles[row] for row in np.flatnonzero(inside)]
     numbers = {
         "map": str(folder),

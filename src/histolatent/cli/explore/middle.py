@@ -8,11 +8,13 @@ import typer
 from ...errors import InputError, OptionError
 from ..console import AllowOutside, Device, Overwrite, say
 from .shared import (
+    FINER,
     KIND,
     Decoder,
     Out,
     Table,
     TilesOf,
+    densities,
     read_space,
     real_tiles,
     refuse_nothing_to_show,
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 EXAMPLE = (
     "Example: histolatent explore barycentre emb.zarr --column label A B --decoder vae/ --tiles tiles/ --out middle/"
 )
-#: Tiles of a row of the picture; frames of a movie for each; points that a middle of several groups is made of.
-SHOWN, FINER, POINTS = 7, 4, 100
+#: Tiles of a row of the picture; points that a middle of several groups is made of.
+SHOWN, POINTS = 7, 100
 
 
 def barycentre(
@@ -108,7 +110,7 @@ def _between(space: "LatentSpace", sets: "dict[str, np.ndarray]", steps: int, se
 
     from ...explore.between import mix_stains, show_transport
     from ...explore.transport import transport
-    from ...report.movies import enlarged
+    from ...report.movies import there_and_back
 
     first, second = sets.values()
     plan = transport(space.vectors[first], space.vectors[second], seed=seed)
@@ -124,9 +126,8 @@ def _between(space: "LatentSpace", sets: "dict[str, np.ndarray]", steps: int, se
         rows["line of\nmeans"] = space.decode(line)
         rows["transport,\none tile"] = space.decode(carried)
         for name, each in zip(rows, risks.values(), strict=True):
-            notes[name] = [f"{value:.0%} lie denser" for value in each["sparser"]]
-        frames = space.decode(show_transport(plan, fine))
-        movies["transport"] = enlarged([*frames, *frames[-2:0:-1]])
+            notes[name] = densities(each["sparser"])
+        movies["transport"] = there_and_back(space.decode(show_transport(plan, fine)))
     if space.pictures is not None:
         rows["line,\nreal tiles"] = real_tiles(space, risks["line"]["nearest"].tolist())
         shown = rows["transport,\nreal tiles"] = real_tiles(space, risks["transport"]["nearest"].tolist())
@@ -175,7 +176,7 @@ def _middle(
     notes: dict[str, list[str]] = {}
     if space.decoder is not None:
         rows["middle,\ndecoded"] = space.decode(points[shown])
-        notes["middle,\ndecoded"] = [f"{value:.0%} lie denser" for value in risks["sparser"].iloc[shown]]
+        notes["middle,\ndecoded"] = densities(risks["sparser"].iloc[shown])
     if space.pictures is not None:
         rows["middle,\nnearest"] = real_tiles(space, risks["nearest"].iloc[shown].tolist())
     found = {

@@ -9,11 +9,13 @@ import typer
 from ...errors import OptionError
 from ..console import AllowOutside, Device, Overwrite, say
 from .shared import (
+    FINER,
     KIND,
     Decoder,
     Out,
     Table,
     TilesOf,
+    densities,
     read_space,
     real_tiles,
     refuse_nothing_to_show,
@@ -33,8 +35,6 @@ DIRECTION_EXAMPLE = "Example: histolatent explore direction emb.zarr label --til
 CHAIN_EXAMPLE = (
     'Example: histolatent explore chain emb.zarr TILE "grade +1" "label=tumour -2" "toward OTHER .3" -d vae/ --out out/'
 )
-#: Steps of a movie for each step of a picture.
-FINER = 4
 #: Frames that a step of a chain stays.
 HELD = 4
 Kind = Annotated[
@@ -93,7 +93,7 @@ def path(
         }
         if space.decoder is not None:
             rows[name] = way.decode()
-            notes[name] = [f"{value:.0%} lie denser" for value in frame["sparser"]]
+            notes[name] = densities(frame["sparser"])
             movies[name] = enlarged(list(space[first].path(space[last], method=name, steps=FINER * steps).decode()))
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, frame["nearest"].tolist())
@@ -174,7 +174,7 @@ def direction(
         ]
         if space.decoder is not None:
             rows[name] = space.decode(_stacked(points))
-            notes[name] = [f"{each['sparser']:.0%} lie denser" for each in numbers["tiles"][name]]
+            notes[name] = densities(each["sparser"] for each in numbers["tiles"][name])
             movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, moves)
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
@@ -216,11 +216,11 @@ def _swing(space: "LatentSpace", point: "Point", along: "Way", amounts: list[flo
     """Return frames from the least amount to the largest and back."""
     import numpy as np
 
-    from ...report.movies import enlarged
+    from ...report.movies import there_and_back
 
     there = np.linspace(min(amounts), max(amounts), FINER * len(amounts))
     tiles = space.decode(_stacked([point.move(along, float(amount)) for amount in there]))
-    return enlarged([*tiles, *tiles[-2:0:-1]])
+    return there_and_back(tiles)
 
 
 def _amounts(text: str) -> list[float]:
@@ -280,7 +280,7 @@ def chain(
     movies: dict[str, list[Any]] = {}
     if space.decoder is not None:
         rows["decoded"] = space.decode(_stacked(points))
-        notes["decoded"] = [f"{each['sparser']:.0%} lie denser" for each in steps]
+        notes["decoded"] = densities(each["sparser"] for each in steps)
         movies["chain"] = _through(space, points)
     if space.pictures is not None:
         rows["nearest\nreal tile"] = real_tiles(space, [str(each["nearest"]) for each in steps])

@@ -1,7 +1,7 @@
 """What the verbs of `explore` share: a table, a decoder and tiles as a space; pictures and numbers as a folder."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +28,8 @@ TilesOf = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures (PNG, SVG), movies and numbers (JSON).")]
 CARD, KIND = "explore.json", "histolatent explore"
+#: Steps of a movie for each step of a picture.
+FINER = 4
 
 
 def read_space(
@@ -85,20 +87,22 @@ def table_of(made: "Map", path: Path | None) -> "AnnData":
     return found
 
 
-def whose_tiles(made: "Map", path: Path | None) -> "np.ndarray | None":
-    """Return codes of the patients, else slides, of a map's tiles; None where its table says nothing or is not found.
-
-    A table that is named has to be found.
-    """
-    from ...embeddings.table import obs_of
-    from ...explore.attributes import groups_of
-
+def table_if_there(made: "Map", path: Path | None) -> "AnnData | None":
+    """Return the table that a map is of; None where it is not found. A table that is named has to be found."""
     try:
-        return groups_of(obs_of(table_of(made, path)))[1]
+        return table_of(made, path)
     except HistolatentError:
         if path is not None:
             raise
         return None
+
+
+def whose_tiles(table: "AnnData | None") -> "np.ndarray | None":
+    """Return codes of the patients, else slides, of a table's tiles; None where it says nothing."""
+    from ...embeddings.table import obs_of
+    from ...explore.attributes import groups_of
+
+    return None if table is None else groups_of(obs_of(table))[1]
 
 
 def write_outcome(
@@ -153,6 +157,11 @@ def refuse_nothing_to_show(space: "LatentSpace") -> None:
         raise InputError(
             "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
         )
+
+
+def densities(shares: Iterable[float]) -> list[str]:
+    """Return what stands under decoded tiles: how many real ones lie in denser places."""
+    return [f"{share:.0%} lie denser" for share in shares]
 
 
 def real_tiles(space: "LatentSpace", names: list[str]) -> "np.ndarray":

@@ -85,7 +85,7 @@ def walk(
     )
     what = "nearest tile" if space.decoder is None else "decoded"
     notes = [f"{what}; {value:.0%} of tiles lie denser" for value in frame["sparser"]]
-    caption = judge_map(made, groups=whose_tiles(made, table), seeds=1, null=False).caption()
+    caption = judge_map(made, groups=whose_tiles(read), seeds=1, null=False).caption()
     with progress_bar("drawing", quiet=quiet, unit="frames") as progress:
         frames, route = draw_walk(made, values, places, shown, notes, at_stops, caption, progress=progress)
     held = [frame for step, frame in enumerate(frames) for _ in range(HELD if step in at_stops else 1)]
