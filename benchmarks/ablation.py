@@ -27,6 +27,7 @@ VARIANTS = (
     "4 views",
     "fixed prior",
     "stain states only",
+    "strength 1.5",
 )
 
 

@@ -17,7 +17,7 @@ from _bench import start
 from _lmc import PLAIN, Part, run_part
 from _real import real_tiles
 
-STRENGTHS = ("strength 0.5", "strength 1", "strength 2")
+STRENGTHS = ("strength 0.5", "strength 1.5", "strength 2")
 
 
 def main() -> None:
