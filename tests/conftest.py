@@ -2,8 +2,10 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,6 +25,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         connect(self, address)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(autouse=True)
+def _unchecked_if_slow(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check no shapes at run time in what is slow: checks double its time, and faster tests have made them."""
+    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("slow") is not None)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

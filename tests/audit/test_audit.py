@@ -125,6 +125,7 @@ def test_the_floors_fail_on_real_tiles(data):
     assert any("too narrow" in warning for warning in result.warnings)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_sees_nuclei_is_selective(cohort):
     result = audit_encoders(cohort, [function_encoder(nuclear, "nuclear", 4)], plan=QUICK).result
     answer = check(result, "nuclear", "selectivity")
@@ -175,6 +176,7 @@ def test_what_was_done_is_recorded(audited):
     assert null.same_label_median is not None
 
 
+@pytest.mark.slow
 def test_every_encoder_set_sees_the_same_pixels(audited, cohort):
     plan = Plan(resamples=300, columns={"label": "diagnosis"})
     alone = audit_encoders(cohort, [encoder("toy:constant")], plan=plan).result
@@ -183,6 +185,7 @@ def test_every_encoder_set_sees_the_same_pixels(audited, cohort):
     assert named(alone, "toy:constant") == named(audited, "toy:constant")
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_batches_or_workers():
     source = PhantomTiles(PhantomSpec(sites=2, patients=3, slides=1, tiles_per_site=6, tile_px=32, seed=3))
     toys = [encoder(name) for name in ("toy:od-moments", "toy:colour-histogram")]
@@ -193,6 +196,7 @@ def test_numbers_do_not_depend_on_batches_or_workers():
     assert [item.steps for item in first.operations] != [item.steps for item in changed.operations]
 
 
+@pytest.mark.slow
 def test_the_order_of_encoders_changes_no_number(small):
     toys = [encoder(name) for name in ("toy:od-moments", "toy:colour-histogram")]
     first = audit_encoders(small, toys, plan=QUICK).result
@@ -237,6 +241,7 @@ def test_vectors_are_audited_without_pixels(cohort):
     without_time(result)
 
 
+@pytest.mark.slow
 def test_what_is_slow_sees_a_part_of_many_tiles(monkeypatch):
     cohort = PhantomTiles(PhantomSpec(sites=2, patients=6, slides=1, tiles_per_site=60, tile_px=32))
     codes = np.unique(cohort.table["label"], return_inverse=True)[1]

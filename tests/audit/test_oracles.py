@@ -66,6 +66,7 @@ def test_a_mean_colour_ignores_geometry_and_follows_stain(cohort):
     assert found.verdict == "FAIL"
 
 
+@pytest.mark.slow
 def test_what_is_averaged_over_right_angles_ignores_right_angles_only(cohort):
     def averaged(tiles: np.ndarray) -> np.ndarray:
         turned = (np.rot90(tiles, turns, axes=(1, 2)) for turns in range(4))
@@ -79,6 +80,7 @@ def test_what_is_averaged_over_right_angles_ignores_right_angles_only(cohort):
     assert told(found, "quarter-turn").verdict == "invariant" != told(found, "rotation").verdict
 
 
+@pytest.mark.slow
 def test_a_gain_is_linear_for_what_is_linear_and_a_shift_for_its_logarithm(cohort):
     _, linear = audit(cohort, blocks, "brightness", "nuclei-erased", dim=48)
     item = told(linear, "brightness")
@@ -106,6 +108,7 @@ def test_noise_that_depends_on_the_tile_is_entangled(cohort):
     assert status(found, "ignores brightness") == "FAIL"
 
 
+@pytest.mark.slow
 def test_an_encoder_blind_to_nuclei_fails(cohort):
     def blind(tiles: np.ndarray) -> np.ndarray:
         # What erasing all nuclei leaves of a tile is left of a tile without nuclei, too.
@@ -127,6 +130,7 @@ def test_a_constant_is_undefined_and_fails(cohort):
     assert found.selectivity is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", ["quick", "standard", "must-react"])
 def test_a_random_projection_fails_on_selectivity(cohort, suite):
     """Turning a tile moves its pixels further than taking its nuclei out does, whatever else there is in a suite."""

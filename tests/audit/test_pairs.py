@@ -67,6 +67,7 @@ def kept(cohort: PhantomTiles, tmp_path_factory) -> tuple:
     return run, work / "toy_od-moments.zarr"
 
 
+@pytest.mark.slow
 def test_a_perturbation_given_as_pairs_gives_the_figures_of_the_audit(kept):
     audited, path = kept
     table = read_table(path)
@@ -208,6 +209,7 @@ def test_tables_on_disk(kept, tmp_path):
         assert not any("left out" in note for note in found.result.warnings)
 
 
+@pytest.mark.slow
 def test_several_encoders_and_changes_are_compared():
     before, after = planted(noise=0.2)
     other, moved = planted(noise=1.5, d=24, seed=1)

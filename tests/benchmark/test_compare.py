@@ -89,6 +89,7 @@ def test_intervals_are_over_patients_and_seeds_and_not_over_tiles():
     assert widths[0] > 2 * widths[1]
 
 
+@pytest.mark.slow
 def test_chance_alone_is_called_a_difference_about_as_often_as_it_says():
     """Two chains that differ by luck: of 120 studies, about one in twenty excludes 0."""
     wrong = 0

@@ -101,6 +101,7 @@ def test_audit(run, tmp_path):
     assert [item.name for item in read_result(out).encoders] == ["toy:od-moments"]
 
 
+@pytest.mark.slow
 def test_an_audit_compares_with_a_reference(run, tmp_path):
     out, other = tmp_path / "audit", "toy:random-conv?seed=1"
     assert run("audit", TILES, "-e", "toy:random-conv", "-o", out, *QUICKLY, "--reference", other).exit_code == 0
@@ -273,7 +274,7 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(fails, monkeypatch):
 @pytest.mark.slow
 def test_demo_end_to_end(run, monkeypatch, tmp_path):
     pytest.importorskip("lightning_fabric")
-    monkeypatch.setattr(demo, "TILES", 60)
+    monkeypatch.setattr(demo, "TILES", 24)
     monkeypatch.setattr(demo, "AUDITED", 4)
     monkeypatch.setattr("histolatent.compact.guards.fatal", lambda findings: False)  # of so short a training
     training = {"training.steps": 24, "training.batch_size": 8, "training.check_every": 24}
@@ -289,7 +290,7 @@ def test_demo_end_to_end(run, monkeypatch, tmp_path):
     assert len(read_result(out / "audit").encoders) == 3
     assert (out / "audit" / "report.html").exists() and (out / "lmc" / "training.html").exists()
     assert sorted(path.name for path in out.iterdir()) == ["audit", "cohort", "lmc", "untrained"]
-    assert len(open_tiles(out / "cohort").table) == 5 * 60
+    assert len(open_tiles(out / "cohort").table) == 5 * 24
 
 
 @pytest.mark.parametrize("file", ["mine.txt", "cohort/manifest.csv"])

@@ -14,6 +14,7 @@ QUIETLY = ("--workers", "0", "--quiet")
 SHORT = ("--set", "training.steps=6", "--set", "training.batch_size=8", "--set", "projector=16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "more"), [("linear", ("--strength", "1")), ("adapter", ())])
 def test_an_encoder_compacted_is_an_encoder(run, tmp_path, kind, more):
     words = ("compact", TILES, "--kind", kind, "--on", "toy:random-conv", "--out", tmp_path / "lmc", *more)

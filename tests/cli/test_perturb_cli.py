@@ -155,6 +155,7 @@ def test_an_audit_takes_a_suite_file_and_keeps_its_levels(run, suite_file, tmp_p
     assert "90" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_an_audit_swaps_tissue_between_tiles_of_the_cohort(run, tmp_path):
     suite = tmp_path / "swap.toml"
     suite.write_text("operations = ['tissue-swap', 'flip']")

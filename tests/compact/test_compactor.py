@@ -101,6 +101,7 @@ def test_a_useless_embedding_is_refused_and_says_why(monkeypatch):
     assert [finding.guard for finding in compactor.findings_ if finding.fatal] == ["shortcut"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_goes_on_where_it_was(tmp_path):
     class Stopped(Exception):
         pass

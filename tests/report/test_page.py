@@ -194,6 +194,7 @@ def test_names_are_never_markup():
     assert "&lt;script&gt;" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["$\\frac{", "_hidden", "a & b <c>", "ß→µ", "%s {0}"])
 def test_any_encoder_name_can_be_drawn(audited, name):
     first = audited.encoders[0].model_copy(update={"name": name})
@@ -281,6 +282,7 @@ def test_real_pairs_with_a_source_show_no_rendering(audited, cohort):
     assert "Where eye and encoder disagree" in page.text
 
 
+@pytest.mark.slow
 def test_vectors_beside_pixels_make_a_page(cohort):
     result = audit_encoders(cohort, [vectors(24), means("means")], plan=QUICK).result
     page = page_of(result, cohort)
@@ -306,6 +308,7 @@ def test_one_encoder_is_titled_by_its_name(audited, cohort):
     assert "What 3 encoders react to" in page_of(audited, cohort).text
 
 
+@pytest.mark.slow
 def test_eight_encoders_are_told_apart(audited, cohort):
     moments = audited.encoders[0]
     eight = [moments.model_copy(update={"name": f"encoder-{i}-of-a-long-name"}) for i in range(8)]
@@ -453,6 +456,7 @@ def test_a_folder_that_is_no_audit_is_never_replaced(audited, cohort, tmp_path):
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
 
 
+@pytest.mark.slow
 def test_a_failure_midway_leaves_nothing_that_looks_whole(audited, cohort, tmp_path, monkeypatch):
     from histolatent.report import page as module
 

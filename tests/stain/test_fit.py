@@ -52,6 +52,7 @@ def worst(found: np.ndarray, true: np.ndarray) -> float:
     return max(angle(*rows) for rows in zip(found, true, strict=True))
 
 
+@pytest.mark.slow
 def test_planted_vectors_are_recovered_by_vahadane(planted):
     """Slides of eight tiles with sensor noise, known I0: within 2 degrees for each of 200 slides."""
     errors = []

@@ -30,6 +30,7 @@ def same(found, expected, where: str = "") -> None:
         assert found == expected, where
 
 
+@pytest.mark.slow
 def test_references_are_what_the_code_computes():
     computed = json.loads(json.dumps(SCRIPT.document()))
     same(json.loads(SCRIPT.FILE.read_text(encoding="utf-8")), computed)

@@ -124,6 +124,7 @@ def test_factors_are_not_functions_of_one_another(one_site):
     assert np.abs(correlation[~np.eye(len(names), dtype=bool)]).max() < 0.85
 
 
+@pytest.mark.slow
 def test_colour_alone_does_not_give_the_label_away(one_site):
     """Limit: a probe on colour stays below the stated level; the truth of morphology names the class."""
     table, truth = one_site.table, one_site.truth
