@@ -45,9 +45,11 @@ plan.moves().head()
 
 # %%
 patients = np.unique(here.obs["patient"].astype(str), return_inverse=True)[1]
-compare_sets(
+found = compare_sets(
     here.vectors,
     names.tolist(),
     groups=patients,
     labels=here.obs["label"].tolist(),
-).round(3)
+)
+columns = ["first", "second", "distance", "between", "floor", "floor_p95"]
+found[[*columns, "above_floor"]].round(4)
