@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from histolatent.cli import demo
-from histolatent.cli.console import parse_columns
+from histolatent.cli.console import cells_told, parse_columns
 from histolatent.doctor import Diagnosis
 from histolatent.errors import OptionError
 from histolatent.images import open_tiles
@@ -392,3 +392,17 @@ def test_cutting_is_asked_for_as_a_whole(fails, large_images, tmp_path):
     assert code == 2 and "16 to 8192 px" in said
     code, said = fails(*words, "--tile-px", 64, "--tile-mpp", 0.5)
     assert code == 2 and "um per pixel is not known" in said
+
+
+def test_the_time_left_is_of_cells_that_were_made_just_now(monkeypatch, capsys):
+    clock = iter([0.0, 120.0])
+    monkeypatch.setattr("histolatent.cli.console.time.monotonic", lambda: next(clock))
+    told = cells_told("now", quiet=False)
+    told("macenko, seed 0", 3, 6)  # three were kept
+    told("linear, seed 0", 4, 6)
+    told("done", 6, 6)
+    assert capsys.readouterr().err.splitlines() == [
+        "3 of 6 done; now: macenko, seed 0",
+        "4 of 6 done; now: linear, seed 0; about 4 minutes left",
+        "6 of 6 done",
+    ]

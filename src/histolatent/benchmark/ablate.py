@@ -111,54 +111,57 @@ def run_ablation(
             raise OptionError("the plan is already so", received=name, valid=", ".join(there))
     names = list(dict.fromkeys([PRESET, *(variants or there)]))
     divided = {seed: split_cohort(cohort, train_site, fold=seed) for seed in seeds}
-    cells, total = [], len(names) * len(seeds)
-    for number, (seed, name) in enumerate((seed, name) for seed in seeds for name in names):
+    files = {
+        (seed, name): out / "cells" / f"{name.replace(' ', '-')}-{seed}-{_key(divided[seed], there[name], seed)}.json"
+        for seed in seeds
+        for name in names
+    }
+    waiting = [cell for cell, path in files.items() if not path.exists()]
+    for number, (seed, name) in enumerate(waiting):
         if progress:
-            progress(f"{name}, seed {seed}", number, total)
-        cells.append(_cell(divided[seed], there[name], name, seed, out, device, workers))
+            progress(f"{name}, seed {seed}", len(files) - len(waiting) + number, len(files))
+        _train(divided[seed], there[name], name, seed, files[seed, name], device, workers)
     if progress:
-        progress("done", total, total)
-    return cells
+        progress("done", len(files), len(files))
+    return [_read(path) for path in files.values()]
 
 
-def _cell(
-    cohort: Cohort, plan: CompactionPlan, name: str, seed: int, out: Path, device: str | None, workers: int
-) -> Cell:
-    """Return a cell from its file, or train and read it."""
+def _key(cohort: Cohort, plan: CompactionPlan, seed: int) -> str:
+    """Return what tells a cell from one of other tiles or another plan."""
+    facts = {"tiles": source_digest(cohort.tiles), "trained": cohort.train.tolist(), "seed": seed}
+    return digest({"plan": plan.model_dump(mode="json", exclude={"about"}), **facts})[:12]
+
+
+def _read(path: Path) -> Cell:
+    """Return a cell that is there."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    fields = {field: found[field] for field in Cell.__dataclass_fields__}
+    read = {site: LabelsRead(**{key: tuple(each[key]) for key in each}) for site, each in found["read"].items()}
+    return Cell(**{**fields, "read": read})
+
+
+def _train(
+    cohort: Cohort, plan: CompactionPlan, name: str, seed: int, path: Path, device: str | None, workers: int
+) -> None:
+    """Train and read a cell, and keep it."""
     import time
 
     from ..compact.run import compact_encoder
     from ..compact.saving import save_compaction
     from ..outputs import remove
 
-    facts = {"tiles": source_digest(cohort.tiles), "trained": cohort.train.tolist(), "seed": seed}
-    key = digest({"plan": plan.model_dump(mode="json", exclude={"about"}), **facts})[:12]
-    path = out / "cells" / f"{name.replace(' ', '-')}-{seed}-{key}.json"
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        fields = {field: found[field] for field in Cell.__dataclass_fields__}
-        read = {site: LabelsRead(**{key: tuple(each[key]) for key in each}) for site, each in found["read"].items()}
-        return Cell(**{**fields, "read": read})
     path.parent.mkdir(parents=True, exist_ok=True)
     work, clock = path.with_suffix(".training"), time.perf_counter()
     made = compact_encoder(cohort.source, plan, work, seed=seed, device=device, workers=workers)
     seconds = time.perf_counter() - clock
     seen = read_unseen(cohort, made.encoder, seed=0, workers=workers)
     figures = {**seen.figures, **{f"held_out_{key}": made.card["after"][key] for key in ("twin_top1", "ratio", "rank")}}
-    cell = Cell(
-        name,
-        seed,
-        figures,
-        seen.read,
-        round(seconds, 1),
-        path.stem,
-    )
+    cell = Cell(name, seed, figures, seen.read, round(seconds, 1), path.stem)
     save_compaction(made.encoder, made.card, path.with_suffix(""), overwrite=True)
     document = {**asdict(cell), "plan": plan.model_dump(mode="json"), "created": now(), "environment": environment()}
     with whole_file(path) as part:
         part.write_text(canonical_json(document) + "\n", encoding="utf-8")
     remove(work)
-    return cell
 
 
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from .console import (
     Tissue,
     Workers,
     asked_cut,
-    error_console,
+    cells_told,
     open_source,
     parse_columns,
     say,
@@ -69,10 +69,6 @@ def ablate(
     )
     wanted = CompactionPlan.read(plan).changed(**parse_changes(change or []))
 
-    def told(what: str, done: int, total: int) -> None:
-        if not quiet:
-            error_console().print(f"{done} of {total} done" + (f"; training: {what}" if done < total else ""))
-
     cells = run_ablation(
         source,
         wanted,
@@ -82,7 +78,7 @@ def ablate(
         train_site=train_site,
         device=device,
         workers=training_workers(workers),
-        progress=told,
+        progress=cells_told("training", quiet=quiet),
     )
     table = summarise(cells)
     text = as_markdown(table)

@@ -22,7 +22,7 @@ from .console import (
     Tissue,
     Workers,
     asked_cut,
-    error_console,
+    cells_told,
     open_source,
     parse_columns,
     say,
@@ -173,10 +173,7 @@ def benchmark(
         GanPlan().changed(of_gan),
     )
 
-    def told(what: str, done: int, total: int) -> None:
-        if not quiet:
-            error_console().print(f"{done} of {total} done" + (f"; now: {what}" if done < total else ""))
-
+    told = cells_told("now", quiet=quiet)
     results = run_benchmark(source, asked, out, jobs=jobs, workers=workers, device=device, progress=told)
     summary = summarise_benchmark(results, asked.tasks)
     write_tables(summary, out)

@@ -1,6 +1,7 @@
 """What the commands share: consoles, progress, options that mean the same everywhere."""
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated
@@ -109,6 +110,26 @@ def progress_bar(text: str, *, quiet: bool = False, unit: str = "tiles") -> Iter
     with bar:
         task = bar.add_task(text, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def cells_told(doing: str, *, quiet: bool) -> Callable[[str, int, int], None]:
+    """Return a callback `(what, done, total)` that says how far a run of cells is, and how long the rest may take."""
+    begun = time.monotonic()
+    before: int | None = None
+
+    def told(what: str, done: int, total: int) -> None:
+        nonlocal before
+        before = done if before is None else before
+        said = [f"{done} of {total} done"]
+        if done < total:
+            said += [f"{doing}: {what}"]
+        if before < done < total:
+            minutes = (time.monotonic() - begun) / (done - before) * (total - done) / 60
+            said += [f"about {minutes:.0f} minutes left" if minutes >= 1.5 else "about a minute left"]
+        if not quiet:
+            error_console().print("; ".join(said))
+
+    return told
 
 
 #: What a training says that it does, and what is counted meanwhile.
