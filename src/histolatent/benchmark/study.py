@@ -1,7 +1,7 @@
 """What a benchmark compares, checked before anything is trained: a divided cohort, chains of methods, tasks, a base."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ class Study:
             "pixels": self.pixels,
             "trained": self.cohort.train.tolist(),
             "base": base,
-            "gan": asdict(self.gan),
+            "gan": self.gan.model_dump(),
         }
         return digest(facts)[:12]
 

@@ -170,7 +170,7 @@ def benchmark(
         None if objects is None else _read_objects(objects),
         single_source,
         virtual_sites,
-        GanPlan().changed(of_gan),
+        GanPlan().changed(**of_gan),
     )
 
     told = cells_told("now", quiet=quiet)

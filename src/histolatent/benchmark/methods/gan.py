@@ -14,6 +14,7 @@ from torch import nn
 
 from ..._types import Tile
 from ...compact.training_views import Place
+from ...encoders.torch_models import choose_device
 from ...errors import CompactionError
 from ...images import TileSource
 from ...outputs import whole
@@ -38,7 +39,7 @@ def train_gan(
     CompactionError
         If a loss is no longer finite, or every tile comes out the same.
     """
-    place = _place(device)
+    place = choose_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         forth, back = (Generator(plan.width, plan.blocks).to(place) for _ in range(2))
@@ -89,7 +90,7 @@ def imitate(
     device: str | None = None,
 ) -> nn.Module:
     """Train 1 x 1 convolutions to do to each pixel what the generator does to it. Kang et al. 2021, Front. Med. 8."""
-    place = _place(device)
+    place = choose_device(device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = stain_net().to(place)
@@ -110,10 +111,6 @@ def imitate(
             raise Diverged(f"the loss of an imitation is not finite at step {step}", received=theirs.name)
     generator.cpu()
     return network.eval().cpu()
-
-
-def _place(device: str | None) -> torch.device:
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 class _Buffer:
