@@ -53,6 +53,16 @@ def test_vectors_that_span_less_than_their_dimensions():
     assert np.isfinite(erased).all() and np.abs(means - means[0]).max() < 1e-6 * np.abs(wide).max()
 
 
+def test_dimensions_that_are_silent_stay_so():
+    x, codes, _ = planted(d=8)
+    silent = np.full((len(x), 8), [0, 0, 0, 0, 0.1, 0.1, 3, 3])
+    wide = np.stack([x, silent], axis=2).reshape(len(x), 16)
+    erased = fit_leace(wide, codes).apply(wide)
+    np.testing.assert_array_equal(erased[:, 1::2], silent)
+    groups = codes + 4 * (np.arange(len(x)) % 5)
+    assert measure_leak(wide, codes, groups).loc["logistic", "after"] < 0.35
+
+
 def test_nothing_is_moved_where_there_is_nothing_to_erase():
     x, codes, _ = planted()
     centred = x - np.stack([x[codes == code].mean(axis=0) for code in range(4)])[codes]

@@ -61,7 +61,11 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     whitened = (axes / spread).T @ (x.T @ z / len(x))
     left, size, _ = np.linalg.svd(whitened, full_matrices=False)
     found = left[:, size > TOLERANCE * max(size[0], TOLERANCE)]
-    return LinearMap(mean, (axes / spread) @ found, (axes * spread) @ found, np.zeros(found.shape[1]))
+    variances = (x**2).mean(axis=0)
+    # A probe that standardises would read what rounding leaves in dimensions that are silent.
+    moving = variances[:, None] > TOLERANCE**2 * variances.max()
+    read, write = (moving * ((axes * scale) @ found) for scale in (1 / spread, spread))
+    return LinearMap(mean, read, write, np.zeros(found.shape[1]))
 
 
 def measure_leak(
