@@ -75,3 +75,9 @@ def test_transport_of_fewer_tiles_than_dimensions():
     new = (given["b"].mean(0) + random.normal(size=(20, 200))).astype(np.float32)
     moved = fitted(new, "b")
     assert np.isfinite(moved).all() and np.abs(moved).max() < 20
+
+
+def test_transport_keeps_silent_dimensions_silent():
+    given = {name: np.hstack([x, np.full((len(x), 2), [0, 0.1], np.float32)]) for name, x in sites().items()}
+    moved = fit_transport(given[SOURCE], {"b": given["b"]})(given["b"], "b")
+    np.testing.assert_array_equal(moved[:, -2:], given["b"][:, -2:])

@@ -91,6 +91,7 @@ def fit_transport(source: Matrix, sites: Mapping[str, OfSite]) -> SiteMaps:
     """Fit the optimal transport of each site onto the source, as between normal distributions: an affine map.
 
     Covariances are shrunk as Ledoit and Wolf do, without which there is no map where tiles are fewer than dimensions.
+    Dimensions that are constant at the source become so everywhere.
 
     Misleads where sites differ in tissue, as `fit_combat` does.
 
@@ -100,10 +101,12 @@ def fit_transport(source: Matrix, sites: Mapping[str, OfSite]) -> SiteMaps:
     from sklearn.covariance import ledoit_wolf
 
     there, spread = source.mean(axis=0, dtype=np.float64), ledoit_wolf(source.astype(np.float64))[0]
+    silent = source.min(axis=0) == source.max(axis=0)
     maps = {SOURCE: (np.ones(len(there)), np.zeros(len(there)))}
     for name, vectors in sites.items():
         here, own = vectors.mean(axis=0, dtype=np.float64), ledoit_wolf(vectors.astype(np.float64))[0]
         matrix, _ = gaussian.bures_wasserstein_mapping(here, there, own, spread)
+        matrix[:, silent] = 0  # what rounding leaves there would tell the site
         maps[name] = matrix, there - here @ matrix
     return SiteMaps(maps)
 
