@@ -66,8 +66,11 @@ def _wrapped(text: str, letters: int) -> str:
 
 
 def _as_map(axis) -> None:
-    """Leave a panel without scales, which say nothing in a map, and with the same one both ways."""
-    _as_picture(axis)
+    """Give a panel one scale both ways, small: in a map it says nothing but where a place is, as for `--box`."""
+    axis.grid(visible=False)
+    axis.spines[:].set_color("#dddddd")
+    axis.tick_params(labelsize=6, labelcolor=GREY, color="#dddddd", length=2)
+    axis.locator_params(nbins=5)
     axis.set_aspect("equal", adjustable="datalim")
 
 
