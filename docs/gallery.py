@@ -9,6 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 SCRIPTS = Path(__file__).parent.parent / "examples" / "explore"
+#: What a page says of the model that it was made with.
+SIZE = "What pages share is in `begin.py` there; " + (
+    "made with GALLERY=full: the preset `demo` on 1,200 tiles."
+    if os.environ.get("GALLERY") == "full"
+    else "made on 180 tiles, by a model trained for 60 steps: it shows that it works, and little to see. "
+    "GALLERY=full takes the preset `demo` and 1,200 tiles."
+)
 #: Seconds that a cell may take.
 LONGEST = 1800
 
@@ -50,5 +57,5 @@ def run_script(script: Path, folder: str) -> tuple[str, dict[str, bytes]]:
     text, resources = exporter.from_notebook_node(
         notebook, {"unique_key": script.stem, "output_files_dir": script.stem, "metadata": {"name": script.stem}}
     )
-    note = f"*`examples/explore/{script.name}`: cells to run in Jupyter or an editor, or as a script.*"
+    note = f"*`examples/explore/{script.name}`: cells to run in Jupyter or an editor, or as a script. {SIZE}*"
     return f"{text}\n\n{note}\n", resources["outputs"]

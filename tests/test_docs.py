@@ -242,6 +242,10 @@ def test_relative_links_resolve(page: Path) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
+        if target.parent == DOCS / "gallery":  # made of a script when the site is built
+            target = next((ROOT / "examples" / "explore").glob(f"[0-9]_{target.stem.replace('-', '_')}.py"))
+            assert not anchor, f"{link}: headings are not known before"
+            continue
         assert target.exists() and target.is_relative_to(ROOT), f"{link} leads nowhere"
         assert DOCS not in page.parents or target.is_relative_to(DOCS), f"{link} leaves the site"
         assert not anchor or anchor in anchors_of(target), f"{link}: no such heading"

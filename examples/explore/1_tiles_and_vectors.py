@@ -2,7 +2,8 @@
 # # From tiles to vectors and back
 #
 # A variational autoencoder learns two things at once: to say of a tile in a few numbers what it is, and to draw the
-# tile again from these numbers. Everything else in this gallery moves about among such numbers.
+# tile again from these numbers. Most pages of this gallery move about among such
+# numbers.
 
 # %%
 import pandas as pd

@@ -3,6 +3,8 @@
 #
 # A map puts tiles of a space with many dimensions into a plane. That cannot be done without breaking something. Each
 # map here says under its picture how much of the neighbourhood it shows; a random layout is named beside it.
+#
+# The space is that of `toy:colour-histogram`: 112 numbers of a tile's colours.
 
 # %%
 from begin import FULL, colours
@@ -55,7 +57,8 @@ trusts[1].to_frame().query("metric.str.startswith('purity')").round(3)
 # ## Which tiles to believe
 #
 # The same map by other seeds, and of the same numbers without structure: a tile whose neighbours change, or that is
-# placed no better than there, says nothing by its place.
+# placed no better than there, says nothing by its place. (t-SNE starts from the same plane under every seed, so that its
+# seeds nearly always agree.)
 
 # %%
 one = maps[1]
@@ -70,8 +73,11 @@ draw_points(one, trust)
 # question.
 
 # %%
-judge_island(
-    one.vectors, (here.obs["label"] == here.obs["label"].iloc[0]).to_numpy()
+print(
+    judge_island(
+        one.vectors,
+        (here.obs["label"] == here.obs["label"].iloc[0]).to_numpy(),
+    )
 )
 
 # %% [markdown]

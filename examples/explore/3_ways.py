@@ -1,9 +1,9 @@
 # %% [markdown]
 # # What lies between two tiles
 #
-# The straight line between two vectors leads through places where no tile lies, and a decoder draws something there
-# all the same. Other ways keep to the sphere on which tiles lie, or to tiles themselves. Each step says how far to
-# believe it.
+# The straight line between two vectors is one way of many. It leads nearer to the mean of all tiles, where pictures wash
+# out. The arc about the mean keeps its distance from it, and may lie where tiles are sparse. Other ways lead through
+# tiles, or where the picture changes least. None is best: under each step stands how far to believe it.
 
 # %%
 import pandas as pd

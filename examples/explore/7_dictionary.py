@@ -2,7 +2,7 @@
 # # A dictionary of a space
 #
 # A sparse autoencoder takes every vector apart into a few of many atoms. Each atom is a direction; what it stands
-# for, the tiles with most of it say.
+# for, the tiles with most of it say. The space is that of `toy:colour-histogram`: 112 numbers of a tile's colours.
 
 # %%
 import pandas as pd

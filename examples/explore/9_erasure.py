@@ -1,6 +1,8 @@
 # %% [markdown]
 # # Erase what must not be there
 #
+# The space is that of `toy:colour-histogram`: 112 numbers of a tile's colours.
+#
 # A site that can be read from vectors is used by whatever is trained on them. LEACE takes out what a linear probe
 # reads of it, by the smallest change there is.
 
@@ -21,8 +23,7 @@ print(f"{len(erase.gains)} directions of {here.vectors.shape[1]} are taken out")
 # %% [markdown]
 # ## What a probe reads, before and after
 #
-# Each probe is a fresh one. Sites are read of tiles whose patient it has not seen; a patient is of one site here, so
-# this asks whether a site is told by what its patients share.
+# Each probe is trained anew, and reads tiles of patients that it was not trained on. Each patient is of one site here.
 
 # %%
 patients = np.unique(here.obs["patient"].astype(str), return_inverse=True)[1]
@@ -44,7 +45,7 @@ pd.DataFrame(
 ).round(2)
 
 # %% [markdown]
-# The label should stay where it was: only what goes with the site is gone.
+# Chance is a third. The label should stay about where it was: only what goes with the site is gone.
 #
 # ## What is still there
 #
