@@ -25,13 +25,17 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     with TemporaryDirectory() as folder:
-        for script in sorted(SCRIPTS.glob("[0-9]*.py")):
+        for name, script in scripts().items():
             page, pictures = run_script(script, os.environ.get("GALLERY_FOLDER", folder))
-            name = script.stem.partition("_")[2].replace("_", "-")
             files.append(File.generated(config, f"gallery/{name}.md", content=page))
             for path, data in pictures.items():
                 files.append(File.generated(config, f"gallery/{path}", content=data))
     return files
+
+
+def scripts() -> dict[str, Path]:
+    """Return the scripts by the names of their pages."""
+    return {script.stem.partition("_")[2].replace("_", "-"): script for script in sorted(SCRIPTS.glob("[0-9]*.py"))}
 
 
 def run_script(script: Path, folder: str) -> tuple[str, dict[str, bytes]]:

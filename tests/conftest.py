@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -28,11 +27,10 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _unchecked_if_slow(request: pytest.FixtureRequest) -> Iterator[None]:
+def _unchecked_if_slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Check no shapes at run time in what is slow: checks double its time, and faster tests have made them."""
-    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("slow") is not None)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    if request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

@@ -208,8 +208,8 @@ def test_formats_names_every_field(model: type) -> None:
     assert set(model.model_fields) <= known, "docs/formats.md is the contract: describe the field there"  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def tables() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_tables", DOCS / "tables.py")
+def hook(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -217,7 +217,7 @@ def tables() -> ModuleType:
 
 
 def test_every_mark_becomes_a_table() -> None:
-    module = tables()
+    module = hook("tables")
     marks = {mark for page in PAGES for mark in re.findall(r"<!-- table: (.*?) -->", text_of(page))}
     assert marks == set(module.TABLES)
     for mark in marks:
@@ -227,7 +227,7 @@ def test_every_mark_becomes_a_table() -> None:
 
 def test_the_readme_has_the_figures_of_training() -> None:
     """After a benchmark, the table in the README is to be replaced by what is printed here."""
-    assert tables().unseen() in text_of(ROOT / "README.md")
+    assert hook("tables").unseen() in text_of(ROOT / "README.md")
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -243,8 +243,7 @@ def test_relative_links_resolve(page: Path) -> None:
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         if target.parent == DOCS / "gallery":  # made of a script when the site is built
-            target = next((ROOT / "examples" / "explore").glob(f"[0-9]_{target.stem.replace('-', '_')}.py"))
-            assert not anchor, f"{link}: headings are not known before"
+            assert target.stem in hook("gallery").scripts() and not anchor, f"{link} leads nowhere that is known before"
             continue
         assert target.exists() and target.is_relative_to(ROOT), f"{link} leads nowhere"
         assert DOCS not in page.parents or target.is_relative_to(DOCS), f"{link} leaves the site"

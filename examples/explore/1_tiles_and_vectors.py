@@ -2,8 +2,7 @@
 # # From tiles to vectors and back
 #
 # A variational autoencoder learns two things at once: to say of a tile in a few numbers what it is, and to draw the
-# tile again from these numbers. Most pages of this gallery move about among such
-# numbers.
+# tile again from these numbers. Most pages of this gallery move about among them.
 
 # %%
 import pandas as pd

@@ -39,7 +39,8 @@ def test_names_are_listed(run):
         (("--train-site", "elsewhere"), "there is no such site"),
         (("--objects", "nowhere.csv"), "cannot be read"),
         (("--set", "gan.step=4"), "did you mean 'steps'"),
-        (("--set", "gan.width=1.5"), "the plan is not valid: width: "),
+        (("--set", "gan.width=1.5"), "the plan of a GAN is not valid: width: "),
+        (("--set", "gan.cycle=0"), "the plan of a GAN is not valid: cycle: "),
         (("--virtual-sites", "2"), "for a cohort of one site"),
     ],
 )

@@ -55,13 +55,14 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     x -= mean
     z = (codes[:, None] == classes).astype(float)
     z -= z.mean(axis=0)
-    values, axes = np.linalg.eigh(x.T @ x / len(x))
+    covariance = x.T @ x / len(x)
+    values, axes = np.linalg.eigh(covariance)
     kept = values > TOLERANCE**2 * max(values[-1], 0)
     spread, axes = np.sqrt(values[kept]), axes[:, kept]
     whitened = (axes / spread).T @ (x.T @ z / len(x))
     left, size, _ = np.linalg.svd(whitened, full_matrices=False)
     found = left[:, size > TOLERANCE * max(size[0], TOLERANCE)]
-    variances = (x**2).mean(axis=0)
+    variances = covariance.diagonal()
     # A probe that standardises would read what rounding leaves in dimensions that are silent.
     moving = variances[:, None] > TOLERANCE**2 * variances.max()
     read, write = (moving * ((axes * scale) @ found) for scale in (1 / spread, spread))

@@ -27,10 +27,11 @@ class Part(BaseModel):
 
 
 class Plan(Part):
-    """A whole plan. `presets` are the names of the TOML files in the folder `presets` of its `package`."""
+    """A whole plan, `called` so in errors. `presets` are TOML files in the folder `presets` of its `package`."""
 
+    called: ClassVar[str] = "the plan"
     package: ClassVar[str]
-    presets: ClassVar[tuple[str, ...]]
+    presets: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def read(cls: type[P], origin: str | os.PathLike[str]) -> P:
@@ -58,11 +59,11 @@ class Plan(Part):
             try:
                 text = path.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
-                raise InputError("the plan is not UTF-8", received=f"{origin}: {error}") from None
+                raise InputError(f"{cls.called} is not UTF-8", received=f"{origin}: {error}") from None
         try:
             return cls.checked(tomllib.loads(text), str(origin))
         except tomllib.TOMLDecodeError as error:
-            raise InputError("the plan is not TOML", received=f"{origin}: {error}") from None
+            raise InputError(f"{cls.called} is not TOML", received=f"{origin}: {error}") from None
 
     @classmethod
     def checked(cls: type[P], fields: Mapping[str, Any], origin: str) -> P:
@@ -78,7 +79,7 @@ class Plan(Part):
                 guess = nearest(place[-1], owner.model_fields)
                 message, fix = "is unknown", f"did you mean {guess!r}?" if guess else None
             what = f"{'.'.join(place)}: {message}" if place else message
-            raise InputError(f"the plan is not valid: {what}", received=origin, fix=fix) from None
+            raise InputError(f"{cls.called} is not valid: {what}", received=origin, fix=fix) from None
 
     def changed(self: P, **values: Any) -> P:
         """Return the plan with other values, named as `states.views` or `backbone`.
@@ -95,7 +96,7 @@ class Plan(Part):
             for step in path:
                 part = part.setdefault(step, {})
                 if not isinstance(part, dict):
-                    raise InputError(f"the plan is not valid: {step} has no parts", received=name)
+                    raise InputError(f"{self.called} is not valid: {step} has no parts", received=name)
             part[last] = value
         return self.checked(fields, "changes")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...training.plans import Count, Plan, Positive, Weight
+from ...training.plans import Count, Plan, Positive
 
 
 class GanPlan(Plan):
@@ -12,8 +12,7 @@ class GanPlan(Plan):
     `buffer` made tiles are kept, and a discriminator sees as often one of these as the last made.
     """
 
-    package: ClassVar[str] = "histolatent.benchmark"
-    presets: ClassVar[tuple[str, ...]] = ()
+    called: ClassVar[str] = "the plan of a GAN"
 
     steps: Count = 800
     batch_size: Count = 4
@@ -21,8 +20,8 @@ class GanPlan(Plan):
     width: Count = 16
     blocks: Count = 3
     learning_rate: Positive = 2e-4
-    cycle: Weight = 10.0
-    identity: Weight = 5.0
+    cycle: Positive = 10.0
+    identity: Positive = 5.0
     buffer: Count = 50
 
 
