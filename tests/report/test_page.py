@@ -71,6 +71,17 @@ def page_of(result, source) -> Page:
     return Page(render(result, source and Shown(result, source), draw(result)))
 
 
+def words_of(result, source) -> str:
+    """The text of the page, without its figures: drawing them takes most of the time."""
+    return Page(render(result, source and Shown(result, source), {})).text
+
+
+def without_figures(audited):
+    """The result of one encoder that there is nothing to draw for."""
+    bare = audited.encoders[1].model_copy(update={"probes": [], "factors": []})
+    return audited.model_copy(update={"encoders": [bare]})
+
+
 def assert_self_contained(page: Page) -> None:
     for tag, given in page.tags:
         assert tag not in ("script", "link", "iframe", "object", "embed", "base"), tag
@@ -277,17 +288,17 @@ def test_real_pairs_make_a_page(audited, tmp_path):
 
 
 def test_real_pairs_with_a_source_show_no_rendering(audited, cohort):
-    page = page_of(as_real_pairs(audited), cohort)
-    assert "What was done to the tiles" not in page.text
-    assert "Where eye and encoder disagree" in page.text
+    text = words_of(as_real_pairs(audited), cohort)
+    assert "What was done to the tiles" not in text
+    assert "Where eye and encoder disagree" in text
 
 
 @pytest.mark.slow
 def test_vectors_beside_pixels_make_a_page(cohort):
     result = audit_encoders(cohort, [vectors(24), means("means")], plan=QUICK).result
-    page = page_of(result, cohort)
-    assert "precomputed vectors: no tile could be perturbed" in page.text
-    assert "Tiles that moved most" in page.text
+    text = words_of(result, cohort)
+    assert "precomputed vectors: no tile could be perturbed" in text
+    assert "Tiles that moved most" in text
 
 
 def test_one_encoder_without_any_column_makes_a_page():
@@ -304,8 +315,8 @@ def test_one_encoder_without_any_column_makes_a_page():
 
 def test_one_encoder_is_titled_by_its_name(audited, cohort):
     one = audited.model_copy(update={"encoders": audited.encoders[:1]})
-    assert "What toy:od-moments reacts to" in page_of(one, cohort).text
-    assert "What 3 encoders react to" in page_of(audited, cohort).text
+    assert "What toy:od-moments reacts to" in words_of(one, cohort)
+    assert "What 3 encoders react to" in words_of(audited, cohort)
 
 
 @pytest.mark.slow
@@ -314,8 +325,7 @@ def test_eight_encoders_are_told_apart(audited, cohort):
     eight = [moments.model_copy(update={"name": f"encoder-{i}-of-a-long-name"}) for i in range(8)]
     # Each with figures of its own, or two lines would lie on one another.
     result = audited.model_copy(update={"encoders": eight})
-    page = page_of(result, cohort)
-    assert "What 8 encoders react to" in page.text
+    assert "What 8 encoders react to" in words_of(result, cohort)
     looks = [tuple(look(result, item).items()) for item in eight]
     assert len(set(looks)) == 8
     for svg in draw(result).values():
@@ -354,7 +364,7 @@ def test_only_what_was_measured_is_explained(audited, cohort, page):
             "encoders": [e.model_copy(update={"space": [], "batches": [], "transfer": []}) for e in audited.encoders]
         }
     )
-    text = page_of(quick, cohort).text
+    text = words_of(quick, cohort)
     assert "robustness margin" not in text
     assert "Gaussian W2" not in text
     assert "A site left out" not in text
@@ -364,7 +374,7 @@ def test_very_long_names_stay_whole_on_the_page_and_short_in_figures(audited, co
     name = "hf:" + "some-organisation/" * 6 + "encoder"
     named = audited.encoders[0].model_copy(update={"name": name})
     result = audited.model_copy(update={"encoders": [named, *audited.encoders[1:]]})
-    assert name in page_of(result, cohort).text
+    assert name in words_of(result, cohort)
     for svg in draw(result).values():
         assert name not in svg
         assert "hf:some-organisa" in svg
@@ -387,9 +397,7 @@ def test_figures_are_the_same_bytes_twice(audited):
 
 
 def test_nothing_is_drawn_of_nothing(audited):
-    bare = audited.encoders[1].model_copy(update={"probes": [], "factors": []})
-    result = audited.model_copy(update={"encoders": [bare]})
-    assert draw(result) == {}
+    assert draw(without_figures(audited)) == {}
 
 
 def test_figures_without_intervals_can_be_drawn(audited):
@@ -405,11 +413,11 @@ def test_figures_without_intervals_can_be_drawn(audited):
 
 def test_skipped_tiles_are_counted_in_the_page(audited, cohort):
     tiles = {**audited.tiles, "skipped": {"a/b.png": "it is broken", "c.png": "it is empty"}}
-    text = page_of(audited.model_copy(update={"tiles": tiles}), cohort).text
+    text = words_of(audited.model_copy(update={"tiles": tiles}), cohort)
     assert "2 tiles could not be read and were skipped" in text
     assert "it is broken" in text
     one = {**audited.tiles, "skipped": {"a/b.png": "it is broken"}}
-    text = page_of(audited.model_copy(update={"tiles": one}), cohort).text
+    text = words_of(audited.model_copy(update={"tiles": one}), cohort)
     assert "1 tile could not be read and was skipped" in text
 
 
@@ -437,15 +445,16 @@ def test_an_audit_without_probes_still_has_a_table_of_probes(tmp_path):
     assert not (out / "timings.json").exists()
 
 
-def test_an_output_that_exists_is_refused(audited, cohort, tmp_path):
-    out = write_report(audited, cohort, tmp_path / "audit")
+def test_an_output_that_exists_is_refused(audited, tmp_path):
+    result = without_figures(audited)
+    out = write_report(result, None, tmp_path / "audit")
     (out / "mine.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"exists already.*pass --overwrite"):
-        write_report(audited, cohort, out)
+        write_report(result, None, out)
     assert (out / "mine.txt").exists()
-    write_report(audited, cohort, out, overwrite=True)
+    write_report(result, None, out, overwrite=True)
     assert not (out / "mine.txt").exists()
-    assert read_result(out) == audited
+    assert read_result(out) == result
 
 
 def test_a_folder_that_is_no_audit_is_never_replaced(audited, cohort, tmp_path):
@@ -456,11 +465,11 @@ def test_a_folder_that_is_no_audit_is_never_replaced(audited, cohort, tmp_path):
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
 
 
-@pytest.mark.slow
-def test_a_failure_midway_leaves_nothing_that_looks_whole(audited, cohort, tmp_path, monkeypatch):
+def test_a_failure_midway_leaves_nothing_that_looks_whole(audited, tmp_path, monkeypatch):
     from histolatent.report import page as module
 
-    out = write_report(audited, cohort, tmp_path / "audit")
+    result = without_figures(audited)
+    out = write_report(result, None, tmp_path / "audit")
     before = (out / "report.html").read_bytes()
 
     def fails(result):
@@ -468,9 +477,9 @@ def test_a_failure_midway_leaves_nothing_that_looks_whole(audited, cohort, tmp_p
 
     monkeypatch.setattr(module, "to_json", fails)
     with pytest.raises(ValueError, match="in the middle"):
-        write_report(audited, cohort, out, overwrite=True)
+        write_report(result, None, out, overwrite=True)
     with pytest.raises(ValueError, match="in the middle"):
-        write_report(audited, cohort, tmp_path / "other")
+        write_report(result, None, tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["audit"]
     assert (out / "report.html").read_bytes() == before
 
