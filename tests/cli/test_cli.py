@@ -21,6 +21,11 @@ from histolatent.images.phantom import PhantomSpec, write_phantom
 from histolatent.provenance import version
 from histolatent.report import read_result
 
+STOPPED = (
+    "stopped; given again, audit, benchmark, compact, data fetch, embed, explore train and stain normalize "
+    "go on where they were"
+)
+
 VERBS = ("demo", "audit", "embed", "convert", "phantom", "encoders", "doctor")
 TILES = "phantom:sites=2,patients=3,slides=1,tiles_per_site=6,tile_px=32"
 QUICKLY = ("--resamples", "100", "--workers", "0", "--quiet")
@@ -268,7 +273,7 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(fails, monkeypatch):
     monkeypatch.setattr(doctor, "diagnose", stopped)
     code, line = fails("doctor")
     assert code == 130
-    assert line == "stopped; given again, audit, embed, compact, data fetch and stain normalize go on where they were"
+    assert line == STOPPED
 
 
 @pytest.mark.slow
@@ -341,10 +346,7 @@ def test_a_stopped_audit_goes_on_in_a_new_process(tmp_path):
 
     stopped = give("a")
     assert stopped.returncode == 130, stopped.stderr
-    assert (
-        stopped.stderr.strip()
-        == "stopped; given again, audit, embed, compact, data fetch and stain normalize go on where they were"
-    )
+    assert stopped.stderr.strip() == STOPPED
     assert not (tmp_path / "a").exists()
     assert (tmp_path / "a.unfinished").exists()
     assert give("a", GO_ON="1").returncode == 0

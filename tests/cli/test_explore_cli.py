@@ -326,6 +326,21 @@ def test_vectors_are_taken_apart(run, folder, tmp_path):
     assert done.exit_code == 0 and "atoms are used" in done.output
 
 
+def test_a_map_of_another_encoder_takes_in_no_table(run, fails, folder, tmp_path):
+    done = run("embed", TILES, "--encoder", "toy:od-moments", "--out", tmp_path / "toy.zarr", "--workers", 0, "--quiet")
+    assert done.exit_code == 0, done.output
+    words = ("explore", "export", folder / "maps" / "pca", "--to", "h5ad", "--table", tmp_path / "toy.zarr")
+    code, line = fails(*words, "--out", tmp_path / "mixed.h5ad")
+    assert code == 2 and "another encoder than the tiles of the map. Received: toy:od-moments" in line
+    assert not (tmp_path / "mixed.h5ad").exists()
+
+
+def test_a_way_of_which_no_tile_can_be_shown_is_told_with_its_numbers(run, folder, tmp_path):
+    first, last = names(folder)[0][:2]
+    done = run("explore", "path", folder / "emb.zarr", first, last, "--out", tmp_path / "way")
+    assert done.exit_code == 0 and "no tile is shown: --decoder MODEL" in done.output
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -343,7 +358,10 @@ def test_vectors_are_taken_apart(run, folder, tmp_path):
         (("island", "{map}", "--where", "site=nowhere"), "too few tiles for an island"),
         (("export", "{map}", "--to", "excel"), "no form of export is called 'excel'"),
         (("path", "{emb}", "a", "b"), "there is no such tile"),
-        (("path", "{emb}", "{tile}", "{tile}", "-m", "geodesic"), "a geodesic needs a decoder"),
+        (("path", "{emb}", "{tile}", "{other}", "-m", "geodesic"), "a geodesic needs a decoder"),
+        (("path", "{emb}", "{tile}", "{tile}"), "a way has two ends"),
+        (("map", "{emb}", "-m", "tsne", "--set", "tsne.perplexity=50", "--quiet"), "too large for 48 tiles"),
+        (("barycentre", "{alone}", "one", "rest", "--column", "alone", "--decoder", "{vae}"), "alone one is one tile"),
         (("direction", "{emb}", "slide"), "more than two classes"),
         (("direction", "{emb}", "site", "--amounts", "x"), "amounts are numbers"),
         (("chain", "{emb}", "{tile}", "site"), "a column and an amount"),
@@ -360,7 +378,7 @@ def test_vectors_are_taken_apart(run, folder, tmp_path):
         (("barycentre", "{emb}", "a", "b", "--column", "site", "--decoder", "{vae}"), "no tile has this site"),
         (("sample", "nowhere"), "no generative model"),
         (("sample", "{vae}", "--from", "density"), "--table emb.zarr"),
-        (("dictionary", "{emb}", "--atoms", 4, "--k", 9), "k = 9 of 4"),
+        (("dictionary", "{emb}", "--atoms", 4, "--k", 9, "--quiet"), "k = 9 of 4"),
     ],
 )
 def test_what_a_user_gets_wrong_is_said(fails, folder, tmp_path, words, said):
@@ -369,7 +387,13 @@ def test_what_a_user_gets_wrong_is_said(fails, folder, tmp_path, words, said):
         "{map}": folder / "maps" / "pca",
         "{vae}": folder / "vae",
         "{tile}": names(folder)[0][0],
+        "{other}": names(folder)[0][1],
+        "{alone}": tmp_path / "alone.h5ad",
     }
+    if "{alone}" in words:
+        table = names(folder)[1]
+        table.obs["alone"] = ["one"] + ["rest"] * (table.n_obs - 1)
+        write_table(table, tmp_path / "alone.h5ad")
     code, line = fails("explore", *(known.get(word, word) for word in words), "--out", tmp_path / "out")
     assert code == 2 and said in line
     assert not (tmp_path / "out").exists()

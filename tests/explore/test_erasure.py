@@ -90,3 +90,21 @@ def test_what_a_forest_still_reads_is_said_beside_what_a_line_does_not():
 def test_codes_that_say_nothing(codes):
     with pytest.raises(InputError, match="one code for each vector, of at least two classes"):
         fit_leace(np.random.default_rng(0).normal(size=(10, 3)), codes)
+
+
+def test_what_one_tile_has_does_not_tell_the_classes_of_all_others():
+    """A dimension that moves in one tile: its covariance with the classes would be taken from every other one."""
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, codes, _ = planted()
+    codes = (codes > 1).astype(int)
+    wide = np.hstack([x, np.zeros((len(x), 4))])
+    wide[np.arange(4), 24 + np.arange(4)] = 1e-3
+    erased = fit_leace(wide, codes).apply(wide)
+    read = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=10, class_weight="balanced"))
+    assert cross_val_score(read, erased, codes, cv=5, scoring="balanced_accuracy").mean() < 0.55
+    assert np.ptp(erased[:, 24:], axis=0).max() < 1e-12
+    means = np.stack([erased[codes == code].mean(axis=0) for code in range(2)])
+    assert np.abs(means[0] - means[1]).max() < 1e-8

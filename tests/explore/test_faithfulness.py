@@ -141,7 +141,7 @@ def test_copies_tie_by_row_and_constant_columns_do_no_harm():
 @pytest.mark.parametrize(
     ("n", "options", "error", "said"),
     [
-        (4, {}, InputError, "too few tiles for a map.*4"),
+        (4, {}, InputError, "too few tiles to have neighbourhoods.*4"),
         (60, {"sizes": (30,)}, OptionError, "not defined for so many.*k = 30 of 60.*1 to 29"),
         (60, {"metric": "manhattan"}, OptionError, "no such metric.*cosine, euclidean"),
         (60, {"anchors": 1}, OptionError, "too few anchors"),

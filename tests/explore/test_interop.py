@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from histolatent.embeddings import make_table, read_table, write_table
+from histolatent.encoders import EncoderCard
 from histolatent.errors import InputError, OutputError
 from histolatent.explore.interop import with_maps, write_atlas, write_fiftyone, write_projector
 from histolatent.explore.maps import make_map
@@ -100,3 +101,13 @@ def test_other_tiles_are_refused(table, made, tmp_path):
     with pytest.raises(InputError, match="2 for 60"):
         write_fiftyone(tmp_path / "f.json", made, table, files=["a", "b"])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_of_another_encoder_is_refused(table, made):
+    from dataclasses import replace
+
+    one, other = (EncoderCard(name=name, kind="toy", source=name, dim=6, revision="1").model_dump() for name in "ab")
+    named = replace(made, card={"encoder": one})
+    with pytest.raises(InputError, match=r"another encoder than the tiles of the map. Received: b. Valid: a"):
+        with_maps(make_table(np.asarray(table.X), table.obs, {"encoder": other}), [named])
+    assert "X_pca" in with_maps(make_table(np.asarray(table.X), table.obs, {"encoder": one}), [named]).obsm

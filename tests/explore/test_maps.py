@@ -45,6 +45,7 @@ def test_every_method_keeps_clusters_is_seeded_and_takes_in_new_tiles(method, gr
     placed = made.place(new)
     np.testing.assert_array_equal(made.places, before)
     assert (labels[cdist(placed, made.places).argmin(axis=1)] == clusters(30, seed=9)[1]).mean() > 0.9
+    np.testing.assert_allclose(made.place(vectors[5:9]), made.places[5:9], atol=1e-5)
     back = read_map(save_map(made, tmp_path / "map"))
     np.testing.assert_allclose(back.place(new), placed)
     assert (back.method, back.tiles, back.metric, back.seed) == (method, made.tiles, "cosine", 3)
@@ -138,7 +139,7 @@ def test_shared_neighbours_are_counted(graph):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda v: v[:2], "too few tiles for a map.*2"),
+        (lambda v: v[:2], "too few tiles to have neighbourhoods.*2"),
         (lambda v: np.ones_like(v), "every tile has the same vector"),
         (lambda v: np.where(np.arange(len(v))[:, None] == 7, np.nan, v), "NaN.*row 7"),
     ],
@@ -154,6 +155,10 @@ def test_wrong_options_are_said(graph, tmp_path):
         make_map(vectors, "tsn")
     with pytest.raises(OptionError, match=r"option of umap.*'perplexity'.*min_dist, neighbours"):
         make_map(vectors, "umap", graph=graph, perplexity=5)
+    with pytest.raises(
+        OptionError, match=r"perplexity of tsne is too large for 150 tiles. Received: 60. Valid: up to 30"
+    ):
+        make_map(vectors, "tsne", graph=graph, perplexity=60)
     with pytest.raises(InputError, match=r"graph is of other tiles.*150 and 40"):
         make_map(vectors[:40], "pca", graph=graph)
     with pytest.raises(InputError, match="2 names for 150"):

@@ -220,3 +220,39 @@ def test_what_a_space_refuses_is_said():
         Adapter(8, lambda t: t, lambda z: np.zeros((1, 4, 4))).decode(home.vectors[:2])
     with pytest.raises(EncoderError, match="encoding function broke its contract"):
         Adapter(8, lambda t: t, lambda z: z).encode(np.zeros((2, 4, 4, 3), np.uint8))
+
+
+def test_a_direction_of_another_encoder_is_refused():
+    home, other = space(encoder="one"), space(encoder="other")
+    along = other.direction("label")
+    for used in (lambda: home.knowing(along), lambda: home["t0"].move(along, 1)):
+        with pytest.raises(InputError, match=r"label is of another encoder's vectors.*space.direction"):
+            used()
+    assert home.direction("label").without(home.direction("size")).encoder == "one"
+    home["t0"].move(replace(along, encoder=None), 1)  # of no encoder that is known
+
+
+def test_ways_lead_to_tiles_by_their_names():
+    home = space()
+    np.testing.assert_array_equal(home["t0"].path("t9").vectors, home["t0"].path(home["t9"]).vectors)
+    np.testing.assert_array_equal(home["t0"].toward("t9", 0.3).vector, home["t0"].toward(home["t9"], 0.3).vector)
+    with pytest.raises(OptionError, match="there is no such tile"):
+        home["t0"].path("t999")
+
+
+def test_a_table_in_place_of_vectors_and_no_tiles_are_said(monkeypatch):
+    monkeypatch.setattr("jaxtyping.config.jaxtyping_disable", True)  # as for a user
+    table = AnnData(np.ones((3, 2), np.float32))
+    with pytest.raises(InputError, match=r"vectors are an array. Received: AnnData.*LatentSpace.of"):
+        LatentSpace(table, None)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="a space of no tiles"):
+        LatentSpace(np.zeros((0, 4), np.float32), ())
+
+
+def test_a_tile_that_is_near_to_most_is_named():
+    random = np.random.default_rng(0)
+    around = random.normal(size=(200, 64))
+    around /= np.linalg.norm(around, axis=1, keepdims=True)
+    around[7] = 0
+    found = LatentSpace(around.astype(np.float32), tuple(f"t{k}" for k in range(200))).hub
+    assert found == ("t7", 199 / 200)

@@ -95,7 +95,8 @@ def main() -> None:
         if code not in (INTERRUPTED, TERMINATED):
             raise
         error_console().print(
-            "stopped; given again, audit, embed, compact, data fetch and stain normalize go on where they were",
+            "stopped; given again, audit, benchmark, compact, data fetch, embed, explore train and stain normalize "
+            "go on where they were",
             soft_wrap=True,
         )
         sys.exit(code)

@@ -64,7 +64,9 @@ def plain_errors(path: Path) -> Iterator[None]:
             fix="ask for a safetensors file, or convert it where you trust it with safetensors.torch.save_file",
         ) from error
     except SafetensorError as error:
-        raise EncoderError("the weights file is damaged", received=f"{path}: {error}", fix="get it again") from error
+        raise EncoderError(
+            "the weights file is damaged", received=f"{path}: {error}", fix="get it, or train it, again"
+        ) from error
     except (EOFError, FileNotFoundError) as error:
         raise EncoderError("the weights file cannot be read", received=f"{path}: {error}") from error
     except RuntimeError as error:

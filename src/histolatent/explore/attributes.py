@@ -14,6 +14,8 @@ from ..errors import InputError, OptionError, unknown
 Values = Float[np.ndarray, " n"]
 #: Of the variance of an attribute, what is left beside confounders at least.
 LEFT = 0.05
+#: Fewest tiles of a class: the card leaves some of each out.
+FEWEST = 2
 #: Columns that may tell an attribute without anybody having asked: what audits look for in vectors.
 NUISANCES = ("site", "scanner", "stain")
 #: Whole numbers of no more values than this are names of categories, where they confound.
@@ -72,7 +74,7 @@ def read_attribute(
     negative: str | None = None,
     force: bool = False,
 ) -> Attribute:
-    """Return what is given of `count` tiles as an attribute: see `fit_direction` for what values may be.
+    """Return what is given of `count` tiles as an attribute: see `Direction.fit` for what values may be.
 
     `suspects` are columns that nothing is adjusted for, each asked whether it tells the attribute.
 
@@ -104,7 +106,8 @@ def read_attribute(
         key, share = next(iter(telling.items()))
         raise InputError(
             f"{name} cannot be told from {key}, which tells {share:.0%} of it",
-            fix="a direction of it would be one between sites; bring tiles in which both vary, or pass force=True",
+            fix="a direction of it would be one between sites; bring tiles in which both vary, or fit it all the same: "
+            "--force, or force=True",
         )
     if 1 - explained < LEFT:
         design = design[:, :1]
@@ -146,11 +149,13 @@ def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Val
     """Return numbers, and both classes if values are two: the `positive` one, else the later by name, is 1."""
     numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     kinds = sorted({str(value) for value in values})
-    if len(kinds) < 2 or len(values) < 10:
+    if len(values) < 10:
+        raise InputError(f"{name} is known of too few tiles", received=len(values), valid="10 or more")
+    if len(kinds) < 2:
         raise InputError(
-            f"{name} is constant, or known of too few tiles",
-            received=f"{len(values)} tiles, values {', '.join(kinds[:3]) or 'none'}",
-            valid="10 tiles of two classes, or with numbers that differ",
+            f"{name} is constant",
+            received=f"{kinds[0]} of all {len(values)} tiles",
+            fix="take a column in which these tiles differ, or more tiles",
         )
     if numbers and len(kinds) > 2:
         found = values.to_numpy(np.float64)
@@ -161,10 +166,18 @@ def _as_numbers(values: pd.Series, name: str, positive: str | None) -> tuple[Val
         raise InputError(
             f"{name} has more than two classes: a direction leads from one to another",
             received=", ".join(kinds[:8]),
-            fix=f"positive={kinds[0]!r} leads there from all others, negative={kinds[1]!r} from these alone",
+            fix=f"name the positive class, {kinds[0]} say, to lead there from all others (--positive, or positive=), "
+            "and the negative one to lead there from these alone",
         )
     one = positive or kinds[1]
     other = next(kind for kind in kinds if kind != one)
+    sizes = {kind: int((values.map(str) == kind).sum()) for kind in (one, other)}
+    if min(sizes.values()) < FEWEST:
+        raise InputError(
+            f"a class of {name} has too few tiles",
+            received=", ".join(f"{kind}: {size}" for kind, size in sizes.items()),
+            valid=f"{FEWEST} of each",
+        )
     return np.array([float(str(value) == one) for value in values]), (other, one)
 
 

@@ -1,6 +1,7 @@
 """A sparse dictionary of a space: each vector as a mean and a few of many atoms, which are further directions."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,12 +92,19 @@ class Dictionary:
 
 
 def fit_dictionary(
-    vectors: Matrix, *, atoms: int = 256, k: int = 8, steps: int = 3000, batch_size: int = 256, seed: int = 0
+    vectors: Matrix,
+    *,
+    atoms: int = 256,
+    k: int = 8,
+    steps: int = 3000,
+    batch_size: int = 256,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Dictionary:
     """Train a top-k sparse autoencoder on the vectors of tiles.
 
     Atoms are unit vectors. Those that no tile of late batches used are moved to what is left unexplained, so that few
-    die. torch's global random state is neither used nor changed.
+    die. torch's global random state is neither used nor changed. `progress` is told of steps, done and in all.
 
     Misleads: which atoms come out depends on the seed, the more so the more atoms there are; and an atom that goes with
     an attribute need not be the only one.
@@ -122,7 +130,7 @@ def fit_dictionary(
     if spread == 0:
         raise InputError("all vectors are the same: there is nothing to take apart")
     given = ((vectors - mean) / spread).astype(np.float32)
-    inward, bias, rows = train_dictionary(given, atoms, k, steps, batch_size, seed)
+    inward, bias, rows = train_dictionary(given, atoms, k, steps, batch_size, seed, progress)
     empty = np.zeros(atoms)
     made = Dictionary(mean.astype(np.float32), 1 / spread, inward, bias, rows, k, 0.0, empty, empty)
     codes = made.codes(vectors)

@@ -36,6 +36,11 @@ class Way(Protocol):
         ...
 
     @property
+    def encoder(self) -> str | None:
+        """Identity of the encoder whose vectors it moves; None where it is not known."""
+        ...
+
+    @property
     def spread(self) -> float:
         """The standard deviation of a number; of classes 1, the gap between them."""
         ...
@@ -77,7 +82,8 @@ class Direction:
 
     `read` and `bias` read the attribute from a vector: `read @ z + bias`; of classes, its logistic function is the
     probability of `positive`. `card` is None of directions that were not fitted to an attribute. `spread` is the
-    standard deviation of a number, and 1 of classes. `held` are directions that were taken out of it.
+    standard deviation of a number, and 1 of classes. `held` are directions that were taken out of it. `encoder` is the
+    identity of the encoder of such vectors, where it is known.
     """
 
     name: str
@@ -91,9 +97,73 @@ class Direction:
     notes: tuple[str, ...] = ()
     spread: float = 1.0
     held: tuple["Direction", ...] = ()
+    encoder: str | None = None
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, {self.kind}, 1 = {self.unit or 'a step'})"
+
+    @classmethod
+    def fit(
+        cls,
+        vectors: Matrix,
+        values: Sequence[object],
+        *,
+        name: str,
+        kind: str = "difference",
+        groups: GivenCodes | None = None,
+        by: str = "group",
+        confounders: Mapping[str, Sequence[object]] | None = None,
+        suspects: Mapping[str, Sequence[object]] | None = None,
+        positive: str | None = None,
+        negative: str | None = None,
+        force: bool = False,
+        seed: int = 0,
+    ) -> "Direction":
+        r"""Fit the direction of an attribute: of two classes, or of a number.
+
+        - `difference`: of the means of both classes; of a number $\mathrm{Cov}(z, y) / \mathrm{Var}(y)$;
+        - `lda`: with the shrunk covariance within classes (Ledoit & Wolf); `logistic`, `svm` (linear), `ridge` (a
+          number). These are filters $w$, and the direction is their pattern $\mathrm{Cov}(z) w / \mathrm{Var}(w \cdot
+          z)$ (Haufe et al. 2014): a filter also points where noise is to be cancelled, and moving there changes other
+          things.
+
+        With `confounders` C (scanner, slide), all kinds are fitted to $z - (C - \bar C) b_C$, where $b_C$ is from a
+        regression of z on the constant, C and the attribute: what goes with them and not with the attribute is gone.
+        Of `suspects` it is only asked whether one of them tells the attribute.
+
+        A move of 1 is the gap between the means of both classes, or one unit of the number. Of more classes than two,
+        the direction leads to `positive` from `negative`, or from all others. Tiles whose value, group or confounder is
+        missing are left out. The card says what it is worth: see `DirectionCard`; `by` is what it calls a group.
+
+        Misleads: it is linear, and says what goes with the attribute in these tiles, not what causes it.
+
+        Raises
+        ------
+        InputError
+            If values are constant, too few, or of more than two classes without `positive`; or confounders, or one of
+            the suspects, tell more than 95 % of them, unless `force`: then moving along it is moving between sites.
+        OptionError
+            If the kind is unknown, or not for such values; or there is a `negative` class and no `positive` one.
+        """
+        check_vectors(vectors)
+        given = read_attribute(
+            len(vectors),
+            values,
+            name=name,
+            groups=groups,
+            by=by,
+            confounders=confounders,
+            suspects=suspects,
+            positive=positive,
+            negative=negative,
+            force=force,
+        )
+        classes = given.classes is not None
+        _check_kind(kind, classes)
+        z = vectors[given.rows].astype(np.float64)
+        vector, read, bias = _fit(z, given.values, given.design, kind, classes)
+        card = _judge(z, given, kind, vector, seed)
+        return cls(name, vector, read, bias, given.unit, kind, given.positive, card, given.notes, given.spread)
 
     def value(self, vectors: Float[np.ndarray, "*_m d"]) -> np.ndarray:
         """Return what is read of vectors: the attribute, or of classes the logit."""
@@ -154,78 +224,6 @@ class Direction:
         before = () if self.held else ("the card is of the direction before anything was taken out",)
         notes = (*self.notes, *before, said)
         return replace(self, vector=left * float(self.read @ self.vector) / effect, notes=notes, held=held)
-
-
-def fit_direction(
-    vectors: Matrix,
-    values: Sequence[object],
-    *,
-    name: str,
-    kind: str = "difference",
-    groups: GivenCodes | None = None,
-    by: str = "group",
-    confounders: Mapping[str, Sequence[object]] | None = None,
-    suspects: Mapping[str, Sequence[object]] | None = None,
-    positive: str | None = None,
-    negative: str | None = None,
-    force: bool = False,
-    seed: int = 0,
-) -> Direction:
-    r"""Fit the direction of an attribute: of two classes, or of a number.
-
-    - `difference`: of the means of both classes; of a number $\mathrm{Cov}(z, y) / \mathrm{Var}(y)$;
-    - `lda`: with the shrunk covariance within classes (Ledoit & Wolf); `logistic`, `svm` (linear), `ridge` (a number).
-      These are filters $w$, and the direction is their pattern $\mathrm{Cov}(z) w / \mathrm{Var}(w \cdot z)$ (Haufe et
-      al. 2014): a filter also points where noise is to be cancelled, and moving there changes other things.
-
-    With `confounders` C (scanner, slide), all kinds are fitted to $z - (C - \bar C) b_C$, where $b_C$ is from a
-    regression of z on the constant, C and the attribute: what goes with them and not with the attribute is gone. Of
-    `suspects` it is only asked whether one of them tells the attribute.
-
-    A move of 1 is the gap between the means of both classes, or one unit of the number. Of more classes than two, the
-    direction leads to `positive` from `negative`, or from all others. Tiles whose value, group or confounder is missing
-    are left out. The card says what it is worth: see `DirectionCard`; `by` is what it calls a group.
-
-    Misleads: it is linear, and says what goes with the attribute in these tiles, not what causes it.
-
-    Raises
-    ------
-    InputError
-        If values are constant, too few, or of more than two classes without `positive`; or confounders, or one of the
-        suspects, tell more than 95 % of them, unless `force`: then moving along it is moving between sites.
-    OptionError
-        If the kind is unknown, or not for such values; or there is a `negative` class and no `positive` one.
-    """
-    check_vectors(vectors)
-    given = read_attribute(
-        len(vectors),
-        values,
-        name=name,
-        groups=groups,
-        by=by,
-        confounders=confounders,
-        suspects=suspects,
-        positive=positive,
-        negative=negative,
-        force=force,
-    )
-    classes = given.classes is not None
-    _check_kind(kind, classes)
-    z = vectors[given.rows].astype(np.float64)
-    vector, read, bias = _fit(z, given.values, given.design, kind, classes)
-    card = _judge(z, given, kind, vector, seed)
-    return Direction(
-        name,
-        vector,
-        read,
-        bias,
-        given.unit,
-        kind,
-        given.positive,
-        card,
-        given.notes,
-        given.spread,
-    )
 
 
 def _check_kind(kind: str, classes: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from .._types import Matrix
 from ..encoders.maps import LinearMap
@@ -16,6 +16,8 @@ from ..stats import balanced_accuracy, whole_value
 
 #: Directions of less than this share of the largest spread, or of the largest covariance, are rounding.
 TOLERANCE = 1e-6
+#: Dimensions that move in less than so many tiles' worth, or than this share of all tiles, are made constant.
+RARE, RARE_SHARE = 30, 0.05
 TREES = 200
 
 
@@ -25,6 +27,9 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     $r(x) = x - W^+ P W (x - \bar x)$ with $W = (\Sigma_{XX}^{1/2})^+$ and $P$ the projector on the columns of
     $W \Sigma_{XZ}$, where $Z$ is one column for each class: integer codes would leave what they do not order. It is
     exact on the vectors that it is fitted to, in float64.
+
+    Dimensions that move in a few tiles alone are made constant: by their covariance with the classes, what one tile has
+    there would be taken from all others, and tell their classes.
 
     Misleads: probes that are not linear still read the classes, and on other tiles linear ones read a little. Where the
     classes go with tissue, that tissue is erased too. Of no more tiles than dimensions it takes from each tile the mean
@@ -55,6 +60,9 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     x -= mean
     z = (codes[:, None] == classes).astype(float)
     z -= z.mean(axis=0)
+    silent, rare = _still(x)
+    still = silent | rare
+    x[:, still] = 0
     covariance = x.T @ x / len(x)
     values, axes = np.linalg.eigh(covariance)
     kept = values > TOLERANCE**2 * max(values[-1], 0)
@@ -62,11 +70,22 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     whitened = (axes / spread).T @ (x.T @ z / len(x))
     left, size, _ = np.linalg.svd(whitened, full_matrices=False)
     found = left[:, size > TOLERANCE * max(size[0], TOLERANCE)]
-    variances = covariance.diagonal()
-    # A probe that standardises would read what rounding leaves in dimensions that are silent.
-    moving = variances[:, None] > TOLERANCE**2 * variances.max()
-    read, write = (moving * ((axes * scale) @ found) for scale in (1 / spread, spread))
-    return LinearMap(mean, read, write, np.zeros(found.shape[1]))
+    # Rounding, too, would leave something there.
+    read, write = (np.where(still[:, None], 0, (axes * scale) @ found) for scale in (1 / spread, spread))
+    own = np.eye(len(still))[:, rare]
+    return LinearMap(mean, np.hstack([read, own]), np.hstack([write, own]), np.zeros(found.shape[1] + own.shape[1]))
+
+
+def _still(around: Matrix) -> tuple[Bool[np.ndarray, " d"], Bool[np.ndarray, " d"]]:
+    """Return which dimensions are silent but for rounding, and which others move in a few tiles alone.
+
+    In how many is said by the fourth moment: of a dimension that is the same in all tiles but k, about k.
+    """
+    squares = around**2
+    total = squares.sum(axis=0)
+    silent = total <= TOLERANCE**2 * total.max()
+    worth = total**2 / np.maximum((squares**2).sum(axis=0), np.finfo(float).tiny)
+    return silent, ~silent & (worth < min(RARE, RARE_SHARE * len(around)))
 
 
 def measure_leak(

@@ -158,7 +158,7 @@ def _check(
 ) -> None:
     n = len(vectors)
     if n < 5:
-        raise InputError("too few tiles for a map", received=n, valid="5 or more, better hundreds")
+        raise InputError("too few tiles to have neighbourhoods", received=n, valid="5 or more, better hundreds")
     if len(places) != n:
         raise InputError("map and space have different numbers of tiles", received=f"{len(places)} and {n}")
     check_vectors(vectors)

@@ -66,7 +66,7 @@ def make_graph(vectors: Matrix, *, k: int = NEIGHBOURS, metric: str = "cosine") 
     """
     n = len(vectors)
     if n < 5:
-        raise InputError("too few tiles for a map", received=n, valid="5 or more, better hundreds")
+        raise InputError("too few tiles to have neighbourhoods", received=n, valid="5 or more, better hundreds")
     search = find_neighbors if n <= EXACT_TILES else approximate_neighbors
     found = search(vectors, min(k, n - 1), metric=metric)
     if found.collapsed:

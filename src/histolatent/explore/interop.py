@@ -13,7 +13,7 @@ from ..embeddings.table import obs_of
 from ..errors import InputError
 from ..outputs import Mark, whole
 from ..provenance import plain
-from .maps import PLACED_BY, Map, to_obsm
+from .maps import PLACED_BY, Map, refuse_other_encoder, to_obsm
 from .trust import MapTrust
 
 if TYPE_CHECKING:
@@ -102,11 +102,12 @@ def with_maps(table: "AnnData", maps: Sequence[Map]) -> "AnnData":
     Raises
     ------
     InputError
-        If a map is of other tiles.
+        If a map is of other tiles, or another encoder.
     """
     for made in maps:
         if list(made.tiles) != list(map(str, table.obs_names)):
             raise InputError(f"the map {made.method} is of other tiles than the table")
+        refuse_other_encoder(made, table, "the table's tiles were")
     found = table.copy()
     for name, places in to_obsm(maps).items():
         found.obsm[name] = places

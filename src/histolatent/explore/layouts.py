@@ -32,13 +32,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class MapMethod:
-    """A method of mapping. `fit` takes vectors, their graph, options and a seed; `options` are its defaults."""
+    """A method of mapping. `fit` takes vectors, their graph, options and a seed; `options` are its defaults.
+
+    `most` says of an option how large it may be, given the graph. Defaults are made smaller for few tiles.
+    """
 
     name: str
     describes: str
     fit: Callable[[Matrix, Graph, Mapping[str, Any], int], Layout]
     options: Mapping[str, float] = field(default_factory=dict)
     reference: str = ""
+    most: Mapping[str, Callable[[Graph], float]] = field(default_factory=dict)
 
     def asked(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return its options with some of them changed.
@@ -75,7 +79,7 @@ def _tsne(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed: int) 
     tsne = require("openTSNE", "explore")
     affinities = tsne.affinity.PerplexityBasedNN(
         knn_index=known_neighbours(graph.first(_width(options["perplexity"], graph))),
-        perplexity=_perplexity(options["perplexity"], graph),
+        perplexity=min(float(options["perplexity"]), _most_perplexity(graph)),
     )
     start = tsne.initialization.rescale(_plane(vectors).places)
     fitted = tsne.TSNE(random_state=seed, early_exaggeration_iter=250, n_iter=500, n_jobs=1).fit(
@@ -84,8 +88,8 @@ def _tsne(vectors: Matrix, graph: Graph, options: Mapping[str, Any], seed: int) 
     return Layout(np.asarray(fitted, np.float64))
 
 
-def _perplexity(asked: float, graph: Graph) -> float:
-    return min(float(asked), graph.k / 3)
+def _most_perplexity(graph: Graph) -> float:
+    return graph.k / 3
 
 
 def _width(perplexity: float, graph: Graph) -> int:
@@ -166,26 +170,42 @@ def _unit_square(places: Places) -> Places:
 
 
 _UMAP = {"neighbours": 15, "min_dist": 0.1}
+_MOST_UMAP = {"neighbours": lambda graph: graph.k + 1}
+_MOST_PACMAP = {"neighbours": lambda graph: min(len(graph.index) // 4, graph.k)}
 for _method in (
     MapMethod("pca", "the plane in which most varies", _pca, {}, "Pearson 1901"),
     MapMethod(
-        "tsne", "neighbours kept, sizes of gaps free", _tsne, {"perplexity": 30}, "van der Maaten & Hinton 2008, JMLR 9"
+        "tsne",
+        "neighbours kept, sizes of gaps free",
+        _tsne,
+        {"perplexity": 30},
+        "van der Maaten & Hinton 2008, JMLR 9",
+        {"perplexity": _most_perplexity},
     ),
-    MapMethod("umap", "neighbours kept, tight", _umap, _UMAP, "McInnes et al. 2018, arXiv 1802.03426"),
+    MapMethod("umap", "neighbours kept, tight", _umap, _UMAP, "McInnes et al. 2018, arXiv 1802.03426", _MOST_UMAP),
     MapMethod(
         "densmap",
         "UMAP that keeps local density",
         partial(_umap, dense=True),
         _UMAP,
         "Narayan et al. 2021, Nature Biotechnology 39:765",
+        _MOST_UMAP,
     ),
-    MapMethod("pacmap", "neighbours and the large shape", _pacmap, {"neighbours": 10}, "Wang et al. 2021, JMLR 22"),
+    MapMethod(
+        "pacmap",
+        "neighbours and the large shape",
+        _pacmap,
+        {"neighbours": 10},
+        "Wang et al. 2021, JMLR 22",
+        _MOST_PACMAP,
+    ),
     MapMethod(
         "localmap",
         "PaCMAP with false edges dropped",
         partial(_pacmap, local=True),
         {"neighbours": 10},
         "Wang et al. 2025, AAAI 39:21518",
+        _MOST_PACMAP,
     ),
     MapMethod(
         "autoencoder",
@@ -204,7 +224,7 @@ def lay_out(vectors: Matrix, graph: Graph, method: str, options: Mapping[str, An
     Raises
     ------
     OptionError
-        If there is no such method, or it has no such option.
+        If there is no such method, or it has no such option, or that is too large for so few tiles.
     MissingExtraError
         If its library is not installed.
     InputError
@@ -213,6 +233,13 @@ def lay_out(vectors: Matrix, graph: Graph, method: str, options: Mapping[str, An
     chosen = LAYOUTS[method]
     if graph.metric == "cosine" and not np.linalg.norm(vectors, axis=1).all():
         raise InputError("a vector is zero, and has no direction", fix="leave the tile out, or take metric euclidean")
+    for name, most in chosen.most.items():
+        if float(options.get(name, 0)) > most(graph):
+            raise OptionError(
+                f"{name} of {method} is too large for {len(vectors)} tiles",
+                received=options[name],
+                valid=f"up to {most(graph):g}",
+            )
     layout = chosen.fit(vectors, graph, chosen.asked(options), seed)
     if not np.isfinite(layout.places).all():
         raise OptionError(

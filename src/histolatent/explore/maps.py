@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,22 @@ from jaxtyping import Float, Float32, Int
 from scipy.linalg import orthogonal_procrustes
 
 from .._types import Matrix, Vectors
+from ..embeddings import card_of
+from ..embeddings.table import KEY
 from ..errors import InputError, OptionError
+from .decoding import identity_of
 from .graph import Graph, Others, find_among, make_graph
 from .layouts import Function, Layout, Places, lay_out
 from .stored import Form
 
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 FORM = Form("histolatent map", 1, "map", ("method", "metric", "options", "seed", "tiles", "card", "places", "vectors"))
 #: Neighbours among which a new tile is placed.
 PLACED_BY = 15
+#: Distance, against that of the last of these, up to which two vectors are the same but for rounding.
+SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +54,8 @@ class Map:
         """Return places of new vectors; those of the tiles mapped stay.
 
         `pca` and `autoencoder` are functions, and applied. Any other method puts a new tile to the weighted mean of the
-        places of its 15 nearest tiles, with UMAP's weights (McInnes et al. 2018): it never lies outside them.
+        places of its 15 nearest tiles, with UMAP's weights (McInnes et al. 2018): it never lies outside them. A tile
+        that was mapped, given again, lies where it was.
 
         Misleads: a tile unlike any other is still placed among those it is least unlike. `find_among` says how far.
 
@@ -65,7 +74,10 @@ class Map:
         if self.function is None:
             near = find_among(new, self.vectors, PLACED_BY, metric=self.metric)
             weights = membership(near)
-            return np.einsum("mk,mkc->mc", weights / weights.sum(axis=1, keepdims=True), self.places[near.index])
+            places = np.einsum("mk,mkc->mc", weights / weights.sum(axis=1, keepdims=True), self.places[near.index])
+            same = near.distance[:, 0] <= SAME * near.distance[:, -1]
+            places[same] = self.places[near.index[same, 0]]
+            return places
         if not np.isfinite(new).all():
             raise InputError("new tiles hold NaN or infinite numbers")
         if self.method == "pca":
@@ -92,6 +104,17 @@ def membership(near: Graph) -> Float[np.ndarray, "n k"]:
         above = np.exp(-lengths / scale[:, None]).sum(axis=1) > goal
         low, high = np.where(above, low, scale), np.where(above, scale, high)
     return np.exp(-lengths / np.sqrt(low * high)[:, None])
+
+
+def refuse_other_encoder(made: Map, table: "AnnData", what: str) -> None:
+    """Raise InputError if a table is of another encoder than a map, as far as both say."""
+    theirs, ours = card_of(table) if KEY in table.uns else {}, made.card or {}
+    if None not in (identity_of(theirs), identity_of(ours)) and identity_of(theirs) != identity_of(ours):
+        raise InputError(
+            f"{what} embedded with another encoder than the tiles of the map",
+            received=theirs["encoder"]["name"],
+            valid=ours["encoder"]["name"],
+        )
 
 
 def make_map(

@@ -155,6 +155,11 @@ class SeenDirection:
         """Length of the vectors that it moves."""
         return self.seen.decoder.dim
 
+    @property
+    def encoder(self) -> str | None:
+        """Identity of the encoder whose vectors it moves; None where it is not known."""
+        return self.seen.decoder.encoder
+
     def without(self, *others: "SeenDirection") -> "SeenDirection":
         """Return the move that holds what others show, too.
 

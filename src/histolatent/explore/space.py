@@ -16,7 +16,7 @@ from ..errors import InputError, OptionError, nearest, unknown
 from ..images import TileSource
 from .attributes import NUISANCES, groups_of, read_attribute
 from .decoding import Decoder, Differentiable, Encodes, check_fit, identity_of
-from .directions import Direction, Way, fit_direction
+from .directions import Direction, Way
 from .graph import Graph, find_among, make_graph
 from .paths import LINES, along, graph_route, mix
 
@@ -54,6 +54,12 @@ class LatentSpace:
     encoder: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.vectors, np.ndarray):
+            raise InputError(
+                "vectors are an array", received=type(self.vectors).__name__, fix="of a table: LatentSpace.of(table)"
+            )
+        if not len(self.vectors):
+            raise InputError("a space of no tiles", received=f"vectors of shape {self.vectors.shape}")
         if len(self.tiles) != len(self.vectors):
             raise InputError(
                 "tiles have to be named each", received=f"{len(self.tiles)} for {len(self.vectors)} vectors"
@@ -134,6 +140,12 @@ class LatentSpace:
         return make_graph(self.vectors, k=min(NEIGHBOURS, len(self.tiles) - 1), metric="euclidean")
 
     @cached_property
+    def hub(self) -> tuple[str, float]:
+        """The tile that is among the nearest 15 of most others, and of what share of all tiles."""
+        counts = np.bincount(self.graph.index.ravel(), minlength=len(self.tiles))
+        return self.tiles[int(counts.argmax())], float(counts.max()) / len(self.tiles)
+
+    @cached_property
     def _spacing(self) -> Float[np.ndarray, " n"]:
         """Mean distance of each tile from its nearest ones: small where the space is dense."""
         return self.graph.distance.mean(axis=1)
@@ -196,22 +208,28 @@ class LatentSpace:
             If one is of another space.
         """
         for direction in directions:
-            if direction.dim != self.vectors.shape[1]:
-                raise InputError(
-                    f"{direction.name} is of another space",
-                    received=f"{direction.dim} numbers",
-                    valid=self.vectors.shape[1],
-                )
+            self._check_way(direction)
         made = replace(self, directions={**self.directions, **{each.name: each for each in directions}})
         # What was found of vectors and tiles is of these, too.
         fields = set(self.__dataclass_fields__)
         made.__dict__.update({name: found for name, found in self.__dict__.items() if name not in fields})
         return made
 
+    def _check_way(self, way: Way) -> None:
+        if way.dim != self.vectors.shape[1]:
+            raise InputError(
+                f"{way.name} is of another space", received=f"{way.dim} numbers", valid=self.vectors.shape[1]
+            )
+        if None not in (way.encoder, self.encoder) and way.encoder != self.encoder:
+            raise InputError(
+                f"{way.name} is of another encoder's vectors",
+                fix=f"fit it in this space: space.direction({way.name!r})",
+            )
+
     def direction(
         self, column: str, *, confounders: Sequence[str] = (), groups: str | None = None, **options: Any
     ) -> Direction:
-        """Fit the direction of a column of `obs`. See `fit_direction`; columns stand for values.
+        """Fit the direction of a column of `obs`. See `Direction.fit`; columns stand for values.
 
         Groups are patients, else slides, where there are any. Site, scanner and stain are suspects, where they are
         known and no confounders.
@@ -221,10 +239,11 @@ class LatentSpace:
         OptionError
             If there is no such column.
         InputError
-            If a confounder or a suspect tells the column, unless `force`; or see `fit_direction`.
+            If a confounder or a suspect tells the column, unless `force`; or see `Direction.fit`.
         """
         values, given = self._given(column, confounders, groups)
-        return fit_direction(self.vectors, values, **{"name": column, **given, **options})
+        found = Direction.fit(self.vectors, values, **{"name": column, **given, **options})
+        return replace(found, encoder=self.encoder)
 
     def seen(
         self, column: str, *, confounders: Sequence[str] = (), groups: str | None = None, **options: Any
@@ -360,14 +379,17 @@ class Point:
     def _then(self, vector: np.ndarray, said: str) -> "Point":
         return Point(self.space, vector, (*self.said, said))
 
-    def _same_space(self, other: "Point") -> None:
-        if other.space.vectors is not self.space.vectors:
+    def _in_space(self, other: "Point | str") -> "Point":
+        """Return a point, or a tile by its name, of this space."""
+        point = self.space[other] if isinstance(other, str) else other
+        if point.space.vectors is not self.space.vectors:
             raise InputError(
                 "the points are of two spaces", fix="embed the tiles of both with one encoder, in one table"
             )
+        return point
 
-    def toward(self, other: "Point", t: float, *, method: str = "lerp") -> "Point":
-        """Return the place on the way to another point, `t` from 0 (here) to 1 (there).
+    def toward(self, other: "Point | str", t: float, *, method: str = "lerp") -> "Point":
+        """Return the place on the way to another point, or tile by its name, `t` from 0 (here) to 1 (there).
 
         Raises
         ------
@@ -378,13 +400,14 @@ class Point:
         """
         if not 0 <= t <= 1:
             raise OptionError("a place on the way lies from 0 to 1", received=t)
+        other = self._in_space(other)
         found = self.path(other, method=method, steps=np.array([0.0, t, 1.0])).vectors[1]
         return self._then(found, f"{t:g} toward {other.said[-1]}")
 
     def path(
-        self, other: "Point", *, method: str = "slerp", steps: "int | np.integer | np.ndarray" = 9, **options: Any
+        self, other: "Point | str", *, method: str = "slerp", steps: "int | np.integer | np.ndarray" = 9, **options: Any
     ) -> "Path":
-        """Return the way to another point: `lerp`, `slerp`, `nlerp`, `graph` or `geodesic`.
+        """Return the way to another point, or tile by its name: `lerp`, `slerp`, `nlerp`, `graph` or `geodesic`.
 
         `graph` leads through tiles that are neighbours of each other; where an end is no tile, it starts at the nearest
         one. `geodesic` is the way on which the decoded tile changes least; it needs a decoder that can be
@@ -398,16 +421,17 @@ class Point:
         InputError
             If the other point is of another space, there is no way through neighbours, or no decoder for a geodesic.
         """
-        self._same_space(other)
+        other = self._in_space(other)
         if method not in METHODS:
             raise unknown("way", method, METHODS)
         known = ("method", "steps", *(GEODESIC if method == "geodesic" else ()))
         for name in options:
             if name not in known:
                 raise unknown(f"option of the way {method}", name, known)
-        at = np.linspace(0, 1, int(steps)) if isinstance(steps, int | np.integer) else np.asarray(steps, np.float64)
+        count = isinstance(steps, int | np.integer)
+        at = np.linspace(0, 1, max(int(steps), 0)) if count else np.asarray(steps, np.float64)
         if len(at) < 2:
-            raise OptionError("a way has two ends", received=f"{len(at)} steps", valid="2 or more")
+            raise OptionError("a way has two ends", received=f"{steps if count else len(at)} steps", valid="2 or more")
         space, ends = self.space, (self.vector, other.vector)
         route: tuple[str, ...] = ()
         if method in LINES:
@@ -436,12 +460,13 @@ class Point:
         ------
         OptionError
             If the space knows no such direction, or the amount is not finite.
+        InputError
+            If the direction is of another space.
         """
         chosen = self._known(direction)
         if not np.isfinite(amount):
             raise OptionError("an amount is a finite number", received=amount)
-        if chosen.dim != len(self.vector):
-            raise InputError(f"{chosen.name} is of another space", received=f"{chosen.dim} numbers")
+        self.space._check_way(chosen)
         return self._then(chosen.moved(self.vector, amount), f"{chosen.name} {amount:+g}")
 
     def _known(self, direction: "Way | str") -> "Way":

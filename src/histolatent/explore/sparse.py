@@ -1,5 +1,7 @@
 """The training of a sparse dictionary. Imports torch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float32
@@ -11,9 +13,35 @@ Rows = Float32[np.ndarray, "n d"]
 
 
 def train_dictionary(
-    given: Rows, atoms: int, k: int, steps: int, batch_size: int, seed: int
+    given: Rows,
+    atoms: int,
+    k: int,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what makes codes, `(d, a)` and `(a,)`, and the atoms, `(a, d)` of length 1."""
+    """Return what makes codes, `(d, a)` and `(a,)`, and the atoms, `(a, d)` of length 1.
+
+    Steps are too small to be shared by threads, which would wait for each other where another process takes a core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(given, atoms, k, steps, batch_size, seed, progress or (lambda done, total: None))
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    given: Rows,
+    atoms: int,
+    k: int,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     x = torch.from_numpy(given)
     random = torch.Generator().manual_seed(seed)
     rows = torch.nn.functional.normalize(torch.randn(atoms, x.shape[1], generator=random), dim=1)
@@ -31,6 +59,7 @@ def train_dictionary(
         (codes @ rows - batch).square().sum(dim=1).mean().backward()
         optimizer.step()
         schedule.step()
+        progress(step + 1, steps)
         with torch.no_grad():
             rows.div_(rows.norm(dim=1, keepdim=True).clamp(min=1e-8))
             counts += (codes > 0).sum(dim=0)

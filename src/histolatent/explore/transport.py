@@ -1,5 +1,6 @@
 """Optimal transport of sets of tiles: how far apart slides, sites and classes are, the way between, and middles."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -360,5 +361,7 @@ def pixel_barycentre(
     # Distributions without any zero, as the iteration divides by what it blurs.
     given = planes / masses[:, None, None] + 1e-9 / planes[0].size
     solve = ot.bregman.convolutional_barycenter2d_debiased
-    found = solve(given / given.sum(axis=(1, 2), keepdims=True), blur, weights=share, numItermax=2000, stopThr=1e-6)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Convolutional Sinkhorn did not converge")
+        found = solve(given / given.sum(axis=(1, 2), keepdims=True), blur, weights=share, numItermax=2000, stopThr=1e-6)
     return np.maximum(found, 0) / found.sum() * float(share @ masses)

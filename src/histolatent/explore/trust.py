@@ -34,6 +34,7 @@ class MapTrust:
     """How far to believe a map: figures, and of each tile whether to believe its place."""
 
     method: str
+    metric: str
     faithfulness: Faithfulness
     purity: tuple[Purity, ...]
     reliability: Reliability | None
@@ -58,7 +59,7 @@ class MapTrust:
         kept = _percent(first.estimate)
         text = (
             f"{self.method}: of the {first.k} nearest tiles the map shows {kept} ({first.floor:.1%} at random); "
-            f"trustworthiness {trust:.3f}"
+            f"trustworthiness {trust:.3f}, by {self.metric} distance"
         )
         if self.stability is not None:
             text += f"; other seeds agree on {self.stability.mean():.0%} of neighbours"
@@ -79,7 +80,7 @@ class MapTrust:
 
 
 def _percent(found: Estimate) -> str:
-    if found.low is None or found.high is None or found.low == found.high:
+    if found.low is None or found.high is None or f"{found.low:.0%}" == f"{found.high:.0%}":
         return f"{found.value:.0%}"
     return f"{found.value:.0%} [{found.low:.0%}, {found.high:.0%}]"
 
@@ -134,7 +135,7 @@ def judge_map(
     purity = tuple(
         compare_purity(made, name, values, groups=groups, graph=graph) for name, values in (columns or {}).items()
     )
-    return MapTrust(made.method, found, purity, scored, near)
+    return MapTrust(made.method, made.metric, found, purity, scored, near)
 
 
 def compare_purity(

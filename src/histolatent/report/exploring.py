@@ -11,6 +11,7 @@ from jaxtyping import Float, UInt8
 from ..explore.directions import Direction, DirectionCard
 from ..explore.faithfulness import Faithfulness
 from ..explore.maps import Map
+from ..explore.metrics import MAP_METRICS
 from ..explore.trust import MapTrust
 from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
 from .movies import Frame
@@ -24,6 +25,8 @@ ACROSS, MOST_VALUES = 3, len(COLOURS) * len(MARKERS)
 LETTERS, LEGEND = 13, 0.5
 #: Inches of a letter of a row's name, and between tiles.
 LETTER, GAP = 0.078, 0.04
+#: Classes are drawn in so many turns, so that none covers the others.
+TURNS = 10
 Row = UInt8[np.ndarray, "_n _h _w 3"]
 
 
@@ -92,17 +95,18 @@ def _scatter(axis, made: Map, values: pd.Series | None) -> tuple[list[Any], list
         bar.outline.set_visible(False)
         return [], []
     named = values.astype(str).where(values.notna(), "not known")
-    kinds = sorted(named.unique())
-    handles, names = [], []
-    for place, kind in enumerate(kinds[:MOST_VALUES]):
-        rows = np.flatnonzero((named == kind).to_numpy())
-        colour = GREY if kind == "not known" else COLOURS[place % len(COLOURS)]
-        marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
-        handles.append(
-            axis.scatter(*made.places[rows].T, s=size, color=colour, marker=marker, linewidths=0, rasterized=True)
-        )
-        names.append(short(kind))
-    return handles, names
+    kinds = sorted(named.unique())[:MOST_VALUES]
+    drawn: dict[str, Any] = {}
+    for turn in range(TURNS):
+        for place, kind in enumerate(kinds):
+            rows = np.flatnonzero((named == kind).to_numpy())[turn::TURNS]
+            colour = GREY if kind == "not known" else COLOURS[place % len(COLOURS)]
+            marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
+            points = axis.scatter(
+                *made.places[rows].T, s=size, color=colour, marker=marker, linewidths=0, rasterized=True
+            )
+            drawn.setdefault(kind, points)
+    return list(drawn.values()), [short(kind) for kind in drawn]
 
 
 @styled
@@ -112,8 +116,9 @@ def draw_points(made: Map, trust: MapTrust) -> Drawn:
     k = next(figure.k for figure in trust.faithfulness.figures if figure.metric == "recall")
     shown = [(f"recall@{k}", f"of the {k} nearest tiles,\nshare shown near")]
     shown += [("stability", "share of neighbours\nthat other seeds show, too")] if "stability" in points else []
-    shown += [("reliability", "reliability of\nthe surroundings")] if "reliability" in points else []
-    figure, axes = panels(1, len(shown), (WIDTH, WIDTH / max(len(shown), 2) + 0.5))
+    if "reliability" in points:
+        shown += [("reliability", "reliability of surroundings\n(0: as without structure)")]
+    figure, axes = panels(1, len(shown), (WIDTH, WIDTH / max(len(shown), 2) + 0.8))
     rows = points.index.to_numpy()
     size = _dot_size(len(rows), 3, 22)
     for axis, (name, title) in zip(axes[0], shown, strict=True):
@@ -125,6 +130,7 @@ def draw_points(made: Map, trust: MapTrust) -> Drawn:
         axis.set_title(title, fontsize=9)
         bar = axis.figure.colorbar(drawn, ax=axis, shrink=0.7)
         bar.outline.set_visible(False)
+    figure.supxlabel(_wrapped(trust.caption(), int(WIDTH * LETTERS)), fontsize=7.5, color=GREY)
     figure.tight_layout()
     return finish(figure)
 
@@ -164,7 +170,7 @@ def draw_walk(
     """
     figure = blank((WIDTH, 0.56 * WIDTH))
     across = max(len(stops), 4)
-    grid = figure.add_gridspec(2, across + 6, height_ratios=(3.4, 1), left=0.03, right=0.97, bottom=0.05, top=0.93)
+    grid = figure.add_gridspec(2, across + 6, height_ratios=(3.4, 1), left=0.03, right=0.97, bottom=0.16, top=0.93)
     whole, large = figure.add_subplot(grid[:, :6]), figure.add_subplot(grid[0, 6:])
     strip = [figure.add_subplot(grid[1, 6 + place]) for place in range(len(stops))]
     handles, names = _scatter(whole, made, values)
@@ -199,7 +205,7 @@ def draw_faithfulness(found: Sequence[tuple[str, Faithfulness]]) -> Drawn:
     names = [figure.name for figure in found[0][1].figures]
     across = 4
     rows = -(-len(names) // across)
-    figure, axes = panels(rows, across, (WIDTH, rows * (0.62 + 0.22 * len(found))))
+    figure, axes = panels(rows, across, (WIDTH, rows * (0.78 + 0.22 * len(found))))
     for axis, name in zip(axes.flat, names, strict=False):
         for place, (_, each) in enumerate(found):
             own = each[name]
@@ -210,7 +216,10 @@ def draw_faithfulness(found: Sequence[tuple[str, Faithfulness]]) -> Drawn:
             axis.plot(own.floor, place, marker="|", color=GREY, markersize=9, linestyle="")
         axis.set_yticks(range(len(found)), [short(method) for method, _ in found])
         axis.set_ylim(len(found) - 0.5, -0.5)
-        axis.set_title(name, fontsize=8.5)
+        axis.locator_params(axis="x", nbins=3)
+        known = MAP_METRICS[found[0][1][name].metric]
+        size, low = found[0][1][name].k, ", low is good" if known.better == "lower" else ""
+        axis.set_title(_wrapped(f"{known.title}{f' ({size} nearest)' if size else ''}{low}", 24), fontsize=7.5)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     figure.supxlabel("with 95 % intervals; the stroke is what a random layout has", fontsize=8, color=GREY)
@@ -220,16 +229,24 @@ def draw_faithfulness(found: Sequence[tuple[str, Faithfulness]]) -> Drawn:
 
 @styled
 def draw_rows(
-    rows: Mapping[str, Row], heads: Sequence[str] = (), notes: Mapping[str, Sequence[str]] | None = None
+    rows: Mapping[str, Row],
+    heads: Sequence[str] = (),
+    notes: Mapping[str, Sequence[str]] | None = None,
+    *,
+    under: str = "",
 ) -> Drawn:
-    """Draw rows of tiles, each with its name on the left, `heads` over the columns and `notes` under tiles."""
+    """Draw rows of tiles, each with its name on the left, `heads` over the columns, `notes` under tiles.
+
+    `under` all of them stands what the notes mean.
+    """
     count, noted = max(len(tiles) for tiles in rows.values()), notes or {}
     left = LETTER * max(len(line) for name in rows for line in name.split("\n")) + 0.15
     side = (WIDTH - left - GAP) / count - GAP
     heights = [side + (0.24 if name in noted else 0) + GAP for name in rows]
+    below = 0.22 if under else 0.0
     titles = [_wrapped(head, max(int(side / LETTER), 6)) for head in heads]
     above = 0.14 + 0.16 * max(title.count("\n") + 1 for title in titles) if titles else GAP
-    height = sum(heights) + above
+    height = sum(heights) + above + below
     figure, top = blank((WIDTH, height)), height - above
     for row, ((name, tiles), taken) in enumerate(zip(rows.items(), heights, strict=True)):
         for place, tile in enumerate(tiles):
@@ -244,6 +261,8 @@ def draw_rows(
             if row == 0 and place < len(titles):
                 axis.set_title(titles[place], fontsize=8.5, loc="center", pad=3)
         top -= taken
+    if under:
+        figure.text(0.5, 0.05 / height, under, ha="center", va="bottom", fontsize=7, color=GREY)
     return finish(figure)
 
 
@@ -304,6 +323,8 @@ def in_words(direction: "Direction | SeenDirection") -> str:
     if card.untested:
         return f"{direction.name}: a move of 1 is {direction.unit}; {where}not testable: {card.untested}."
     worth = "it can be believed" if card.believable else "it is not to be believed"
+    if card.by == "tile":
+        worth += "; no patients are named, and tiles of one may lie on both sides"
     groups = f"other {card.by}s, of {card.groups} in all"
     read = f"read with {card.score} {card.reads:.2f} on {groups} (dealt values: up to {card.shuffled:.2f})"
     if isinstance(card, DirectionCard):

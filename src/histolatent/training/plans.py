@@ -73,13 +73,14 @@ class Plan(Part):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = [str(part) for part in first["loc"]]
-            message, fix = first["msg"].removeprefix("Value error, "), None
+            message, fix, valid = first["msg"].removeprefix("Value error, "), None, None
             if first["type"] == "extra_forbidden":
                 owner = _owner(cls, place[:-1])
                 guess = nearest(place[-1], owner.model_fields)
                 message, fix = "is unknown", f"did you mean {guess!r}?" if guess else None
+                valid = ", ".join(owner.model_fields)
             what = f"{'.'.join(place)}: {message}" if place else message
-            raise InputError(f"{cls.called} is not valid: {what}", received=origin, fix=fix) from None
+            raise InputError(f"{cls.called} is not valid: {what}", received=origin, valid=valid, fix=fix) from None
 
     def changed(self: P, **values: Any) -> P:
         """Return the plan with other values, named as `states.views` or `backbone`.
@@ -98,7 +99,7 @@ class Plan(Part):
                 if not isinstance(part, dict):
                     raise InputError(f"{self.called} is not valid: {step} has no parts", received=name)
             part[last] = value
-        return self.checked(fields, "changes")
+        return self.checked(fields, ", ".join(f"{name}={value}" for name, value in values.items()))
 
 
 def _owner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:

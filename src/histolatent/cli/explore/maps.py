@@ -169,7 +169,7 @@ def trust(
         said = f"the picture shows {each.column} {how}" if sure else f"the picture shows {each.column} as it is"
         say(
             f"{said}: of a tile's 15 nearest {each.space.value:.0%} share it in the space, "
-            f"{each.map.value:.0%} in the map"
+            f"{each.map.value:.0%} in the map, {each.chance:.0%} of tiles at random"
         )
 
 
@@ -245,22 +245,16 @@ def place(
     import numpy as np
     import pandas as pd
 
-    from ...embeddings import card_of, read_table
-    from ...explore.decoding import identity_of
+    from ...embeddings import read_table
     from ...explore.graph import find_among
-    from ...explore.maps import read_map
+    from ...explore.maps import read_map, refuse_other_encoder
     from ...outputs import refuse_existing, whole
 
     refuse_existing(out, overwrite=overwrite)
     made, read = read_map(folder), read_table(new)
-    cards = card_of(read), made.card or {}
-    theirs, ours = map(identity_of, cards)
-    if theirs is not None and ours is not None and theirs != ours:
-        raise InputError(
-            "the new tiles were embedded with another encoder than those of the map",
-            received=cards[0]["encoder"]["name"],
-            valid=cards[1]["encoder"]["name"],
-        )
+    if not read.n_obs:
+        raise InputError("the table has no tiles to place", received=new)
+    refuse_other_encoder(made, read, "the new tiles were")
     vectors = np.asarray(read.X, np.float32)
     places = made.place(vectors)
     far = find_among(vectors, made.vectors, 1, metric=made.metric)

@@ -8,6 +8,7 @@ import typer
 from ...errors import InputError, OptionError
 from ..console import AllowOutside, Device, Overwrite, say
 from .shared import (
+    DENSER,
     FINER,
     KIND,
     Decoder,
@@ -19,6 +20,7 @@ from .shared import (
     real_tiles,
     refuse_nothing_to_show,
     refuse_outcome,
+    say_hub,
     write_outcome,
 )
 
@@ -32,6 +34,12 @@ EXAMPLE = (
 )
 #: Tiles of a row of the picture; points that a middle of several groups is made of.
 SHOWN, POINTS = 7, 100
+#: What distances are, in words.
+SQUARED = {
+    "empirical_w2_squared": "squared Wasserstein-2",
+    "gaussian_w2_squared": "the same of normal distributions",
+    "sliced_w2_squared": "the same along single directions",
+}
 
 
 def barycentre(
@@ -64,16 +72,26 @@ def barycentre(
     refuse_outcome(out, f"{KIND} barycentre", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
     refuse_nothing_to_show(space)
+    say_hub(space)
     for name in groups:
         space.mean_of(column, name)
     named = space.obs[column].astype(str).where(space.obs[column].notna()).to_numpy()
     sets = {name: np.flatnonzero(named == name) for name in groups}
+    for name, rows in sets.items():
+        if len(rows) < 2:
+            raise InputError(
+                f"{column} {name} is one tile, and no group",
+                valid="2 tiles, better dozens",
+                fix="histolatent explore path goes to a single tile",
+            )
     if len(groups) == 2 and weights is None:
         rows, notes, movies, found = _between(space, sets, steps, seed)
-        heads = [f"{t:.2f}" for t in np.linspace(0, 1, steps)]
+        heads = [groups[0], *(f"{t:.2f}" for t in np.linspace(0, 1, steps)[1:-1]), groups[1]]
     else:
         rows, notes, movies, found = _middle(space, sets, share, steps, seed)
         heads = []
+    for each in found.get("moves_most", [])[:3]:
+        say(f"of the furthest moved: {each['tile']} to {each['to']}, by {each['length']:.3g}")
     distances = _distances(space, column, sets, seed)
     numbers = {
         "column": column,
@@ -84,7 +102,7 @@ def barycentre(
         "bures": _bures(space, sets, share),
         **found,
     }
-    figures = {"between": draw_rows(rows, heads=heads, notes=notes)}
+    figures = {"between": draw_rows(rows, heads=heads, notes=notes, under=DENSER if notes else "")}
     write_outcome(out, f"{KIND} barycentre", numbers, figures=figures, movies=movies, overwrite=overwrite)
 
 
@@ -207,13 +225,13 @@ def _distances(space: "LatentSpace", column: str, sets: "dict[str, np.ndarray]",
         say(str(error))
         return str(error)
     records = found.to_dict("records")
-    for row in [row for row in records if row["distance"] == "empirical_w2_squared"]:
+    for row in records:
         halves = f"halves by {by if row['halves_by'] == 'group' else 'tile'}"
         above = "above" if row["above_floor"] else "not above"
         say(
-            f"{row['first']} and {row['second']}: halves of the two are {row['between']:.4g} apart, halves of one "
-            f"{row['floor']:.4g} (squared Wasserstein-2, scale {row['scale']}, {halves}); that is {above} the "
-            f"{row['floor_p95']:.4g} below which 95 % of the latter are"
+            f"{row['first']} and {row['second']}, {SQUARED[row['distance']]}: halves of the two are "
+            f"{row['between']:.4g} apart, halves of one {row['floor']:.4g} (scale {row['scale']}, {halves}); that is "
+            f"{above} the {row['floor_p95']:.4g} below which 95 % of the latter are"
         )
     return records
 
@@ -231,4 +249,5 @@ def _bures(space: "LatentSpace", sets: "dict[str, np.ndarray]", share: list[floa
         middle = bures_barycentre(list(normal.values()), share)[0]
     except InputError as error:
         return {"pairs": pairs, "to_middle": None, "reason": str(error)}
-    return {"pairs": pairs, "to_middle": {name: each.distance(middle) for name, each in normal.items()}}
+    to_middle = {name: each.distance(middle) for name, each in normal.items()}
+    return {"covariances": "shrunk (Ledoit & Wolf)", "pairs": pairs, "to_middle": to_middle}

@@ -26,11 +26,12 @@ from ..console import (
     asked_cut,
     open_source,
     parse_columns,
+    progress_bar,
     say,
     training_bars,
     training_workers,
 )
-from .shared import KIND, Out, Table, TilesOf, refuse_outcome, write_outcome
+from .shared import DENSER, KIND, Out, Table, TilesOf, densities, refuse_outcome, write_outcome
 
 if TYPE_CHECKING:
     from ...explore.generative.model import GenerativeModel
@@ -127,6 +128,8 @@ def train(
         f"held-out tiles come back with PSNR {quality.psnr:.1f} dB, SSIM {quality.ssim:.3f} "
         f"({quality.blurred:.3f} of a mean tile)"
     )
+    if quality.ssim <= quality.blurred:
+        say("that is no more than a mean tile shows: train it for longer, on more tiles")
     used = f"; embed with --encoder {out / 'encoder'}" if kind != "decoder" else f"; embed with --encoder {on}"
     say(f"{out}: use it as --decoder {out}{used}; sheet.png shows tiles and what comes back")
 
@@ -217,8 +220,12 @@ def sample(
     rows = {f"{start + 1} to {min(start + 8, count)}": drawn[start : start + 8] for start in range(0, count, 8)}
     numbers: dict[str, Any] = {"model": str(model), "from": source, "seed": seed, "temperature": temperature}
     numbers["vectors"] = vectors
+    notes = {}
     if space is not None:
-        numbers["risks"] = space.risks(vectors.astype(np.float64)).to_dict("records")
+        risks = space.risks(vectors.astype(np.float64))
+        numbers["risks"] = risks.to_dict("records")
+        dense = densities(risks["sparser"])
+        notes = {name: dense[8 * row : 8 * row + 8] for row, name in enumerate(rows)}
     if judge is not None and tiles is not None:
         cohort = open_tiles(tiles, allow_outside=allow_outside)
         shown = spaced(np.arange(len(cohort.table)), JUDGED)
@@ -230,7 +237,8 @@ def sample(
             f"Fréchet distance from {found.tiles} real tiles {found.value:.4g}, seen by {found.encoder}; two halves of "
             f"the real tiles are {found.floor:.4g} apart (95 % of them up to {found.floor_p95:.4g})"
         )
-    write_outcome(out, kind, numbers, figures={"samples": draw_rows(rows)}, overwrite=overwrite)
+    figures = {"samples": draw_rows(rows, notes=notes, under=DENSER if notes else "")}
+    write_outcome(out, kind, numbers, figures=figures, overwrite=overwrite)
 
 
 def dictionary(
@@ -241,6 +249,7 @@ def dictionary(
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="The seed of everything.")] = 0,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Take vectors apart into a few of many atoms (a sparse autoencoder), and say what goes with each."""
     import numpy as np
@@ -253,7 +262,8 @@ def dictionary(
     refuse_existing(out, overwrite=overwrite, mark=FORM.mark)
     read = read_table(table)
     vectors = np.asarray(read.X, np.float32)
-    made = fit_dictionary(vectors, atoms=atoms, k=k, steps=steps, seed=seed)
+    with progress_bar("dictionary", quiet=quiet, unit="steps") as told:
+        made = fit_dictionary(vectors, atoms=atoms, k=k, steps=steps, seed=seed, progress=told)
     save_dictionary(made, out, overwrite=overwrite)
     say(f"{made!r}; {int((made.used > 0).sum())} atoms are used")
     for direction in made.directions(vectors, obs_of(read))[:10]:

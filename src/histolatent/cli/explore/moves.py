@@ -9,6 +9,7 @@ import typer
 from ...errors import OptionError
 from ..console import AllowOutside, Device, Overwrite, say
 from .shared import (
+    DENSER,
     FINER,
     KIND,
     Decoder,
@@ -20,6 +21,8 @@ from .shared import (
     real_tiles,
     refuse_nothing_to_show,
     refuse_outcome,
+    say_hub,
+    say_nothing_to_show,
     write_outcome,
 )
 
@@ -72,8 +75,12 @@ def path(
     from ...report.exploring import draw_rows, draw_way
     from ...report.movies import enlarged
 
+    if first == last:
+        raise OptionError("a way has two ends", received=f"{first} twice")
     refuse_outcome(out, f"{KIND} path", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    say_hub(space)
+    say_nothing_to_show(space)
     attribute = None if read is None else _direction(space, read, force=True)
     for note in () if attribute is None else attribute.notes:
         say(f"{read}: {note}")
@@ -105,7 +112,7 @@ def path(
         figures[f"risk-{name}"] = draw_way(frame, readings)
         say(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in score.items()))
     if rows:
-        figures = {"way": draw_rows(rows, notes=notes), **figures}
+        figures = {"way": draw_rows(rows, notes=notes, under=DENSER if notes else ""), **figures}
     write_outcome(out, f"{KIND} path", numbers, figures=figures, movies=movies, overwrite=overwrite)
 
 
@@ -144,6 +151,8 @@ def direction(
     wanted = _amounts(amounts)
     refuse_outcome(out, f"{KIND} direction", overwrite=overwrite)
     space = read_space(table, decoder, tiles, allow_outside=allow_outside, device=device)
+    if tile:
+        say_nothing_to_show(space)
     options: dict[str, Any] = {"confounders": confounder or [], "force": force}
     found = _direction(space, column, kind, positive=positive, negative=negative, **options)
     theirs = SEEN if kind == SEEN else "difference"
@@ -179,9 +188,8 @@ def direction(
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
-        figures["moved"] = draw_rows(
-            rows, heads=[f"{amount:+g}" if amount else "as it is" for amount in wanted], notes=notes
-        )
+        heads = [f"{amount:+g}" if amount else "as it is" for amount in wanted]
+        figures["moved"] = draw_rows(rows, heads=heads, notes=notes, under=DENSER if notes else "")
     write_outcome(out, f"{KIND} direction", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(in_words(found))
     for note in found.notes:
@@ -284,7 +292,7 @@ def chain(
         movies["chain"] = _through(space, points)
     if space.pictures is not None:
         rows["nearest\nreal tile"] = real_tiles(space, [str(each["nearest"]) for each in steps])
-    figures = {"chain": draw_rows(rows, heads=heads, notes=notes)}
+    figures = {"chain": draw_rows(rows, heads=heads, notes=notes, under=DENSER if notes else "")}
     write_outcome(out, f"{KIND} chain", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(
         f"{', '.join(heads)}; nearest tile {steps[-1]['nearest']}, "

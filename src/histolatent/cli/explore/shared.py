@@ -30,6 +30,10 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for pictures (PNG
 CARD, KIND = "explore.json", "histolatent explore"
 #: Steps of a movie for each step of a picture.
 FINER = 4
+#: Share of tiles of whose neighbours a tile may be, and times the share of all neighbours, before it is told.
+HUB, USUAL = 0.25, 4
+#: What stands under decoded tiles, in words.
+DENSER = "under a decoded tile: how many real ones lie in denser places of the space"
 
 
 def read_space(
@@ -73,6 +77,7 @@ def column_of(table: "AnnData", name: str) -> "pd.Series":
 def table_of(made: "Map", path: Path | None) -> "AnnData":
     """Return the table that a map is of: the one given, or the one that its card names."""
     from ...embeddings import read_table
+    from ...explore.maps import refuse_other_encoder
 
     named = path or Path(str((made.card or {}).get("table", "")))
     if not named.name or not named.exists():
@@ -84,6 +89,7 @@ def table_of(made: "Map", path: Path | None) -> "AnnData":
     found = read_table(named)
     if list(made.tiles) != list(map(str, found.obs_names)):
         raise InputError("the map is of other tiles than the table", received=named)
+    refuse_other_encoder(made, found, "the table's tiles were")
     return found
 
 
@@ -156,6 +162,22 @@ def refuse_nothing_to_show(space: "LatentSpace") -> None:
     if space.decoder is None and space.pictures is None:
         raise InputError(
             "there is nothing to show", fix="--decoder MODEL shows decoded tiles, --tiles SRC real ones nearby"
+        )
+
+
+def say_nothing_to_show(space: "LatentSpace") -> None:
+    """Say it if places are shown neither decoded nor by real tiles."""
+    if space.decoder is None and space.pictures is None:
+        say("no tile is shown: --decoder MODEL shows decoded ones, --tiles SRC real ones nearby")
+
+
+def say_hub(space: "LatentSpace") -> None:
+    """Say it if one tile is near to a large part of all: ways and tiles nearby are then about that one."""
+    tile, share = space.hub
+    if share > max(HUB, USUAL * space.graph.k / len(space.tiles)):
+        say(
+            f"{tile} is among the {space.graph.k} nearest of {share:.0%} of all tiles: ways through neighbours lead "
+            "through it, and a real tile nearby is often that one"
         )
 
 
