@@ -217,9 +217,13 @@ def draw_faithfulness(found: Sequence[tuple[str, Faithfulness]]) -> Drawn:
         axis.set_yticks(range(len(found)), [short(method) for method, _ in found])
         axis.set_ylim(len(found) - 0.5, -0.5)
         axis.locator_params(axis="x", nbins=3)
-        known = MAP_METRICS[found[0][1][name].metric]
-        size, low = found[0][1][name].k, ", low is good" if known.better == "lower" else ""
-        axis.set_title(_wrapped(f"{known.title}{f' ({size} nearest)' if size else ''}{low}", 24), fontsize=7.5)
+        known, size = MAP_METRICS[found[0][1][name].metric], found[0][1][name].k
+        lines = [
+            _wrapped(known.title, 26),
+            f"{size} nearest" if size else "",
+            "low is good" * (known.better == "lower"),
+        ]
+        axis.set_title("\n".join(filter(None, lines)), fontsize=7.5)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     figure.supxlabel("with 95 % intervals; the stroke is what a random layout has", fontsize=8, color=GREY)

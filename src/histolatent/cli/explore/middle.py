@@ -37,8 +37,8 @@ SHOWN, POINTS = 7, 100
 #: What distances are, in words.
 SQUARED = {
     "empirical_w2_squared": "squared Wasserstein-2",
-    "gaussian_w2_squared": "the same of normal distributions",
-    "sliced_w2_squared": "the same along single directions",
+    "gaussian_w2_squared": "squared Wasserstein-2 of normal distributions",
+    "sliced_w2_squared": "squared Wasserstein-2 along single directions (sliced)",
 }
 
 
