@@ -32,10 +32,10 @@ def fit_leace(vectors: Matrix, codes: Int[np.ndarray, " _n"]) -> LinearMap:
     there would be taken from all others, and tell their classes.
 
     Misleads: probes that are not linear still read the classes, and on other tiles linear ones read a little. Where the
-    classes go with tissue, that tissue is erased too. It takes from each tile part of the mean of its class, the more of
-    it the fewer tiles there are for each dimension, and all of it of no more tiles than dimensions: a probe that is fitted
-    to some of these tiles then reads others of them well below chance, which tells their class as well. Fit it to other
-    tiles than those that are read.
+    classes go with tissue, that tissue is erased too. It takes from each tile part of the mean of its class, the more
+    the fewer tiles there are for each dimension, and all of it of no more tiles than dimensions: a probe fitted to some
+    of these tiles then reads others of them well below chance, which tells their class as well. Fit it to other tiles
+    than those that are read.
 
     Reference: Belrose et al. 2023, NeurIPS (arXiv 2306.03819).
 
