@@ -3,7 +3,7 @@
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..images import Item, cores, stream_tiles
 from ..images.kept import AsRead
 from ..provenance import canonical_json, stream
 from ..training.checkpoint import CHECKPOINT, keep, resume
-from ..training.processes import Told
+from ..training.processes import Told, threads
 from .backbones import make_backbone
 from .plan import CompactionPlan
 from .prepared import Prepared
@@ -79,7 +79,7 @@ def run_loop(
         on_error=on_error,
     )
     own = [fabric.device] if fabric.device.type == "cuda" else []
-    with contextlib.closing(batches), _threads(fabric, workers), torch.random.fork_rng(devices=own):
+    with contextlib.closing(batches), threads(_threads(fabric, workers)), torch.random.fork_rng(devices=own):
         for seen in batches if not _is_over(state, plan) else ():
             at = state["step"]
             # What a network drops at random depends on the step alone, also after an interruption.
@@ -128,16 +128,10 @@ def run_loop(
     return packed.getvalue()
 
 
-@contextlib.contextmanager
-def _threads(fabric: Fabric, workers: int) -> Iterator[None]:
+def _threads(fabric: Fabric, workers: int) -> int:
     """On a CPU, leave a core to each worker: threads that wait for one that works for another take longer than one."""
-    before = torch.get_num_threads()
-    if fabric.device.type == "cpu":
-        torch.set_num_threads(max(1, min(before, cores() // fabric.world_size - workers)))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    now = torch.get_num_threads()
+    return max(1, min(now, cores() // fabric.world_size - workers)) if fabric.device.type == "cpu" else now
 
 
 def _look(

@@ -96,10 +96,11 @@ def _scatter(axis, made: Map, values: pd.Series | None) -> tuple[list[Any], list
         return [], []
     named = values.astype(str).where(values.notna(), "not known")
     kinds = sorted(named.unique())[:MOST_VALUES]
+    of_kind = {kind: np.flatnonzero((named == kind).to_numpy()) for kind in kinds}
     drawn: dict[str, Any] = {}
     for turn in range(TURNS):
         for place, kind in enumerate(kinds):
-            rows = np.flatnonzero((named == kind).to_numpy())[turn::TURNS]
+            rows = of_kind[kind][turn::TURNS]
             colour = GREY if kind == "not known" else COLOURS[place % len(COLOURS)]
             marker = MARKERS[place // len(COLOURS) % len(MARKERS)]
             points = axis.scatter(
@@ -114,10 +115,12 @@ def draw_points(made: Map, trust: MapTrust) -> Drawn:
     """Draw, on the map itself, which tiles' surroundings are kept, and which places are to be believed."""
     points = trust.points
     k = next(figure.k for figure in trust.faithfulness.figures if figure.metric == "recall")
-    shown = [(f"recall@{k}", f"of the {k} nearest tiles,\nshare shown near")]
-    shown += [("stability", "share of neighbours\nthat other seeds show, too")] if "stability" in points else []
-    if "reliability" in points:
-        shown += [("reliability", "reliability of surroundings\n(0: as without structure)")]
+    titles = {
+        f"recall@{k}": f"of the {k} nearest tiles,\nshare shown near",
+        "stability": "share of neighbours\nthat other seeds show, too",
+        "reliability": "reliability of surroundings\n(0: as without structure)",
+    }
+    shown = [(name, title) for name, title in titles.items() if name in points]
     figure, axes = panels(1, len(shown), (WIDTH, WIDTH / max(len(shown), 2) + 0.8))
     rows = points.index.to_numpy()
     size = _dot_size(len(rows), 3, 22)
@@ -221,7 +224,7 @@ def draw_faithfulness(found: Sequence[tuple[str, Faithfulness]]) -> Drawn:
         lines = [
             _wrapped(known.title, 26),
             f"{size} nearest" if size else "",
-            "low is good" * (known.better == "lower"),
+            "low is good" if known.better == "lower" else "",
         ]
         axis.set_title("\n".join(filter(None, lines)), fontsize=7.5)
     for axis in axes.flat[len(names) :]:
@@ -241,13 +244,13 @@ def draw_rows(
 ) -> Drawn:
     """Draw rows of tiles, each with its name on the left, `heads` over the columns, `notes` under tiles.
 
-    `under` all of them stands what the notes mean.
+    `under` all of them stands what the notes mean, where there are any.
     """
     count, noted = max(len(tiles) for tiles in rows.values()), notes or {}
     left = LETTER * max(len(line) for name in rows for line in name.split("\n")) + 0.15
     side = (WIDTH - left - GAP) / count - GAP
     heights = [side + (0.24 if name in noted else 0) + GAP for name in rows]
-    below = 0.22 if under else 0.0
+    below = 0.22 if under and noted else 0.0
     titles = [_wrapped(head, max(int(side / LETTER), 6)) for head in heads]
     above = 0.14 + 0.16 * max(title.count("\n") + 1 for title in titles) if titles else GAP
     height = sum(heights) + above + below
@@ -265,7 +268,7 @@ def draw_rows(
             if row == 0 and place < len(titles):
                 axis.set_title(titles[place], fontsize=8.5, loc="center", pad=3)
         top -= taken
-    if under:
+    if below:
         figure.text(0.5, 0.05 / height, under, ha="center", va="bottom", fontsize=7, color=GREY)
     return finish(figure)
 

@@ -1,11 +1,12 @@
 """Training on several devices: one process each, started here or by torchrun. Imports torch."""
 
+import contextlib
 import datetime
 import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +21,17 @@ from ..errors import HistolatentError, OptionError
 Told = Callable[[str, int, int, Any], None]
 #: Processes wait for each other so long: the first of them reads tiles and renders held-out states meanwhile.
 PATIENCE = datetime.timedelta(hours=12)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads on a CPU, and then what it used before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def started_outside() -> bool:

@@ -102,7 +102,7 @@ def barycentre(
         "bures": _bures(space, sets, share),
         **found,
     }
-    figures = {"between": draw_rows(rows, heads=heads, notes=notes, under=DENSER if notes else "")}
+    figures = {"between": draw_rows(rows, heads=heads, notes=notes, under=DENSER)}
     write_outcome(out, f"{KIND} barycentre", numbers, figures=figures, movies=movies, overwrite=overwrite)
 
 

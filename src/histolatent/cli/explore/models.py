@@ -237,7 +237,7 @@ def sample(
             f"Fréchet distance from {found.tiles} real tiles {found.value:.4g}, seen by {found.encoder}; two halves of "
             f"the real tiles are {found.floor:.4g} apart (95 % of them up to {found.floor_p95:.4g})"
         )
-    figures = {"samples": draw_rows(rows, notes=notes, under=DENSER if notes else "")}
+    figures = {"samples": draw_rows(rows, notes=notes, under=DENSER)}
     write_outcome(out, kind, numbers, figures=figures, overwrite=overwrite)
 
 

@@ -112,7 +112,7 @@ def path(
         figures[f"risk-{name}"] = draw_way(frame, readings)
         say(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in score.items()))
     if rows:
-        figures = {"way": draw_rows(rows, notes=notes, under=DENSER if notes else ""), **figures}
+        figures = {"way": draw_rows(rows, notes=notes, under=DENSER), **figures}
     write_outcome(out, f"{KIND} path", numbers, figures=figures, movies=movies, overwrite=overwrite)
 
 
@@ -189,7 +189,7 @@ def direction(
             rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
         heads = [f"{amount:+g}" if amount else "as it is" for amount in wanted]
-        figures["moved"] = draw_rows(rows, heads=heads, notes=notes, under=DENSER if notes else "")
+        figures["moved"] = draw_rows(rows, heads=heads, notes=notes, under=DENSER)
     write_outcome(out, f"{KIND} direction", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(in_words(found))
     for note in found.notes:
@@ -292,7 +292,7 @@ def chain(
         movies["chain"] = _through(space, points)
     if space.pictures is not None:
         rows["nearest\nreal tile"] = real_tiles(space, [str(each["nearest"]) for each in steps])
-    figures = {"chain": draw_rows(rows, heads=heads, notes=notes, under=DENSER if notes else "")}
+    figures = {"chain": draw_rows(rows, heads=heads, notes=notes, under=DENSER)}
     write_outcome(out, f"{KIND} chain", numbers, figures=figures, movies=movies, overwrite=overwrite)
     say(
         f"{', '.join(heads)}; nearest tile {steps[-1]['nearest']}, "
