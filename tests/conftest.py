@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -31,6 +32,15 @@ def _unchecked_if_slow(request: pytest.FixtureRequest, monkeypatch: pytest.Monke
     """Check no shapes at run time in what is slow: checks double its time, and faster tests have made them."""
     if request.node.get_closest_marker("slow"):
         monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef) -> Iterator[None]:
+    """Check no shapes in what is made once for many tests, either."""
+    with pytest.MonkeyPatch.context() as patch:
+        if fixturedef.scope != "function":
+            patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+        return (yield)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import histolatent
 
 SOURCE = Path(histolatent.__file__).parent
 #: From the ground up. The rooms of one floor do not know each other; the ground floor is one room.
-GROUND = ("errors", "metric", "registry", "provenance", "_types", "_lazy", "outputs")
+GROUND = ("errors", "metric", "registry", "provenance", "_types", "_lazy", "outputs", "threads")
 FLOORS = (
     GROUND,
     ("stain", "images", "neighbors", "spectrum", "stats", "embeddings"),

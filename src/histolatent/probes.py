@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.linalg import cho_factor, cho_solve
-from threadpoolctl import threadpool_limits
 
 from ._types import Codes, Column, Matrix, Vectors
 from .neighbors import find_neighbors
 from .spectrum import is_constant
 from .stats import Statistic, balanced_accuracy, cluster_spread, deal, shortfall, weighted_auroc, whole_value
+from .threads import one_blas_thread
 
 FOLDS = 5
 ATTEMPTS = 10
@@ -196,7 +196,7 @@ def measure_chance(
     classes = len(fitted.classes)
     right = np.zeros((len(codes), permutations), bool)
     covered = np.zeros(len(codes), bool)
-    with threadpool_limits(1, user_api="blas"):
+    with one_blas_thread():
         for (train, test), model in zip(fitted.parts, fitted.models, strict=True):
             x, asked = (((vectors[fitted.rows[part]] - model.mean) / model.spread) for part in (train, test))
             # The curvature of the logistic loss is about 1/4 of that of squares.
@@ -299,7 +299,7 @@ def _fit_folds(
         # A probe stopped at 500 steps reads as well; the figure is its score, not its likelihood.
         warnings.simplefilter("ignore", ConvergenceWarning)
         # One BLAS thread per fit: the same sums whatever the number of cores, and folds run beside each other.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
             return tuple(pool.map(fit_fold, range(len(parts))))
 
 

@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm, rankdata
-from scipy.stats import t as student
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.stats import rankdata
 
 from ._types import Codes, Column
 from .errors import InputError
@@ -158,9 +158,9 @@ def paired_difference(
     if share in (0, 1):  # no interval reaches 0
         return Difference(estimate, least)
     bias, acceleration = _shift(value, draws, left_out)
-    reached = norm.ppf(share) - bias
+    reached = ndtri(share) - bias
     z = reached / (1 + acceleration * reached) - bias
-    p = 2 * student.sf(abs(z) / _wider(clusters), clusters - 1)
+    p = 2 * stdtr(clusters - 1, -abs(z) / _wider(clusters))
     return Difference(estimate, float(np.clip(p, least, 1)))
 
 
@@ -257,7 +257,7 @@ def _bca(
     ends = reach(clusters, level)
     shifted = bias + np.array([-ends, ends])
     with np.errstate(divide="ignore"):
-        quantiles = norm.cdf(bias + shifted / np.maximum(1 - acceleration * shifted, 0))
+        quantiles = ndtr(bias + shifted / np.maximum(1 - acceleration * shifted, 0))
     low, high = np.quantile(draws, quantiles)
     return float(low), float(high)
 
@@ -268,7 +268,7 @@ def reach(clusters: int, level: float = 0.95) -> float:
     >>> round(reach(5), 2), round(reach(1000), 2)
     (3.1, 1.96)
     """
-    return float(student.ppf((1 + level) / 2, clusters - 1)) * _wider(clusters)
+    return float(stdtrit(clusters - 1, (1 + level) / 2)) * _wider(clusters)
 
 
 def _wider(clusters: int) -> float:
@@ -283,7 +283,7 @@ def _shift(value: float, draws: Column, left_out: Float[np.ndarray, " g"]) -> tu
     scale = 6 * np.sum(spread**2) ** 1.5
     if not (0 < below < 1 and scale > 0):
         return 0.0, 0.0
-    return float(norm.ppf(below)), float(np.sum(spread**3) / scale)
+    return float(ndtri(below)), float(np.sum(spread**3) / scale)
 
 
 def share_above(values: Column, null: Float[np.ndarray, " m"]) -> Column:

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from scipy.stats import rankdata
-from threadpoolctl import threadpool_limits
 
 from .._types import Codes, Column, GivenCodes, Matrix
 from ..errors import InputError, OptionError
@@ -18,6 +17,7 @@ from ..neighbors import CHUNK_BYTES
 from ..neighbors.space import check_vectors
 from ..provenance import stream
 from ..stats import Estimate, Statistic, bootstrap, bootstrap_means
+from ..threads import one_blas_thread
 from .graph import metric_rows
 from .metrics import MAP_METRICS
 
@@ -292,7 +292,7 @@ def _score(space: _Side, picture: _Side, rows: Codes, sizes: Sequence[int], exac
                 columns[f"{name}@{k}"][part] = values
         columns["auc"][part] = weights.take(np.maximum(first, second)).sum(axis=1)
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
         list(pool.map(work, range(0, len(rows), step)))
     columns["auc"] = columns["auc"] - _auc_chance(n)
     ranked = [rankdata(each).reshape(each.shape) for each in far]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from threadpoolctl import threadpool_limits
 
 from .._types import Codes, GivenCodes, Matrix
 from ..errors import InputError
+from ..threads import one_blas_thread
 from . import space as spaces
 from .found import TYPES, Neighbors, TypedNeighbors
 from .space import Space, check_vectors, is_collapsed, make_space
@@ -61,7 +61,7 @@ def find_neighbors(
             table.fill(search.space, start + at, column)
 
         # One BLAS thread per chunk, and chunks beside each other: sorting takes part in it.
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
             list(pool.map(work, range(0, len(rows), step)))
     return TypedNeighbors(
         rows=rows,
