@@ -57,4 +57,6 @@ ways["graph"].through_tiles()
 # ## As a movie
 
 # %%
-movie(list(here[first].path(here[last], method="slerp", steps=36).decode()), "way")
+fine = here[first].path(here[last], method="slerp", steps=36)
+shares = fine.to_frame()["along"]
+movie(list(fine.decode()), [f"{share:.0%} of the way" for share in shares], "way")

@@ -42,11 +42,9 @@ draw_rows(
 )
 
 # %%
-sweep = [
-    here[here.tiles[0]].move(tumour, amount).decode()
-    for amount in np.linspace(-2, 2, 24)
-]
-movie([*sweep, *sweep[-2:0:-1]], "tumour")
+amounts = [*np.linspace(-2, 2, 24), *np.linspace(2, -2, 24)[1:-1]]
+sweep = [here[here.tiles[0]].move(tumour, amount).decode() for amount in amounts]
+movie(sweep, [f"tumour {amount:+.1f}" for amount in amounts], "tumour")
 
 # %% [markdown]
 # How far to move until the class is read with a probability of .9:

@@ -22,15 +22,15 @@ made
 # The atoms that most tiles use, named by the column that goes with them, if any does:
 
 # %%
-found = made.directions(here.vectors, here.obs)[:5]
-rows = {}
-for direction in found:
-    atom = int(direction.name.split()[1].rstrip(":"))
-    strongest = made.strongest(here.vectors, atom, 8)["tile"]
-    rows[direction.name.replace(": ", "\n")] = [
-        here.show(here.tiles[row]) for row in strongest
-    ]
-draw_rows(rows)
+atoms = made.to_frame(here.vectors, here.obs).head()
+draw_rows(
+    {
+        f"atom {row.atom}\n{row.column} {row.association:+.2f}": [
+            here.show(here.tiles[place]) for place in row.strongest
+        ]
+        for row in atoms.itertuples()
+    }
+)
 
 # %% [markdown]
 # An atom is a direction like any other: it reads vectors, and moves them. How closely what it reads goes with what is
@@ -43,6 +43,6 @@ pd.DataFrame(
             column: goes_with(direction.value(here.vectors), here.obs[column])
             for column in ("label", "tumour", "grade", "site")
         }
-        for direction in found
+        for direction in made.directions(here.vectors, here.obs)[:5]
     }
 ).round(2)

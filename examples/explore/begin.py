@@ -21,7 +21,8 @@ from histolatent.explore.generative.model import (
 from histolatent.explore.generative.plan import GenerativePlan
 from histolatent.explore.space import LatentSpace
 from histolatent.images import TileSource
-from histolatent.report.movies import enlarged, write_movie
+from histolatent.report.exploring import draw_film
+from histolatent.report.movies import write_movie
 
 FULL = os.environ.get("GALLERY") == "full"
 FOLDER = Path(os.environ.get("GALLERY_FOLDER", "gallery"))
@@ -73,11 +74,11 @@ def colours() -> LatentSpace:
     return LatentSpace.of(read_table(table), pictures=tiles())
 
 
-def movie(frames: "list[np.ndarray]", name: str) -> HTML:
-    """Return a movie as a cell shows it."""
+def movie(frames: "list[np.ndarray]", notes: list[str], name: str) -> HTML:
+    """Return a movie as a cell shows it, with a note under each frame."""
     path = FOLDER / f"{name}.gif"
     data = write_movie(
-        path, enlarged(frames), per_second=8, overwrite=True
+        path, draw_film(frames, notes), per_second=8, overwrite=True
     ).read_bytes()
     return HTML(
         f'<img alt="{name}" src="data:image/gif;base64,{base64.b64encode(data).decode()}">'

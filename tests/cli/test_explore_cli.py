@@ -12,6 +12,7 @@ import pytest
 
 from histolatent.embeddings import write_table
 from histolatent.errors import InputError
+from histolatent.explore.dictionary import read_dictionary
 from histolatent.explore.maps import read_map
 from histolatent.explore.transport import transport
 
@@ -191,7 +192,9 @@ def test_a_way_is_pictures_movies_and_numbers(run, folder, tmp_path):
     movie = cv2.VideoCapture(str(tmp_path / "way" / "lerp.mp4"))
     frames = [movie.read()[1] for _ in range(int(movie.get(cv2.CAP_PROP_FRAME_COUNT)))]
     movie.release()
-    assert len(frames) == 20 and frames[0].shape == (256, 256, 3)
+    assert len(frames) == 20 and frames[0].shape == (334, 288, 3)
+    assert all((frame[:288] < 250).mean() > 0.2 and frame[292:].min() < 150 < frame[292:].mean() for frame in frames)
+    assert (frames[0][292:] != frames[10][292:]).any()
     assert len(imageio.imread(tmp_path / "way" / "geodesic.gif")) > 1
     assert imageio.imread(tmp_path / "way" / "way.png").shape[1] > 500
 
@@ -321,9 +324,20 @@ def test_the_middle_of_several_groups(run, folder, tmp_path):
 
 def test_vectors_are_taken_apart(run, folder, tmp_path):
     done = run(
-        "explore", "dictionary", folder / "emb.zarr", "--atoms", 8, "--k", 2, "--steps", 20, "--out", tmp_path / "d"
+        *("explore", "dictionary", folder / "emb.zarr", "--atoms", 8, "--k", 2, "--steps", 20),
+        *("--tiles", TILES, "--out", tmp_path / "d"),
     )
     assert done.exit_code == 0 and "atoms are used" in done.output
+    made, (tiles, table) = read_dictionary(tmp_path / "d"), names(folder)
+    atoms = pd.read_csv(tmp_path / "d" / "atoms.csv")
+    assert len(atoms) == (made.used > 0).sum() and atoms["used"].is_monotonic_decreasing
+    first = atoms.iloc[0]
+    found = made.strongest(np.asarray(table.X, np.float32), int(first["atom"]), 8)["tile"]
+    assert first.filter(like="strongest").tolist() == [tiles[row] for row in found]
+    assert first["column"] in table.obs
+    assert imageio.imread(tmp_path / "d" / "atoms.png").shape[1] > 500 and (tmp_path / "d" / "atoms.svg").exists()
+    bare = run("explore", "dictionary", folder / "emb.zarr", "--atoms", 8, "--steps", 2, "--out", tmp_path / "bare")
+    assert bare.exit_code == 0 and not (tmp_path / "bare" / "atoms.png").exists()
 
 
 def test_a_map_of_another_encoder_takes_in_no_table(run, fails, folder, tmp_path):

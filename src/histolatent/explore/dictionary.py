@@ -17,8 +17,11 @@ from .stored import Form
 
 ARRAYS = ("mean", "inward", "bias", "atoms", "used", "size")
 FORM = Form("histolatent-dictionary", 1, "dictionary", ("k", "scale", "explained", *ARRAYS))
+COLUMNS = ("atom", "used", "size", "column", "association", "strongest")
 #: An atom that no more than this share of tiles uses is dead.
 DEAD = 1e-4
+#: A column goes with an atom from this association on.
+NEAR = 0.3
 Some = Float[np.ndarray, "_m d"]
 
 
@@ -70,20 +73,34 @@ class Dictionary:
         order = np.argsort(-values, kind="stable")[:count]
         return pd.DataFrame({"tile": order, "code": values[order]})
 
-    def directions(self, vectors: Some, table: pd.DataFrame | None = None, *, least: float = 0.3) -> list[Direction]:
+    def to_frame(self, vectors: Some, table: pd.DataFrame | None = None, *, count: int = 8) -> pd.DataFrame:
+        """Return living atoms, the most used first, with what goes with each and the tiles that have most of it.
+
+        `used` and `size` are as of the dictionary; `column` is that of the table whose `association` with the atom's
+        code is largest (`goes_with`); `strongest` are places of `count` tiles, the first with most.
+        """
+        codes, rows = self.codes(vectors), []
+        for atom in np.argsort(-self.used, kind="stable"):
+            if self.used[atom] <= DEAD:
+                break
+            near = {} if table is None else {str(c): goes_with(codes[:, atom], pd.Series(table[c])) for c in table}
+            column = max(near, key=lambda name: abs(near[name]), default=None)
+            strongest = np.argsort(-codes[:, atom], kind="stable")[:count]
+            rows.append(
+                (int(atom), self.used[atom], self.size[atom], column, near.get(column or "", np.nan), strongest)
+            )
+        return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+
+    def directions(self, vectors: Some, table: pd.DataFrame | None = None, *, least: float = NEAR) -> list[Direction]:
         """Return living atoms as directions, the most used first, named by the column of a table that goes with each.
 
         A move of 1 is the atom's mean code. Atoms that nothing goes with by `least` keep their numbers as names.
         """
-        codes, found = self.codes(vectors), []
-        for atom in np.argsort(-self.used, kind="stable"):
-            if self.used[atom] <= DEAD:
-                continue
-            name = f"atom {atom}"
-            near = {} if table is None else {str(c): goes_with(codes[:, atom], pd.Series(table[c])) for c in table}
-            best = max(near, key=lambda column: abs(near[column]), default=None)
-            if best is not None and abs(near[best]) >= least:
-                name += f": {best} ({near[best]:+.2f})"
+        found = []
+        for row in self.to_frame(vectors, table).to_dict("records"):
+            atom, name = row["atom"], f"atom {row['atom']}"
+            if abs(row["association"]) >= least:
+                name += f": {row['column']} ({row['association']:+.2f})"
             step = (self.atoms[atom] * self.size[atom] / self.scale).astype(np.float64)
             read = self.inward[:, atom].astype(np.float64) * self.scale / max(float(self.size[atom]), 1e-12)
             bias = float(self.bias[atom] / max(float(self.size[atom]), 1e-12) - self.mean @ read)
@@ -141,8 +158,16 @@ def fit_dictionary(
     return Dictionary(made.mean, made.scale, inward, bias, rows, k, explained, used, size.astype(np.float64))
 
 
-def save_dictionary(made: Dictionary, folder: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+def save_dictionary(
+    made: Dictionary,
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    beside: Callable[[Path], object] | None = None,
+) -> Path:
     """Write a dictionary to a folder that `read_dictionary` reads.
+
+    `beside` is called with the folder before it is put in its place, to write files of its own there.
 
     Raises
     ------
@@ -150,7 +175,9 @@ def save_dictionary(made: Dictionary, folder: str | os.PathLike[str], *, overwri
         If the folder exists and not `overwrite`, or is not of a dictionary; or the disk is full.
     """
     document = {"k": made.k, "scale": made.scale, "explained": made.explained}
-    return FORM.write(Path(folder), document, {name: getattr(made, name) for name in ARRAYS}, overwrite=overwrite)
+    return FORM.write(
+        Path(folder), document, {name: getattr(made, name) for name in ARRAYS}, overwrite=overwrite, beside=beside
+    )
 
 
 def read_dictionary(folder: str | os.PathLike[str]) -> Dictionary:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,17 @@ class Form:
         return Mark(f"{self.stem}.json", self.name, "format")
 
     def write(
-        self, folder: Path, document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, overwrite: bool = False
+        self,
+        folder: Path,
+        document: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray],
+        *,
+        overwrite: bool = False,
+        beside: Callable[[Path], object] | None = None,
     ) -> Path:
         """Write a folder that `read` reads, whole or not at all.
+
+        `beside` is called with the folder before it is put in its place, to write files of its own there.
 
         Raises
         ------
@@ -48,6 +56,8 @@ class Form:
                 np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
             text = canonical_json({"format": self.name, "version": self.version, **document})
             (part / f"{self.stem}.json").write_text(text + "\n", encoding="utf-8")
+            if beside:
+                beside(part)
         return folder
 
     def read(self, folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 WIDTH = 10.2  # inches; 100 px of the page each
 PNG_DPI = 150
+FRAME_DPI = 100
 GREY = "#555555"
 MOST_LETTERS = 34  # of a name in a figure; the page has it in full
 LEGEND_LETTERS = 132  # fit one row of the legend
@@ -81,9 +82,9 @@ def finish(figure) -> Drawn:
     return Drawn(re.sub(r'<g id="[a-z]+(?:\.[a-z]+)?_[\w.]+">', "<g>", svg), pixels.getvalue())
 
 
-def frame_of(figure, dpi: int = 100) -> Frame:
+def frame_of(figure) -> Frame:
     """Return a figure as a frame of a movie."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(FRAME_DPI)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 

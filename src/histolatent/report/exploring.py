@@ -13,7 +13,7 @@ from ..explore.faithfulness import Faithfulness
 from ..explore.maps import Map
 from ..explore.metrics import MAP_METRICS
 from ..explore.trust import MapTrust
-from .canvas import COLOURS, GREY, MARKERS, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
+from .canvas import COLOURS, FRAME_DPI, GREY, MARKERS, WIDTH, Drawn, blank, finish, frame_of, panels, short, styled
 from .movies import Frame
 
 if TYPE_CHECKING:
@@ -200,6 +200,24 @@ def draw_walk(
         if progress:
             progress(step + 1, len(tiles))
     return frames, finish(figure)
+
+
+@styled
+def draw_film(tiles: Row, notes: Sequence[str], *, least: int = 288) -> list[Frame]:
+    """Return tiles as frames of a movie, at least so many px wide, each with its note of up to two lines below it."""
+    times = -(-least // tiles[0].shape[0])
+    side, below = times * tiles[0].shape[0] / FRAME_DPI, 0.46
+    figure = blank((side, side + below))
+    axis = figure.add_axes((0, below / (side + below), 1, side / (side + below)))
+    _as_picture(axis)
+    shown = axis.imshow(tiles[0], interpolation="nearest", aspect="auto")
+    said = figure.text(0.5, 0.5 * below / (side + below), "", ha="center", va="center", fontsize=8.5)
+    frames = []
+    for tile, note in zip(tiles, notes, strict=True):
+        shown.set_data(tile)
+        said.set_text("\n".join(map(short, note.split("\n"))))
+        frames.append(frame_of(figure))
+    return frames
 
 
 @styled

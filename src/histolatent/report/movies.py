@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from .._types import Tiles
 from ..errors import InputError, OptionError, require
 from ..outputs import whole
 
@@ -61,12 +60,6 @@ def write_movie(path: Path, frames: Sequence[Frame], *, per_second: float = 10.0
     return path
 
 
-def enlarged(tiles: Sequence[Frame], least: int = 256) -> list[Frame]:
-    """Return tiles large enough for a movie, each pixel as a square."""
-    times = max(1, -(-least // tiles[0].shape[0]))
-    return [np.ascontiguousarray(tile.repeat(times, axis=0).repeat(times, axis=1)) for tile in tiles]
-
-
-def there_and_back(tiles: Tiles) -> list[Frame]:
-    """Return tiles from the first to the last and back, enlarged: a movie of them repeats without a jump."""
-    return enlarged([*tiles, *tiles[-2:0:-1]])
+def there_and_back(frames: Sequence[Frame]) -> list[Frame]:
+    """Return frames from the first to the last and back: a movie of them repeats without a jump."""
+    return [*frames, *frames[-2:0:-1]]

@@ -16,6 +16,7 @@ from .shared import (
     Table,
     TilesOf,
     densities,
+    film,
     read_space,
     real_tiles,
     refuse_nothing_to_show,
@@ -145,7 +146,8 @@ def _between(space: "LatentSpace", sets: "dict[str, np.ndarray]", steps: int, se
         rows["transport,\none tile"] = space.decode(carried)
         for name, each in zip(rows, risks.values(), strict=True):
             notes[name] = densities(each["sparser"])
-        movies["transport"] = there_and_back(space.decode(show_transport(plan, fine)))
+        words = [f"transport, {share:.0%} of the way" for share in fine]
+        movies["transport"] = there_and_back(film(space, show_transport(plan, fine), words))
     if space.pictures is not None:
         rows["line,\nreal tiles"] = real_tiles(space, risks["line"]["nearest"].tolist())
         shown = rows["transport,\nreal tiles"] = real_tiles(space, risks["transport"]["nearest"].tolist())

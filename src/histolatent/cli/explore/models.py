@@ -31,7 +31,7 @@ from ..console import (
     training_bars,
     training_workers,
 )
-from .shared import DENSER, KIND, Out, Table, TilesOf, densities, refuse_outcome, write_outcome
+from .shared import DENSER, KIND, Out, Table, TilesOf, densities, real_tiles, refuse_outcome, space_of, write_outcome
 
 if TYPE_CHECKING:
     from ...explore.generative.model import GenerativeModel
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 TRAIN_EXAMPLE = "Example: histolatent explore train tiles/ --kind vae --out vae/"
 SAMPLE_EXAMPLE = "Example: histolatent explore sample vae/ --count 24 --out samples/"
-DICTIONARY_EXAMPLE = "Example: histolatent explore dictionary emb.zarr --atoms 256 --out dictionary/"
+DICTIONARY_EXAMPLE = "Example: histolatent explore dictionary emb.zarr --tiles tiles/ --out dictionary/"
+#: Atoms that are told, and tiles of each.
+TOLD, STRONGEST = 10, 8
 #: Tiles on a sheet of reconstructions.
 SHEET = 10
 #: Real tiles that samples are compared with at most.
@@ -248,27 +250,55 @@ def dictionary(
     k: Annotated[int, typer.Option("--k", min=1, help="Atoms that make up one tile.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="The seed of everything.")] = 0,
+    tiles: TilesOf = None,
+    allow_outside: AllowOutside = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Take vectors apart into a few of many atoms (a sparse autoencoder), and say what goes with each."""
     import numpy as np
+    import pandas as pd
 
     from ...embeddings import read_table
     from ...embeddings.table import obs_of
     from ...explore.dictionary import FORM, fit_dictionary, save_dictionary
     from ...outputs import refuse_existing
+    from ...report.exploring import draw_rows
 
     refuse_existing(out, overwrite=overwrite, mark=FORM.mark)
     read = read_table(table)
+    space = space_of(read, None, tiles, allow_outside=allow_outside)
     vectors = np.asarray(read.X, np.float32)
     with progress_bar("dictionary", quiet=quiet, unit="steps") as told:
         made = fit_dictionary(vectors, atoms=atoms, k=k, steps=steps, seed=seed, progress=told)
-    save_dictionary(made, out, overwrite=overwrite)
-    say(f"{made!r}; {int((made.used > 0).sum())} atoms are used")
-    for direction in made.directions(vectors, obs_of(read))[:10]:
-        atom = int(direction.name.split()[1].rstrip(":"))
-        tiles = made.strongest(vectors, atom, 3)["tile"]
-        named = ", ".join(str(read.obs_names[row]) for row in tiles)
-        say(f"  {direction.name}: in {made.used[atom]:.1%} of tiles, most in {named}")
-    say(f"{out}: read it with histolatent.explore.dictionary.read_dictionary")
+    frame = made.to_frame(vectors, obs_of(read), count=STRONGEST)
+    frame["strongest"] = [[space.tiles[row] for row in rows] for rows in frame["strongest"]]
+    first = frame.head(TOLD).to_dict("records")
+    rows = {}
+    if space.pictures is not None:
+        rows = {_named(row).replace(": ", "\n"): real_tiles(space, row["strongest"]) for row in first}
+    drawn = draw_rows(rows, heads=["most of it"]) if rows else None
+
+    def write(part: Path) -> None:
+        columns = [f"strongest_{place + 1}" for place in range(len(frame["strongest"].iloc[0]))]
+        strongest = pd.DataFrame(frame["strongest"].tolist(), columns=pd.Index(columns))
+        frame.drop(columns="strongest").join(strongest).to_csv(part / "atoms.csv", index=False)
+        if drawn is not None:
+            (part / "atoms.png").write_bytes(drawn.png)
+            (part / "atoms.svg").write_text(drawn.svg, encoding="utf-8")
+
+    save_dictionary(made, out, overwrite=overwrite, beside=write)
+    say(f"{made!r}; {len(frame)} atoms are used")
+    for row in first:
+        near = ", ".join(row["strongest"][:3])
+        say(f"  {_named(row)}: in {row['used']:.1%} of tiles, most in {near}")
+    pictures = ", atoms.png" if drawn else ""
+    say(f"{out}: atoms.csv{pictures}; read it with histolatent.explore.dictionary.read_dictionary")
+
+
+def _named(row: dict[Any, Any]) -> str:
+    """Return the number of an atom, and what goes with it, if anything does."""
+    from ...explore.dictionary import NEAR
+
+    near = abs(row["association"]) >= NEAR
+    return f"atom {row['atom']}" + (f": {row['column']} {row['association']:+.2f}" if near else "")

@@ -17,6 +17,7 @@ from .shared import (
     Table,
     TilesOf,
     densities,
+    film,
     read_space,
     real_tiles,
     refuse_nothing_to_show,
@@ -73,7 +74,6 @@ def path(
 ) -> None:
     """Go from one tile to another, and see what lies between: decoded, through real tiles, with its risk."""
     from ...report.exploring import draw_rows, draw_way
-    from ...report.movies import enlarged
 
     if first == last:
         raise OptionError("a way has two ends", received=f"{first} twice")
@@ -101,7 +101,9 @@ def path(
         if space.decoder is not None:
             rows[name] = way.decode()
             notes[name] = densities(frame["sparser"])
-            movies[name] = enlarged(list(space[first].path(space[last], method=name, steps=FINER * steps).decode()))
+            fine = space[first].path(space[last], method=name, steps=FINER * steps)
+            words = [f"{name}, {share:.0%} of the way" for share in fine.to_frame()["along"]]
+            movies[name] = film(space, fine.vectors, words)
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, frame["nearest"].tolist())
         readings = None
@@ -184,7 +186,7 @@ def direction(
         if space.decoder is not None:
             rows[name] = space.decode(_stacked(points))
             notes[name] = densities(each["sparser"] for each in numbers["tiles"][name])
-            movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, moves)
+            movies[f"along-{len(movies) + 1}"] = _swing(space, space[name], found, wanted)
         if space.pictures is not None:
             rows[f"{name},\nreal tiles"] = real_tiles(space, [each["nearest"] for each in numbers["tiles"][name]])
     if rows:
@@ -227,8 +229,8 @@ def _swing(space: "LatentSpace", point: "Point", along: "Way", amounts: list[flo
     from ...report.movies import there_and_back
 
     there = np.linspace(min(amounts), max(amounts), FINER * len(amounts))
-    tiles = space.decode(_stacked([point.move(along, float(amount)) for amount in there]))
-    return there_and_back(tiles)
+    vectors = _stacked([point.move(along, float(amount) * along.spread) for amount in there])
+    return there_and_back(film(space, vectors, [f"{along.name} {amount:+.1f}" for amount in there]))
 
 
 def _amounts(text: str) -> list[float]:
@@ -289,7 +291,7 @@ def chain(
     if space.decoder is not None:
         rows["decoded"] = space.decode(_stacked(points))
         notes["decoded"] = densities(each["sparser"] for each in steps)
-        movies["chain"] = _through(space, points)
+        movies["chain"] = _through(space, points, heads)
     if space.pictures is not None:
         rows["nearest\nreal tile"] = real_tiles(space, [str(each["nearest"]) for each in steps])
     figures = {"chain": draw_rows(rows, heads=heads, notes=notes, under=DENSER)}
@@ -316,16 +318,17 @@ def _said(space: "LatentSpace", name: str, amount: float, is_way: bool) -> str:
     return f"{name} {amount:+g}" + ("" if getattr(space.directions[name], "positive", None) else " sd")
 
 
-def _through(space: "LatentSpace", points: "list[Point]") -> list[Any]:
+def _through(space: "LatentSpace", points: "list[Point]", heads: list[str]) -> list[Any]:
     """Return frames from each point to the next, straight between them; each stays for a while."""
     import numpy as np
 
     from ...explore.paths import lerp
-    from ...report.movies import enlarged
 
     steps = np.concatenate([np.zeros(HELD), np.linspace(0, 1, 2 * FINER, endpoint=False)])
     ways = [lerp(first.vector, last.vector, steps) for first, last in pairwise(points)]
-    return enlarged(list(space.decode(np.concatenate([*ways, np.repeat(points[-1].vector[None], HELD, axis=0)]))))
+    words = [word for here, there in pairwise(heads) for word in [here] * HELD + [f"→ {there}"] * 2 * FINER]
+    vectors = np.concatenate([*ways, np.repeat(points[-1].vector[None], HELD, axis=0)])
+    return film(space, vectors, words + heads[-1:] * HELD)
 
 
 def _operation(text: str) -> tuple[str, float, bool]:

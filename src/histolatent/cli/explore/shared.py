@@ -186,6 +186,15 @@ def densities(shares: Iterable[float]) -> list[str]:
     return [f"{share:.0%} lie denser" for share in shares]
 
 
+def film(space: "LatentSpace", vectors: "np.ndarray", words: Iterable[str]) -> "list[np.ndarray]":
+    """Return places as frames of a movie, decoded: under each `words` of it, and how many tiles lie denser."""
+    from ...report.exploring import draw_film
+
+    tiles = space.decode(vectors)
+    shares = space.risks(vectors, tiles)["sparser"]
+    return draw_film(tiles, [f"{word}\n{dense}" for word, dense in zip(words, densities(shares), strict=True)])
+
+
 def real_tiles(space: "LatentSpace", names: list[str]) -> "np.ndarray":
     """Return real tiles as an array of one size: that of the decoder, or of the first of them."""
     import cv2
